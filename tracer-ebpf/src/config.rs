@@ -1,0 +1,58 @@
+//! What the user side decided before the programs were loaded.
+
+use tracer_ebpf::{Config, PORTS_MAX};
+
+/// Set by the loader, then frozen: see [`Config`].
+#[unsafe(no_mangle)]
+pub static CONFIG: Config = Config::UNSET;
+
+/// Reads a member of [`CONFIG`] as it is when the program runs, not as it is in the object.
+#[inline(always)]
+pub fn read<T: Copy>(member: &'static T) -> T {
+    // SAFETY: a reference is valid for reads.
+    unsafe { core::ptr::from_ref(member).read_volatile() }
+}
+
+/// The byte offset that one member of [`tracer_ebpf::Offsets`] has in the running kernel.
+macro_rules! offset {
+    ($field:ident) => {
+        $crate::config::read(&$crate::config::CONFIG.offsets.$field) as usize
+    };
+}
+pub(crate) use offset;
+
+/// The bit of `skc_ipv6only` in its byte.
+#[inline(always)]
+pub fn v6only_mask() -> u8 {
+    read(&CONFIG.v6only_mask) as u8
+}
+
+/// Whether this kernel lends `bpf_get_socket_cookie` to tracing programs.
+#[inline(always)]
+pub fn cookie_helper() -> bool {
+    read(&CONFIG.cookie_helper) == 1
+}
+
+/// Whether `tcp_send_reset` is attached.
+#[inline(always)]
+pub fn reset_hook() -> bool {
+    read(&CONFIG.reset_hook) == 1
+}
+
+/// Whether the port is watched. The ports are constants for the verifier, which cuts the comparisons
+/// behind the first unused one out of the loaded program.
+#[inline(always)]
+pub fn is_watched(port: u16) -> bool {
+    let mut index = 0;
+    while index < PORTS_MAX {
+        let watched = read(&CONFIG.ports[index]);
+        if watched == 0 {
+            return false;
+        }
+        if watched == port {
+            return true;
+        }
+        index += 1;
+    }
+    false
+}

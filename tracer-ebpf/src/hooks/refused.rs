@@ -1,0 +1,78 @@
+//! The record of a refusal, which two hooks can witness: the state change, and the error report. The
+//! kernel skips a program that interrupts itself on one CPU; the other witness then still runs.
+
+use tracer_ebpf::{Refused, kind, sent_by, via};
+
+use crate::{
+    config,
+    emit::{self, Attempt, ResetKey},
+    sock::{AF_INET6, Sock},
+};
+
+/// Records a refusal whose attempt is over.
+#[inline(always)]
+pub fn record_and_end(sock: Sock, attempt: *mut Attempt) {
+    let Some(mut entry) = emit::reserve::<Refused>(kind::REFUSED, emit::now()) else {
+        emit::end_attempt(sock.address());
+        return;
+    };
+    // SAFETY: the record is reserved; the attempt is a map value, valid while a program runs.
+    unsafe { fill(entry.as_mut_ptr(), sock, attempt) };
+    // Whoever removes the attempt owns its refusal.
+    if emit::end_attempt(sock.address()) {
+        entry.submit(0);
+    } else {
+        entry.discard(0);
+    }
+}
+
+/// Records a refusal of an attempt that its socket is still in.
+#[inline(always)]
+pub fn record(sock: Sock, attempt: *mut Attempt) {
+    // SAFETY: a map value, valid while a program runs; first, so that a full ring is counted once.
+    unsafe { (&raw mut (*attempt).recorded).write(1) };
+    let Some(mut entry) = emit::reserve::<Refused>(kind::REFUSED, emit::now()) else {
+        return;
+    };
+    // SAFETY: as above.
+    unsafe { fill(entry.as_mut_ptr(), sock, attempt) };
+    entry.submit(0);
+}
+
+/// # Safety
+/// `record` must be valid for writes and `attempt` for reads.
+#[inline(always)]
+unsafe fn fill(record: *mut Refused, sock: Sock, attempt: *const Attempt) {
+    // SAFETY: the caller's; every member behind the header is written.
+    unsafe {
+        sock.describe(&raw mut (*record).socket);
+        let port = sock.source_port();
+        (&raw mut (*record).socket.local_port).write(port);
+        (&raw mut (*record).task).write((*attempt).task);
+        let started = (*attempt).started;
+        (&raw mut (*record).started).write(started);
+        let by_icmp = (*attempt).icmp != 0;
+        (&raw mut (*record).via).write(if by_icmp { via::ICMP } else { via::RST });
+        let sender = if by_icmp || !config::reset_hook() {
+            sent_by::UNKNOWN
+        } else {
+            let local = (&raw const (*record).socket.local).cast::<u64>();
+            let family = (*record).socket.family;
+            let key = reset_key(family, [local.read_unaligned(), local.add(1).read_unaligned()], port);
+            if emit::reset_was_sent(&key, started) { sent_by::TCP } else { sent_by::NOT_TCP }
+        };
+        (&raw mut (*record).sent_by).write(sender);
+    }
+}
+
+/// The key under which a reset to this socket was remembered. The segment of a socket that is IPv6
+/// with an IPv4-mapped address was IPv4.
+#[inline(always)]
+fn reset_key(family: u16, local: [u64; 2], port: u16) -> ResetKey {
+    let mapped = local[0] == 0 && local[1] as u32 == 0xffff_0000;
+    if family == AF_INET6 && mapped {
+        ResetKey { addr: [local[1] >> 32, 0], port: u32::from(port), family: 2 }
+    } else {
+        ResetKey { addr: local, port: u32::from(port), family: u32::from(family) }
+    }
+}

@@ -1,0 +1,124 @@
+//! `inet_sock_set_state`: a TCP socket changes state.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use core::ffi::c_void;
+use tracer_ebpf::{Closed, Opened, Task, kind, lost};
+
+use crate::{
+    config::is_watched,
+    emit::{self, Attempt},
+    hooks::refused,
+    sock::{ECONNREFUSED, Sock, state},
+    task,
+};
+
+/// TP_PROTO(const struct sock *sk, const int oldstate, const int newstate)
+///
+/// Cheapest test first: the states are in registers, the port is one load, the protocol another.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn sock_state(ctx: BtfTracePointContext) -> i32 {
+    let old: i32 = ctx.arg(1);
+    let new: i32 = ctx.arg(2);
+    if old != state::SYN_SENT && old != state::LISTEN && new != state::SYN_SENT && new != state::LISTEN {
+        return 0;
+    }
+    let sock = Sock(ctx.arg::<*const c_void>(0));
+    let connecting = old == state::SYN_SENT || new == state::SYN_SENT;
+    let port = if connecting { sock.remote_port() } else { sock.local_port() };
+    if !is_watched(port) || !sock.is_tcp() {
+        return 0;
+    }
+    if new == state::SYN_SENT {
+        connect_begins(&ctx, sock);
+    } else if new == state::LISTEN {
+        listener_opens(sock);
+    } else if old == state::LISTEN {
+        listener_closes(sock);
+    } else {
+        connect_ends(sock, new);
+    }
+    0
+}
+
+/// CLOSE -> SYN_SENT, in the context of the process that connects.
+#[inline(always)]
+fn connect_begins(ctx: &BtfTracePointContext, sock: Sock) {
+    let mut attempt = Attempt {
+        started: emit::now(),
+        task: Task {
+            start_time: 0,
+            cgroup: 0,
+            pid: 0,
+            tid: 0,
+            ns_pid: 0,
+            parent: 0,
+            uid: 0,
+            reserved: 0,
+            comm: [0; 16],
+        },
+        icmp: 0,
+        recorded: 0,
+    };
+    // SAFETY: a value on this program's stack.
+    unsafe { task::describe_current(&raw mut attempt.task) };
+    if !emit::begin_attempt(sock.address(), &attempt) {
+        emit::count(lost::ATTEMPTS);
+        aya_log_ebpf::warn!(ctx, "attempts table full: a connect is not followed");
+    }
+}
+
+/// SYN_SENT -> anything. `sk_err` alone tells a refusal from an application that gave up, a timeout or
+/// a cancelled attempt; an ICMP refusal may have left it 0, and was noted when it came.
+#[inline(always)]
+fn connect_ends(sock: Sock, new: i32) {
+    let Some(attempt) = emit::attempt(sock.address()) else {
+        return;
+    };
+    // SAFETY: map values stay valid while a program runs.
+    let (icmp, recorded) = unsafe { ((*attempt).icmp, (*attempt).recorded) };
+    let refused = new == state::CLOSE && (sock.error() == ECONNREFUSED || icmp != 0);
+    if refused && recorded == 0 {
+        refused::record_and_end(sock, attempt);
+    } else {
+        emit::end_attempt(sock.address());
+    }
+}
+
+/// CLOSE -> LISTEN, in the context of the process that listens. It comes before the kernel confirms the
+/// port (`inet_csk_listen_start`, net/ipv4/inet_connection_sock.c): a `listen()` that fails goes
+/// straight back to CLOSE.
+#[inline(always)]
+fn listener_opens(sock: Sock) {
+    let Some(mut entry) = emit::reserve::<Opened>(kind::OPENED, emit::now()) else {
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the record is reserved and every member of it is written.
+    unsafe {
+        sock.describe(&raw mut (*record).socket);
+        task::describe_current(&raw mut (*record).task);
+        (&raw mut (*record).backlog).write(sock.backlog());
+        (&raw mut (*record).reserved).write(0);
+    }
+    entry.submit(0);
+}
+
+/// LISTEN -> CLOSE, in the context of the last holder.
+#[inline(always)]
+fn listener_closes(sock: Sock) {
+    let Some(mut entry) = emit::reserve::<Closed>(kind::CLOSED, emit::now()) else {
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the record is reserved and every member of it is written.
+    unsafe {
+        sock.describe(&raw mut (*record).socket);
+        task::describe_current(&raw mut (*record).task);
+        (&raw mut (*record).shutdown).write(sock.shutdown());
+        let status = task::exit_status_of_current();
+        (&raw mut (*record).exiting).write(u32::from(status.is_some()));
+        (&raw mut (*record).exit_code).write(status.unwrap_or(0));
+        (&raw mut (*record).reserved).write(0);
+    }
+    entry.submit(0);
+}

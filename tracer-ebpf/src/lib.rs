@@ -1,0 +1,318 @@
+//! The wire format shared by the kernel programs and the user side.
+//!
+//! Everything here is fixed-width, free of padding and of types with invalid bit patterns (no `bool`,
+//! no `enum`, no `Option`): the kernel side writes these structures into the ring buffer as they are,
+//! and the user side reads them from bytes. Numbers are in the host's byte order unless a field says
+//! otherwise; the programs are built for little-endian machines only.
+
+#![no_std]
+
+/// How many ports can be watched at once.
+pub const PORTS_MAX: usize = 16;
+
+/// Marks an offset that the running kernel's BTF does not have.
+pub const MISSING: u32 = u32::MAX;
+
+/// Bytes of the ring buffer: about 8,000 refusals, which outlasts a reader stalled for a second at
+/// eight thousand refusals a second. A power of two and a multiple of the page size, as the kernel asks.
+pub const RING_BYTES: u32 = 2 << 20;
+
+/// Connection attempts that can be under way to watched ports at once. Only those in SYN_SENT count:
+/// to this host they last microseconds, so the bound is met only by connects that nobody answers.
+pub const ATTEMPTS_MAX: u32 = 16_384;
+
+/// Resets remembered between the stack that sent one and the socket that gets it: microseconds on
+/// loopback, so that a handful would do; the least recently used one is dropped first.
+pub const RESETS_MAX: u32 = 1_024;
+
+/// Values of [`Header::kind`].
+pub mod kind {
+    /// CLOSE -> LISTEN: an [`crate::Opened`].
+    pub const OPENED: u32 = 1;
+    /// LISTEN -> CLOSE: a [`crate::Closed`].
+    pub const CLOSED: u32 = 2;
+    /// A connect was refused: a [`crate::Refused`].
+    pub const REFUSED: u32 = 3;
+}
+
+/// Values of [`Refused::via`].
+pub mod via {
+    /// A TCP segment with the RST flag.
+    pub const RST: u32 = 1;
+    /// An ICMP or ICMPv6 message that means "connection refused" (port or protocol unreachable).
+    pub const ICMP: u32 = 2;
+}
+
+/// Values of [`Refused::sent_by`].
+pub mod sent_by {
+    /// It cannot be told: the kernel has no `tcp_send_reset` tracepoint, or no RST was involved.
+    pub const UNKNOWN: u32 = 0;
+    /// This host's TCP stack found no socket for the segment and sent the RST.
+    pub const TCP: u32 = 1;
+    /// No TCP stack of this host sent it.
+    pub const NOT_TCP: u32 = 2;
+}
+
+/// Indexes of the per-CPU loss counters.
+pub mod lost {
+    /// Records that found the ring buffer full.
+    pub const RING: u32 = 0;
+    /// Connection attempts that found the attempts table full.
+    pub const ATTEMPTS: u32 = 1;
+    /// How many counters there are.
+    pub const COUNTERS: u32 = 2;
+}
+
+/// What every record begins with.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// One of [`kind`].
+    pub kind: u32,
+    /// Bytes of the whole record, this header included.
+    pub size: u32,
+    /// `CLOCK_MONOTONIC` nanoseconds at the event.
+    pub time: u64,
+}
+
+/// The process in whose context an event happened: its thread group, not the thread.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Task {
+    /// Nanoseconds since boot, suspend included, at which the thread group leader started; 0: unknown.
+    pub start_time: u64,
+    /// Id of the cgroup v2 directory; the root's on a host with cgroup v1.
+    pub cgroup: u64,
+    /// Process id (thread group id) as the host counts.
+    pub pid: u32,
+    /// Thread id as the host counts.
+    pub tid: u32,
+    /// Process id as its own innermost PID namespace counts; 0: unknown.
+    pub ns_pid: u32,
+    /// Process id of the parent as the host counts; 0: none or unknown.
+    pub parent: u32,
+    /// Real user id as the host's user namespace counts.
+    pub uid: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// Name of the thread group leader, ended by a NUL: any bytes, chosen by the process itself.
+    pub comm: [u8; 16],
+}
+
+/// A TCP socket at the moment of an event.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Socket {
+    /// Socket cookie; 0 where the kernel does not lend its helper to tracing programs (before 5.12).
+    pub cookie: u64,
+    /// Inode number in sockfs; 0: the socket has none.
+    pub inode: u64,
+    /// Cookie of the network namespace; 0 where the kernel has none or has not set it.
+    pub netns_cookie: u64,
+    /// Inode number of the network namespace, as in `/proc/PID/ns/net`.
+    pub netns: u32,
+    /// Interface index that the socket is bound to; 0: none.
+    pub device: u32,
+    /// Local address in network order; of an `AF_INET` socket the first four bytes.
+    pub local: [u8; 16],
+    /// Remote address, likewise; zero for a listener.
+    pub remote: [u8; 16],
+    /// Local port; 0: not chosen yet.
+    pub local_port: u16,
+    /// Remote port; 0 for a listener.
+    pub remote_port: u16,
+    /// `AF_INET` (2) or `AF_INET6` (10).
+    pub family: u16,
+    /// 1 when the socket is for IPv6 only, else 0.
+    pub v6only: u16,
+}
+
+/// A socket entered LISTEN. Its `listen()` can still fail: then a [`Closed`] follows at once.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    pub header: Header,
+    pub socket: Socket,
+    /// Who called `listen()`.
+    pub task: Task,
+    /// The accept queue's bound as passed to `listen()`, capped by `net.core.somaxconn`.
+    pub backlog: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// A socket left LISTEN.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Closed {
+    pub header: Header,
+    pub socket: Socket,
+    /// Who closed it: the last holder, or an administrator's `ss -K`.
+    pub task: Task,
+    /// `sk_shutdown`: 3 when the socket is closed, 0 when its `listen()` failed.
+    pub shutdown: u32,
+    /// 1 when the closing thread was exiting.
+    pub exiting: u32,
+    /// With `exiting`: its wait status, the exit code shifted left by 8, or the signal that ended it.
+    pub exit_code: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// A connection attempt was refused.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Refused {
+    pub header: Header,
+    pub socket: Socket,
+    /// Who called `connect()`.
+    pub task: Task,
+    /// `CLOCK_MONOTONIC` nanoseconds at which the attempt began (CLOSE -> SYN_SENT).
+    pub started: u64,
+    /// One of [`via`].
+    pub via: u32,
+    /// One of [`sent_by`].
+    pub sent_by: u32,
+}
+
+/// Where the running kernel keeps what the programs read, in bytes from the start of the structure
+/// named first. [`MISSING`] marks an optional one that this kernel does not have.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Offsets {
+    pub sock_family: u32,
+    pub sock_state: u32,
+    pub sock_daddr: u32,
+    pub sock_rcv_saddr: u32,
+    /// Optional: a kernel without IPv6.
+    pub sock_v6_daddr: u32,
+    /// Optional: a kernel without IPv6.
+    pub sock_v6_rcv_saddr: u32,
+    /// Remote port, in network order.
+    pub sock_dport: u32,
+    /// Local port, in host order.
+    pub sock_num: u32,
+    /// The byte that holds `skc_ipv6only`; [`Config::v6only_mask`] is its bit.
+    pub sock_ipv6only: u32,
+    pub sock_bound_dev_if: u32,
+    pub sock_net: u32,
+    pub sock_err: u32,
+    pub sock_protocol: u32,
+    pub sock_shutdown: u32,
+    pub sock_max_ack_backlog: u32,
+    pub sock_socket: u32,
+    /// `sk_error_queue.prev`: the newest queued error.
+    pub sock_error_queue_prev: u32,
+    /// Local port in network order, in `struct inet_sock`.
+    pub inet_sport: u32,
+    pub net_inum: u32,
+    /// Optional: a plain `u64` from 6.1 on.
+    pub net_cookie: u32,
+    /// From a `struct socket` to the `i_ino` of the inode allocated with it.
+    pub socket_inode: u32,
+    pub socket_file: u32,
+    pub file_flags: u32,
+    pub task_group_leader: u32,
+    pub task_comm: u32,
+    pub task_start_boottime: u32,
+    pub task_real_parent: u32,
+    pub task_tgid: u32,
+    pub task_thread_pid: u32,
+    pub task_flags: u32,
+    pub task_exit_code: u32,
+    pub pid_level: u32,
+    pub pid_numbers: u32,
+    /// Bytes of one `struct upid`, which [`Offsets::pid_numbers`] is an array of.
+    pub upid_size: u32,
+    pub skb_head: u32,
+    pub skb_network_header: u32,
+    pub skb_transport_header: u32,
+    /// From a `struct sk_buff` to the `ee_errno` kept in its control block.
+    pub skb_errno: u32,
+}
+
+/// What the user side sets before the programs load. The kernel freezes it, so that its verifier
+/// takes each value for a constant: a filter that is off costs nothing.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    pub offsets: Offsets,
+    /// Bit of `skc_ipv6only` in its byte.
+    pub v6only_mask: u32,
+    /// 1 when `bpf_get_socket_cookie` may be called.
+    pub cookie_helper: u32,
+    /// 1 when `tcp_send_reset` is attached, so that its silence means something.
+    pub reset_hook: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// Watched ports in host order, the unused ones at the end 0.
+    pub ports: [u16; PORTS_MAX],
+}
+
+impl Offsets {
+    /// Every offset unknown.
+    pub const UNKNOWN: Self = Self {
+        sock_family: MISSING,
+        sock_state: MISSING,
+        sock_daddr: MISSING,
+        sock_rcv_saddr: MISSING,
+        sock_v6_daddr: MISSING,
+        sock_v6_rcv_saddr: MISSING,
+        sock_dport: MISSING,
+        sock_num: MISSING,
+        sock_ipv6only: MISSING,
+        sock_bound_dev_if: MISSING,
+        sock_net: MISSING,
+        sock_err: MISSING,
+        sock_protocol: MISSING,
+        sock_shutdown: MISSING,
+        sock_max_ack_backlog: MISSING,
+        sock_socket: MISSING,
+        sock_error_queue_prev: MISSING,
+        inet_sport: MISSING,
+        net_inum: MISSING,
+        net_cookie: MISSING,
+        socket_inode: MISSING,
+        socket_file: MISSING,
+        file_flags: MISSING,
+        task_group_leader: MISSING,
+        task_comm: MISSING,
+        task_start_boottime: MISSING,
+        task_real_parent: MISSING,
+        task_tgid: MISSING,
+        task_thread_pid: MISSING,
+        task_flags: MISSING,
+        task_exit_code: MISSING,
+        pid_level: MISSING,
+        pid_numbers: MISSING,
+        upid_size: MISSING,
+        skb_head: MISSING,
+        skb_network_header: MISSING,
+        skb_transport_header: MISSING,
+        skb_errno: MISSING,
+    };
+}
+
+impl Config {
+    /// What the object holds until it is loaded.
+    pub const UNSET: Self = Self {
+        offsets: Offsets::UNKNOWN,
+        v6only_mask: 0,
+        cookie_helper: 0,
+        reset_hook: 0,
+        reserved: 0,
+        ports: [0; PORTS_MAX],
+    };
+}
+
+// A size that changes by accident would be read as garbage on the other side.
+const _: () = {
+    assert!(size_of::<Header>() == 16);
+    assert!(size_of::<Task>() == 56);
+    assert!(size_of::<Socket>() == 72);
+    assert!(size_of::<Opened>() == 16 + 72 + 56 + 8);
+    assert!(size_of::<Closed>() == 16 + 72 + 56 + 16);
+    assert!(size_of::<Refused>() == 16 + 72 + 56 + 16);
+    assert!(size_of::<Offsets>() == 38 * 4);
+    assert!(size_of::<Config>() == 38 * 4 + 16 + 32);
+};

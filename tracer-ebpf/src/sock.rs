@@ -1,0 +1,223 @@
+//! Reads of `struct sock`, at the offsets that the running kernel's BTF gave.
+//!
+//! A tracepoint's socket argument is a pointer that the verifier knows: plain loads through it, at
+//! constant offsets, are checked against BTF when the program loads and cannot fault. What lies
+//! beyond `struct sock`, or behind a pointer the verifier does not know, goes through
+//! `bpf_probe_read_kernel`.
+
+use aya_ebpf::helpers;
+use core::ffi::c_void;
+use tracer_ebpf::{MISSING, Socket};
+
+use crate::config::{self, offset};
+
+pub const AF_INET: u16 = 2;
+pub const AF_INET6: u16 = 10;
+pub const IPPROTO_TCP: u16 = 6;
+pub const ECONNREFUSED: i32 = 111;
+
+/// TCP states as `include/net/tcp_states.h` numbers them.
+pub mod state {
+    pub const SYN_SENT: i32 = 2;
+    pub const CLOSE: i32 = 7;
+    pub const LISTEN: i32 = 10;
+}
+
+/// `O_NONBLOCK` of x86, arm64, riscv and most others (`include/uapi/asm-generic/fcntl.h`).
+const O_NONBLOCK: u32 = 0o4000;
+
+/// A `struct sock *` handed over by a BTF tracepoint.
+#[derive(Clone, Copy)]
+pub struct Sock(pub *const c_void);
+
+/// Reads kernel memory that may be gone: zero then.
+#[inline(always)]
+pub fn read_or_zero<T: Copy>(address: *const c_void, zero: T) -> T {
+    // SAFETY: the helper checks the address and fails instead of faulting.
+    unsafe { helpers::bpf_probe_read_kernel(address.cast::<T>()) }.unwrap_or(zero)
+}
+
+impl Sock {
+    /// # Safety
+    /// `offset` must come from the kernel's BTF for a member of type `T` of `struct sock`.
+    #[inline(always)]
+    unsafe fn load<T: Copy>(self, offset: usize) -> T {
+        // SAFETY: the caller's; and the verifier checks the load against BTF. Volatile, so that LLVM
+        // neither merges nor widens it.
+        unsafe { self.0.byte_add(offset).cast::<T>().read_volatile() }
+    }
+
+    /// The pointer as a key: unique among the sockets alive.
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    pub fn state(self) -> i32 {
+        // SAFETY: `skc_state` is a `volatile unsigned char`.
+        i32::from(unsafe { self.load::<u8>(offset!(sock_state)) })
+    }
+
+    #[inline(always)]
+    pub fn family(self) -> u16 {
+        // SAFETY: `skc_family` is an `unsigned short`.
+        unsafe { self.load::<u16>(offset!(sock_family)) }
+    }
+
+    /// The port a connect goes to.
+    #[inline(always)]
+    pub fn remote_port(self) -> u16 {
+        // SAFETY: `skc_dport` is a `__be16`.
+        u16::from_be(unsafe { self.load::<u16>(offset!(sock_dport)) })
+    }
+
+    /// The port a listener is bound to; 0 for a connect whose port is not chosen, or given back.
+    #[inline(always)]
+    pub fn local_port(self) -> u16 {
+        // SAFETY: `skc_num` is a `__u16`.
+        unsafe { self.load::<u16>(offset!(sock_num)) }
+    }
+
+    /// The port a connect comes from, which `inet_sport` still holds when `skc_num` is given back.
+    #[inline(always)]
+    pub fn source_port(self) -> u16 {
+        u16::from_be(read_or_zero(self.beyond(offset!(inet_sport)), 0u16))
+    }
+
+    /// TCP itself: an MPTCP socket shows twice, and its TCP subflow exactly once.
+    #[inline(always)]
+    pub fn is_tcp(self) -> bool {
+        // SAFETY: `sk_protocol` is a `u16` since 5.6.
+        unsafe { self.load::<u16>(offset!(sock_protocol)) == IPPROTO_TCP }
+    }
+
+    #[inline(always)]
+    pub fn error(self) -> i32 {
+        // SAFETY: `sk_err` is an `int`.
+        unsafe { self.load::<i32>(offset!(sock_err)) }
+    }
+
+    #[inline(always)]
+    pub fn shutdown(self) -> u32 {
+        // SAFETY: `sk_shutdown` is a `u8` since 5.6.
+        u32::from(unsafe { self.load::<u8>(offset!(sock_shutdown)) })
+    }
+
+    #[inline(always)]
+    pub fn backlog(self) -> u32 {
+        // SAFETY: `sk_max_ack_backlog` is a `u32`.
+        unsafe { self.load::<u32>(offset!(sock_max_ack_backlog)) }
+    }
+
+    /// The errno of the newest error in the socket's error queue; 0 when there is none. It is how an
+    /// ICMP error reaches a socket that its user holds (`ip_icmp_error`, net/ipv4/ip_sockglue.c).
+    #[inline(always)]
+    pub fn queued_error(self) -> i32 {
+        let newest: u64 = read_or_zero(self.beyond(offset!(sock_error_queue_prev)), 0u64);
+        // An empty queue points at itself, inside the socket: what is read there is checked below by
+        // the caller only for one errno, and a socket's own bytes do not hold it in that place, so
+        // tell the two apart by the address.
+        let own = self.address();
+        if newest >= own && newest < own + 4096 {
+            return 0;
+        }
+        let errno: u32 = read_or_zero((newest as *const c_void).wrapping_byte_add(offset!(skb_errno)), 0u32);
+        errno as i32
+    }
+
+    /// Whether the file behind the socket is in non-blocking mode.
+    #[inline(always)]
+    pub fn is_nonblocking(self) -> bool {
+        let file: u64 = read_or_zero(self.socket().wrapping_byte_add(offset!(socket_file)), 0u64);
+        let flags: u32 = read_or_zero((file as *const c_void).wrapping_byte_add(offset!(file_flags)), 0u32);
+        flags & O_NONBLOCK != 0
+    }
+
+    #[inline(always)]
+    fn beyond(self, offset: usize) -> *const c_void {
+        self.0.wrapping_byte_add(offset)
+    }
+
+    /// `sk_socket` as an address for probing reads.
+    #[inline(always)]
+    fn socket(self) -> *const c_void {
+        let socket: u64 = read_or_zero(self.beyond(offset!(sock_socket)), 0u64);
+        socket as *const c_void
+    }
+
+    /// The sockfs inode number, read as the kernel's `SOCK_INODE` finds it: allocated in one piece with
+    /// `struct socket`.
+    #[inline(always)]
+    fn inode(self) -> u64 {
+        let socket = self.socket();
+        if socket.is_null() {
+            return 0;
+        }
+        read_or_zero(socket.wrapping_byte_add(offset!(socket_inode)), 0u64)
+    }
+
+    #[inline(always)]
+    fn cookie(self) -> u64 {
+        if config::cookie_helper() {
+            // SAFETY: the helper takes a socket pointer the verifier trusts, which this is.
+            unsafe { helpers::generated::bpf_get_socket_cookie(self.0.cast_mut().cast()) }
+        } else {
+            0
+        }
+    }
+
+    /// Fills in what a record says of a socket, piece by piece, so that no large value passes over
+    /// the programs' 512 bytes of stack.
+    ///
+    /// # Safety
+    /// `out` must be valid for writes.
+    #[inline(always)]
+    pub unsafe fn describe(self, out: *mut Socket) {
+        let family = self.family();
+        // SAFETY: `out` is the caller's; the loads are at offsets of the types they are read as:
+        // `skc_net` is a `possible_net_t` around one pointer, addresses are `__be32` and `in6_addr`.
+        unsafe {
+            let net: *const c_void = self.load(offset!(sock_net));
+            (&raw mut (*out).netns).write(net.byte_add(offset!(net_inum)).cast::<u32>().read_volatile());
+            let has_cookie = offset!(net_cookie) != MISSING as usize;
+            (&raw mut (*out).netns_cookie).write(if has_cookie {
+                net.byte_add(offset!(net_cookie)).cast::<u64>().read_volatile()
+            } else {
+                0
+            });
+            (&raw mut (*out).cookie).write(self.cookie());
+            (&raw mut (*out).inode).write(self.inode());
+            (&raw mut (*out).device).write(self.load::<u32>(offset!(sock_bound_dev_if)));
+            (&raw mut (*out).local_port).write(self.local_port());
+            (&raw mut (*out).remote_port).write(self.remote_port());
+            (&raw mut (*out).family).write(family);
+            (&raw mut (*out).v6only)
+                .write(u16::from(self.load::<u8>(offset!(sock_ipv6only)) & config::v6only_mask() != 0));
+            let local = (&raw mut (*out).local).cast::<u64>();
+            let remote = (&raw mut (*out).remote).cast::<u64>();
+            if family == AF_INET6 && offset!(sock_v6_daddr) != MISSING as usize {
+                // Two loads of eight bytes each: the verifier takes an `in6_addr` for an array of words.
+                self.copy_address(offset!(sock_v6_rcv_saddr), local);
+                self.copy_address(offset!(sock_v6_daddr), remote);
+            } else {
+                local.write_unaligned(u64::from(self.load::<u32>(offset!(sock_rcv_saddr))));
+                local.add(1).write_unaligned(0);
+                remote.write_unaligned(u64::from(self.load::<u32>(offset!(sock_daddr))));
+                remote.add(1).write_unaligned(0);
+            }
+        }
+    }
+
+    /// # Safety
+    /// `offset` must be that of an `in6_addr`, and `out` valid for sixteen bytes.
+    #[inline(always)]
+    unsafe fn copy_address(self, offset: usize, out: *mut u64) {
+        let bytes: [u64; 2] = read_or_zero(self.beyond(offset), [0; 2]);
+        // SAFETY: the caller's.
+        unsafe {
+            out.write_unaligned(bytes[0]);
+            out.add(1).write_unaligned(bytes[1]);
+        }
+    }
+}
