@@ -1,0 +1,181 @@
+//! The command line, parsed into final types.
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracer_ebpf::PORTS_MAX;
+
+use crate::exit::Failure;
+
+/// The port of the OpenClaw gateway.
+const DEFAULT_PORT: u16 = 18_789;
+
+/// Says live why a connect to localhost is refused: who was refused, who should have answered, and why it
+/// could not.
+#[derive(Debug, Parser)]
+#[command(name = "tracer", version, args_conflicts_with_subcommands = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub trace: Trace,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch, and explain each refused connect (the default; needs root)
+    Trace(Trace),
+    /// One shot: who listens, and is each address answered (exit code 1: one is not)
+    Status(Status),
+    /// Print the JSON Schema of `-o json`
+    Schema,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Trace {
+    #[command(flatten)]
+    pub ports: Ports,
+    /// Form of the log on stdout
+    #[arg(short, long, value_enum, default_value_t = Form::Text, value_name = "FORM")]
+    pub output: Form,
+    /// Stop after this time: 90, 90s, 5m, 1h 30m (a bare number is seconds)
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// Stop after this many refusals
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Only refusals of clients in this network namespace: a name (ip netns), a path, or a process id
+    #[arg(short, long, value_name = "NAME|/PATH|PID")]
+    pub netns: Option<String>,
+    /// When to colour text
+    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+    /// Also say what the kernel programs and the verifier say
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Status {
+    /// Addresses to ask about
+    #[arg(value_name = "ADDR", default_value = "127.0.0.1", value_parser = parse_address)]
+    pub addresses: Vec<IpAddr>,
+    #[command(flatten)]
+    pub ports: Ports,
+    /// Form of the answer on stdout
+    #[arg(short, long, value_enum, default_value_t = Form::Text, value_name = "FORM")]
+    pub output: Form,
+    /// When to colour text
+    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Ports {
+    /// Port to watch; up to 16, separated by commas
+    #[arg(short = 'p', long = "port", value_name = "PORT", value_delimiter = ',',
+          default_values_t = [NonZeroU16::new(DEFAULT_PORT).unwrap_or(NonZeroU16::MIN)],
+          value_parser = parse_port)]
+    ports: Vec<NonZeroU16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    Always,
+    Never,
+}
+
+impl Ports {
+    /// The ports, each once, in the order given.
+    ///
+    /// # Errors
+    /// When there are more than the kernel programs compare.
+    pub fn list(&self) -> Result<Vec<u16>, Failure> {
+        let mut ports = Vec::new();
+        for port in &self.ports {
+            if !ports.contains(&port.get()) {
+                ports.push(port.get());
+            }
+        }
+        if ports.len() > PORTS_MAX {
+            return Err(Failure::usage(
+                format!("{} ports are too many: {PORTS_MAX} can be watched at once", ports.len()),
+                "run a second tracer for the rest: they do not disturb each other",
+            ));
+        }
+        Ok(ports)
+    }
+}
+
+fn parse_port(text: &str) -> Result<NonZeroU16, String> {
+    text.parse().map_err(|_| "a port is a number from 1 to 65535".to_owned())
+}
+
+fn parse_address(text: &str) -> Result<IpAddr, String> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().map_err(|_| "an address is like 127.0.0.1 or ::1, without a port".to_owned())
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let problem = || "a duration is like 90, 90s, 5m or 1h30m, and more than nothing".to_owned();
+    let duration = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let signed: jiff::SignedDuration = text.parse().map_err(|_| problem())?;
+            Duration::try_from(signed).map_err(|_| problem())?
+        }
+    };
+    if duration.is_zero() { Err(problem()) } else { Ok(duration) }
+}
+
+impl Cli {
+    /// Parses the process's arguments.
+    ///
+    /// # Errors
+    /// A [`Failure`] that says in one sentence what is wrong. Help and version are printed here, and end
+    /// the process.
+    pub fn from_arguments() -> Result<Self, Failure> {
+        Self::try_parse().map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.exit(),
+            _ => usage(&error),
+        })
+    }
+}
+
+/// Clap's error in tracer's form.
+fn usage(error: &clap::Error) -> Failure {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let hint = "see `tracer --help`";
+    if let (Some(argument), Some(value)) =
+        (context(ContextKind::InvalidArg), context(ContextKind::InvalidValue))
+    {
+        let reason =
+            std::error::Error::source(error).map_or_else(String::new, |source| format!(": {source}"));
+        return Failure::usage(
+            format!(
+                "`{}` cannot be the value of `{argument}`{reason}",
+                crate::escape::escape(value.as_bytes())
+            ),
+            hint,
+        );
+    }
+    let rendered = error.to_string();
+    let first = rendered.lines().next().unwrap_or_default();
+    Failure::usage(first.strip_prefix("error: ").unwrap_or(first), hint)
+}

@@ -1,0 +1,33 @@
+//! How the kernel's monotonic time maps to the wall clock.
+
+use crate::event::Mono;
+use crate::line::Time;
+
+/// How far the wall clock and the time since boot are ahead of `CLOCK_MONOTONIC`, as read once
+/// ([`crate::kernel::clock`]): plain data, so that what is computed from it is too. The wall clock can
+/// step: read it again now and then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// Nanoseconds from the monotonic clock to the wall clock.
+    pub realtime_offset: i128,
+    /// Nanoseconds from the monotonic clock to the time since boot, which counts suspends too.
+    pub boottime_offset: i128,
+}
+
+impl Clock {
+    /// The wall-clock time of a monotonic moment.
+    pub fn time(&self, mono: Mono) -> Time {
+        Self::timestamp(i128::from(mono.0) + self.realtime_offset)
+    }
+
+    /// The wall-clock time of a moment given in nanoseconds since boot, suspends included, as
+    /// `task_struct.start_boottime` has it.
+    pub fn time_of_boottime(&self, nanoseconds: u64) -> Time {
+        Self::timestamp(i128::from(nanoseconds) - self.boottime_offset + self.realtime_offset)
+    }
+
+    fn timestamp(nanoseconds: i128) -> Time {
+        // A clock outside of jiff's years -9999 to 9999 is no clock: show the epoch.
+        Time(jiff::Timestamp::from_nanosecond(nanoseconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH))
+    }
+}

@@ -1,0 +1,42 @@
+//! Joins a snapshot with the events that were recorded while it was taken.
+
+use std::collections::HashSet;
+
+use crate::event::{Event, Listener, Snapshot, SocketKey};
+
+/// The snapshot as of the moment before the first of `queued`, which are the events recorded since then
+/// and not taken yet: the dump, minus the sockets whose first event is an opening, plus those whose first
+/// event is a closing. Taking the events after it then misses no listener and counts none twice.
+pub fn join<'a>(mut snapshot: Snapshot, queued: impl IntoIterator<Item = &'a Event>) -> Snapshot {
+    let mut seen: HashSet<(u64, u64)> = HashSet::new();
+    for event in queued {
+        let (key, closing): (SocketKey, Option<&Listener>) = match event {
+            Event::Opened(opened) => (opened.listener.key, None),
+            Event::Closed(closed) => (closed.listener.key, Some(&closed.listener)),
+            Event::Refused(_) | Event::Snapshot(_) | Event::Lost(_) => continue,
+        };
+        if !seen.insert((key.inode, key.cookie)) {
+            continue;
+        }
+        let place = snapshot.listeners.iter().position(|listener| listener.key.is_same(key));
+        match (closing, place) {
+            (None, Some(place)) => {
+                snapshot.listeners.swap_remove(place);
+            }
+            (Some(listener), None) if snapshot.namespaces.iter().any(|netns| netns.id == listener.netns) => {
+                snapshot.listeners.push(Listener { since: None, ..listener.clone() });
+            }
+            (None, None) | (Some(_), _) => {}
+        }
+    }
+    snapshot
+}
+
+/// Whether a listener closed while the snapshot was taken. Such a dump can leave out sockets that stayed
+/// open, and has to be taken again (seen on 5.10: 180 closed, 140 others left out).
+pub fn is_disturbed<'a>(snapshot: &Snapshot, queued: impl IntoIterator<Item = &'a Event>) -> bool {
+    queued.into_iter().any(|event| match event {
+        Event::Closed(closed) => closed.time >= snapshot.began && closed.time <= snapshot.ended,
+        Event::Opened(_) | Event::Refused(_) | Event::Snapshot(_) | Event::Lost(_) => false,
+    })
+}

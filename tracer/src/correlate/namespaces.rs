@@ -1,0 +1,192 @@
+//! What is known of the host's network namespaces: names, interfaces, and the addresses that are local.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use crate::event::{Link, LocalRoute, Mono, Namespace, NetnsId};
+use crate::line::Netns;
+
+/// Namespaces remembered; on more, those without a listener are dropped.
+const NAMESPACES_MAX: usize = 4_096;
+
+/// The routing table of addresses that are local outside of any VRF (`RT_TABLE_LOCAL`).
+const TABLE_LOCAL: u32 = 255;
+
+/// The interface index of `lo`, the first one in every namespace.
+const LO: u32 = 1;
+
+/// How a connect reaches a local address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Interface that carries the address.
+    pub device: u32,
+    /// The VRF that the connect is made in.
+    pub vrf: Option<u32>,
+    /// Whether a listener bound to no device answers in a VRF.
+    pub l3mdev_accept: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    namespace: Namespace,
+    read: Mono,
+}
+
+/// Every namespace that has been looked into, and those that could not be.
+#[derive(Debug, Default)]
+pub struct Namespaces {
+    known: HashMap<NetnsId, Known>,
+    unreadable: HashMap<NetnsId, Mono>,
+}
+
+impl Namespace {
+    fn link(&self, index: u32) -> Option<&Link> {
+        self.links.iter().find(|link| link.index == index)
+    }
+
+    /// The VRF that an interface is, or belongs to.
+    fn vrf_of(&self, device: u32) -> Option<&Link> {
+        let link = self.link(device)?;
+        if link.vrf_table.is_some() {
+            return Some(link);
+        }
+        self.link(link.master?).filter(|master| master.vrf_table.is_some())
+    }
+
+    /// How a connect from a socket bound to `device` reaches `addr`, when that is local here.
+    pub fn route_to(&self, addr: IpAddr, device: Option<u32>) -> Option<Route> {
+        let vrf = device.and_then(|device| self.vrf_of(device));
+        let table = vrf.and_then(|link| link.vrf_table).unwrap_or(TABLE_LOCAL);
+        let l3mdev_accept = self.l3mdev_accept.unwrap_or(false);
+        let matching = |route: &&LocalRoute| route.table == table && route.contains(addr);
+        // The same link-local address can be on several interfaces: the scope says which is meant.
+        let scoped = |route: &&LocalRoute| device.is_none_or(|device| route.device == device);
+        let longest = |route: &&LocalRoute| route.prefix_len;
+        let route = self
+            .local
+            .iter()
+            .filter(matching)
+            .filter(scoped)
+            .max_by_key(longest)
+            .or_else(|| self.local.iter().filter(matching).max_by_key(longest));
+        let device = match route {
+            Some(route) => route.device,
+            // lo's own addresses are local even while the table has not been read.
+            None if addr.is_loopback() && vrf.is_none() => LO,
+            None => return None,
+        };
+        Some(Route { device, vrf: vrf.map(|link| link.index), l3mdev_accept })
+    }
+
+    /// The addresses a client in here can be expected to use: 127.0.0.1, `::1` and the interfaces' own,
+    /// without link-local ones. Sorted as people expect: loopback first, IPv4 before IPv6.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let mut addresses: Vec<IpAddr> = self
+            .local
+            .iter()
+            .filter(|route| route.table == TABLE_LOCAL)
+            .filter_map(|route| match route.addr {
+                IpAddr::V4(v4) if v4.is_loopback() => (v4.octets()[3] == 1).then_some(route.addr),
+                IpAddr::V4(_) => (route.prefix_len == 32).then_some(route.addr),
+                IpAddr::V6(v6) => {
+                    (route.prefix_len == 128 && !v6.is_unicast_link_local()).then_some(route.addr)
+                }
+            })
+            .collect();
+        addresses.sort_by_key(|addr| (!addr.is_loopback(), addr.is_ipv6(), *addr));
+        addresses.dedup();
+        addresses
+    }
+}
+
+impl Namespaces {
+    pub fn insert(&mut self, namespace: Namespace, read: Mono) {
+        self.unreadable.remove(&namespace.id);
+        self.known.insert(namespace.id, Known { namespace, read });
+    }
+
+    pub fn set_unreadable(&mut self, netns: NetnsId, read: Mono) {
+        self.unreadable.insert(netns, read);
+    }
+
+    pub fn forget(&mut self, netns: NetnsId) {
+        self.known.remove(&netns);
+        self.unreadable.remove(&netns);
+    }
+
+    /// Drops namespaces above the bound, those first that `keep` does not ask for.
+    pub fn shrink(&mut self, keep: impl Fn(NetnsId) -> bool) {
+        if self.known.len() > NAMESPACES_MAX {
+            self.known.retain(|netns, known| known.namespace.is_own || keep(*netns));
+        }
+        if self.unreadable.len() > NAMESPACES_MAX {
+            self.unreadable.clear();
+        }
+    }
+
+    pub fn get(&self, netns: NetnsId) -> Option<&Namespace> {
+        self.known.get(&netns).map(|known| &known.namespace)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Namespace> {
+        self.known.values().map(|known| &known.namespace)
+    }
+
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    pub fn is_unreadable(&self, netns: NetnsId) -> bool {
+        self.unreadable.contains_key(&netns)
+    }
+
+    pub fn any_unreadable(&self) -> bool {
+        !self.unreadable.is_empty()
+    }
+
+    /// When a namespace was last looked into, with or without success.
+    pub fn read_at(&self, netns: NetnsId) -> Option<Mono> {
+        let known = self.known.get(&netns).map(|known| known.read);
+        known.max(self.unreadable.get(&netns).copied())
+    }
+
+    /// The cookie that tells a namespace from a later one with its number; 0: unknown.
+    pub fn cookie(&self, netns: NetnsId) -> u64 {
+        self.get(netns).map_or(0, |namespace| namespace.cookie)
+    }
+
+    /// The namespace as the log shows it.
+    pub fn show(&self, netns: NetnsId) -> Netns {
+        Netns { id: netns.0, name: self.get(netns).and_then(|namespace| namespace.name.clone()) }
+    }
+
+    /// The name of an interface, or its number where the name is not known.
+    pub fn device_name(&self, netns: NetnsId, device: u32) -> String {
+        self.get(netns)
+            .and_then(|namespace| namespace.link(device))
+            .map_or_else(|| device.to_string(), |link| link.name.clone())
+    }
+
+    /// The name of the interface that carries a specific address.
+    pub fn interface_of(&self, netns: NetnsId, addr: IpAddr, device: Option<u32>) -> Option<String> {
+        if addr.is_unspecified() {
+            return None;
+        }
+        let route = self.get(netns)?.route_to(addr, device)?;
+        Some(self.device_name(netns, route.device))
+    }
+
+    /// The address as text, with its zone when it is link-local.
+    pub fn show_addr(&self, netns: NetnsId, addr: IpAddr, device: Option<u32>) -> String {
+        match (addr, device) {
+            (IpAddr::V6(v6), Some(device)) if v6.is_unicast_link_local() => {
+                format!("{v6}%{}", self.device_name(netns, device))
+            }
+            _ => addr.to_string(),
+        }
+    }
+}

@@ -1,0 +1,505 @@
+//! A verdict in words: one sentence of evidence, and a hint that is true for the case.
+//!
+//! The remedy that exposes least comes first. Product wording is for a recognised owner only.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::judge::{Judgement, WeighedListener};
+use super::listeners::{Gone, OwnerEnd};
+use super::namespaces::Namespaces;
+use crate::event::{ExitStatus, Listener, Mono, NetnsId, Refused};
+use crate::line::{Cause, Mismatch, Process, SentBy, Via};
+
+/// Addresses named in one sentence before the rest is counted.
+const NAMED_MAX: usize = 4;
+
+/// The process as people know it: `name[pid]`.
+pub fn who(process: &Process) -> String {
+    match (process.pid, &process.comm, process.uid) {
+        (Some(pid), Some(comm), _) => format!("{comm}[{pid}]"),
+        (Some(pid), None, _) => format!("process {pid}"),
+        (None, _, Some(uid)) => format!("a process of uid {uid}"),
+        (None, _, None) => "a process not known".to_owned(),
+    }
+}
+
+/// An address as it stands in a URL.
+pub fn bracketed(addr: IpAddr) -> String {
+    match addr {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    }
+}
+
+/// An address the tailnet hands out: 100.64.0.0/10 or fd7a:115c:a1e0::/48.
+pub fn is_tailnet(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(v4) => v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64,
+        IpAddr::V6(v6) => v6.segments()[..3] == [0xfd7a, 0x115c, 0xa1e0],
+    }
+}
+
+/// Whether the process goes by the name the OpenClaw gateway gives itself. A name is a claim: this
+/// selects wording, never a cause.
+fn is_openclaw(process: &Process) -> bool {
+    process.comm.as_deref().is_some_and(|comm| comm.starts_with("openclaw"))
+}
+
+/// A length of time as people say it.
+pub fn ago(nanoseconds: u64) -> String {
+    let seconds = nanoseconds as f64 / 1e9;
+    match seconds {
+        _ if seconds < 0.0995 => format!("{:.1} ms", seconds * 1e3),
+        _ if seconds < 120.0 => format!("{seconds:.1} s"),
+        _ if seconds < 7200.0 => format!("{:.0} min", seconds / 60.0),
+        _ if seconds < 172_800.0 => format!("{:.0} h", seconds / 3600.0),
+        _ => format!("{:.0} days", seconds / 86_400.0),
+    }
+}
+
+/// Says a verdict.
+pub struct Wording<'a> {
+    pub refused: &'a Refused,
+    pub judgement: &'a Judgement,
+    pub namespaces: &'a Namespaces,
+    pub now: Mono,
+}
+
+/// A sentence, and what to do.
+pub struct Words {
+    pub summary: String,
+    pub hint: Option<String>,
+}
+
+impl Wording<'_> {
+    pub fn words(&self) -> Words {
+        match self.judgement.cause {
+            Cause::Remote => self.remote(),
+            Cause::Intercepted => self.intercepted(),
+            Cause::WrongDevice => self.wrong_device(),
+            Cause::Stopped => self.stopped(),
+            Cause::WrongFamily => self.wrong_family(),
+            Cause::WrongAddress => self.wrong_address(),
+            Cause::OtherNetns => self.other_netns(),
+            Cause::NothingListening => self.nothing_listening(),
+        }
+    }
+
+    fn port(&self) -> u16 {
+        self.judgement.destination.port
+    }
+
+    fn netns(&self) -> NetnsId {
+        self.judgement.destination.netns
+    }
+
+    fn dst(&self) -> IpAddr {
+        self.judgement.destination.addr
+    }
+
+    /// The address belongs to another namespace than the client's.
+    fn is_elsewhere(&self) -> bool {
+        self.netns() != self.refused.netns
+    }
+
+    /// ` in NAME` where the destination's namespace is not the client's.
+    fn in_netns(&self) -> String {
+        if self.is_elsewhere() { format!(" in {}", self.show_netns(self.netns())) } else { String::new() }
+    }
+
+    fn show_netns(&self, netns: NetnsId) -> String {
+        match self.namespaces.get(netns) {
+            Some(namespace) if namespace.name.is_some() => {
+                format!("network namespace {}", namespace.name.as_deref().unwrap_or_default())
+            }
+            Some(namespace) if namespace.is_own => "the host's own network namespace".to_owned(),
+            _ => format!("network namespace {netns}"),
+        }
+    }
+
+    fn endpoint(&self, listener: &Listener) -> String {
+        let addr = self.namespaces.show_addr(listener.netns, listener.addr, listener.device);
+        match listener.addr {
+            IpAddr::V4(_) => format!("{addr}:{}", listener.port),
+            IpAddr::V6(_) => format!("[{addr}]:{}", listener.port),
+        }
+    }
+
+    fn target(&self) -> String {
+        SocketAddr::new(self.dst(), self.port()).to_string()
+    }
+
+    /// The weighed listeners that satisfy a condition.
+    fn those(&self, is: impl Fn(&WeighedListener) -> bool) -> Vec<&Listener> {
+        self.judgement.weighed.iter().filter(|one| is(one)).map(|one| &one.listener).collect()
+    }
+
+    /// The open listeners on the port in the destination's namespace.
+    fn in_place(&self) -> Vec<&Listener> {
+        self.those(|one| {
+            one.listener.netns == self.netns()
+                && !matches!(
+                    one.mismatch,
+                    Some(Mismatch::Closed | Mismatch::NotYet | Mismatch::Netns | Mismatch::Port)
+                )
+        })
+    }
+
+    /// The distinct endpoints of listeners, in words.
+    fn endpoints(&self, listeners: &[&Listener]) -> String {
+        let mut all: Vec<String> = Vec::new();
+        for listener in listeners {
+            let tailnet = if is_tailnet(listener.addr) { " (tailnet)" } else { "" };
+            let endpoint = format!("{}{tailnet}", self.endpoint(listener));
+            if !all.contains(&endpoint) {
+                all.push(endpoint);
+            }
+        }
+        enumerate(&all)
+    }
+
+    /// The namespace's other addresses that none of `listeners` answers.
+    fn also_refused(&self, listeners: &[&Listener]) -> Vec<String> {
+        let Some(namespace) = self.namespaces.get(self.netns()) else {
+            return Vec::new();
+        };
+        namespace
+            .addresses()
+            .into_iter()
+            .filter(|addr| *addr != self.dst())
+            .filter(|addr| {
+                let destination = super::coverage::Destination {
+                    addr: *addr,
+                    route: namespace.route_to(*addr, None),
+                    ..self.judgement.destination
+                };
+                !listeners.iter().any(|listener| super::coverage::mismatch(listener, &destination).is_none())
+            })
+            .map(bracketed)
+            .collect()
+    }
+
+    fn remote(&self) -> Words {
+        let translated = if self.refused.sent_by == Some(SentBy::Tcp) {
+            "; yet this host's own TCP stack sent the reset, so the address was translated to one of its own"
+        } else {
+            ""
+        };
+        Words {
+            summary: format!(
+                "{} belongs to no network namespace of this host: the refusal came from elsewhere, or the \
+                 address is translated (a Service, NAT){translated}",
+                bracketed(self.dst())
+            ),
+            hint: Some(format!(
+                "run `ss -ltn 'sport = :{port}'` on the host that has {dst}; for a translated address: \
+                 conntrack -L -p tcp --dport {port}",
+                port = self.port(),
+                dst = bracketed(self.dst()),
+            )),
+        }
+    }
+
+    fn intercepted(&self) -> Words {
+        let port = self.port();
+        let covering = self.those(|one| one.mismatch.is_none());
+        let holder = covering.first().map_or_else(String::new, |listener| {
+            format!("{} listens on {}{}", who(&listener.process), self.endpoint(listener), self.in_netns())
+        });
+        let rules = format!("nft list ruleset | grep -n -e {port} -e reject (also iptables-save)");
+        let (evidence, hint) = match (self.refused.via, self.refused.sent_by) {
+            (Via::Icmp, _) => {
+                ("and was not asked: ICMP port-unreachable came back", format!("a REJECT rule: {rules}"))
+            }
+            (Via::Rst, Some(SentBy::Filter)) => (
+                "and was not asked: a reset came back that no TCP stack of this host sent",
+                format!("a REJECT rule with tcp-reset, or a translation to another host: {rules}"),
+            ),
+            (Via::Rst, Some(SentBy::Tcp)) => (
+                "but this host's TCP stack found no socket where the connect was led: NAT or a redirect",
+                format!("conntrack -L -p tcp --dport {port}; nft list ruleset | grep -n {port}"),
+            ),
+            (Via::Rst, None) => (
+                "and was not asked: NAT, a redirect or a packet filter refused",
+                format!("conntrack -L -p tcp --dport {port}; {rules}"),
+            ),
+        };
+        Words { summary: format!("{holder} {evidence}"), hint: Some(hint) }
+    }
+
+    fn wrong_device(&self) -> Words {
+        let listeners = self.those(|one| one.mismatch == Some(Mismatch::Device));
+        let Some(listener) = listeners.first() else {
+            return self.nothing_listening();
+        };
+        let carrier = self.judgement.destination.route.map_or_else(
+            || "no interface".to_owned(),
+            |route| self.namespaces.device_name(self.netns(), route.device),
+        );
+        let Some(device) = listener.device else {
+            return Words {
+                summary: format!(
+                    "{} listens on {}{} outside of the VRF that the connect is made in",
+                    who(&listener.process),
+                    self.endpoint(listener),
+                    self.in_netns(),
+                ),
+                hint: Some(
+                    "bind the server to the VRF (ip vrf exec), or set net.ipv4.tcp_l3mdev_accept=1"
+                        .to_owned(),
+                ),
+            };
+        };
+        let device = self.namespaces.device_name(listener.netns, device);
+        Words {
+            summary: format!(
+                "{} listens on {}{}, but is bound to the interface {device}, and {} is on {carrier}",
+                who(&listener.process),
+                self.endpoint(listener),
+                self.in_netns(),
+                bracketed(self.dst()),
+            ),
+            hint: Some(format!(
+                "connect to an address of {device}, or start the server without binding it to the \
+                 interface (SO_BINDTODEVICE)"
+            )),
+        }
+    }
+
+    fn stopped(&self) -> Words {
+        let Some(Gone { listener, time, owner }) = &self.judgement.gone else {
+            return self.nothing_listening();
+        };
+        let owner_name = who(&listener.process);
+        let when = ago(self.now.since(*time).max(1));
+        let endpoint = self.endpoint(listener);
+        let in_netns = self.in_netns();
+        let closed = format!("{endpoint}{in_netns} was closed {when} ago");
+        match owner {
+            OwnerEnd::Alive => Words {
+                summary: format!(
+                    "{owner_name} closed {endpoint}{in_netns} {when} ago and lives on: a restart inside the \
+                     process, or it gave the port up"
+                ),
+                hint: Some(if is_openclaw(&listener.process) {
+                    "wait for the next LISTEN; OpenClaw's restart in place takes 6-10 s, sometimes minutes"
+                        .to_owned()
+                } else {
+                    format!(
+                        "wait for the next LISTEN, or see the log of {owner_name} for why it closed its port"
+                    )
+                }),
+            },
+            OwnerEnd::Ended(ExitStatus::Code(code)) => Words {
+                summary: format!("{closed}: {owner_name} exited with code {code}"),
+                hint: Some(format!("see its log for the end of {owner_name}, then start the server again")),
+            },
+            OwnerEnd::Ended(ExitStatus::Signal(signal)) => Words {
+                summary: format!("{closed}: {owner_name} was ended by {}", signal_name(*signal)),
+                hint: Some(if *signal == libc_signal::KILL {
+                    "start the server again; who sends SIGKILL: an operator, a supervisor's timeout, or the \
+                     kernel out of memory (journalctl -k | grep -i oom)"
+                        .to_owned()
+                } else {
+                    format!("see its log for the end of {owner_name}, then start the server again")
+                }),
+            },
+            OwnerEnd::Unknown => Words {
+                summary: format!("{closed}, by whom is not known; it was {owner_name}'s"),
+                hint: Some("start the server again, and see its log for why it closed".to_owned()),
+            },
+        }
+    }
+
+    fn wrong_family(&self) -> Words {
+        let listeners: Vec<&Listener> = self
+            .in_place()
+            .into_iter()
+            .filter(|listener| super::coverage::answers_other_family(listener, &self.judgement.destination))
+            .collect();
+        let Some(listener) = listeners.first() else {
+            return self.wrong_address();
+        };
+        let owner = who(&listener.process);
+        let endpoint = self.endpoint(listener);
+        let in_netns = self.in_netns();
+        let other: IpAddr =
+            if self.dst().is_ipv6() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        let only = if self.dst().is_ipv6() { "IPv4 only" } else { "IPv6 only" };
+        if !self.dst().is_loopback() {
+            return Words {
+                summary: format!("{owner} listens on {endpoint}{in_netns}, {only}"),
+                hint: Some(format!(
+                    "use an {} address of the same host, or let the server listen on {} too",
+                    if self.dst().is_ipv6() { "IPv4" } else { "IPv6" },
+                    bracketed(self.dst()),
+                )),
+            };
+        }
+        let other = SocketAddr::new(other, self.port());
+        let both = if is_openclaw(&listener.process) && self.dst().is_ipv6() {
+            "gateway.bind \"loopback\" (listens on both)".to_owned()
+        } else {
+            format!("let the server listen on {} too", bracketed(self.dst()))
+        };
+        Words {
+            summary: format!("{owner} listens on {endpoint}{in_netns}, {only}; {other} is answered"),
+            hint: Some(format!("use {} instead of localhost, or {both}", bracketed(other.ip()))),
+        }
+    }
+
+    fn wrong_address(&self) -> Words {
+        let listeners = self.in_place();
+        let Some(listener) = listeners.first() else {
+            return self.nothing_listening();
+        };
+        let owner = who(&listener.process);
+        let also = self.also_refused(&listeners);
+        let also = match also.as_slice() {
+            [] => String::new(),
+            [one] => format!("; {one} is refused too"),
+            many => format!("; {} are refused too", enumerate(many)),
+        };
+        let summary =
+            format!("{owner} is up, but on {}{} only{also}", self.endpoints(&listeners), self.in_netns());
+        let reachable = SocketAddr::new(listener.addr, listener.port);
+        let hint = if self.is_elsewhere() {
+            let bind = if is_openclaw(&listener.process) {
+                "set gateway.bind \"lan\"".to_owned()
+            } else {
+                format!("let the server listen on {}", bracketed(self.dst()))
+            };
+            format!(
+                "{bind} inside {}, then start it anew; change nothing outside",
+                self.show_netns(self.netns())
+            )
+        } else if listener.addr.is_loopback() {
+            format!(
+                "on this host use {reachable}; for other hosts put a tunnel or a reverse proxy in front, or \
+                 let the server listen on {} and keep its authentication on",
+                bracketed(self.dst()),
+            )
+        } else if is_openclaw(&listener.process) && is_tailnet(listener.addr) {
+            format!(
+                "at once: use http://{reachable}. For good: OpenClaw 2026.8.1 or later, or gateway.bind \
+                 \"lan\" (opens every interface: keep gateway.auth.token and a firewall); then start a new \
+                 process"
+            )
+        } else {
+            format!(
+                "at once: use {reachable}. For good: let the server listen on {} too",
+                bracketed(self.dst())
+            )
+        };
+        Words { summary, hint: Some(hint) }
+    }
+
+    fn other_netns(&self) -> Words {
+        let listeners = self.those(|one| one.mismatch == Some(Mismatch::Netns));
+        let Some(listener) = listeners.first() else {
+            return self.nothing_listening();
+        };
+        let more = match listeners.len() {
+            1 => String::new(),
+            count => format!(" ({} more elsewhere)", count - 1),
+        };
+        let enter = match (self.namespaces.show(listener.netns).name, listener.process.pid) {
+            (Some(name), _) => Some(format!("ip netns exec {name}")),
+            (None, Some(pid)) => Some(format!("nsenter -t {pid} -n")),
+            (None, None) => None,
+        };
+        Words {
+            summary: format!(
+                "nothing listens on {} in {}; {} listens on {} in {}{more}",
+                self.port(),
+                self.show_netns(self.netns()),
+                who(&listener.process),
+                self.endpoint(listener),
+                self.show_netns(listener.netns),
+            ),
+            hint: Some(match enter {
+                Some(enter) => format!(
+                    "to reach it from in there: {enter} COMMAND; from here, publish or forward the port \
+                     (docker -p, kubectl port-forward)"
+                ),
+                None => "publish or forward the port (docker -p, kubectl port-forward)".to_owned(),
+            }),
+        }
+    }
+
+    fn nothing_listening(&self) -> Words {
+        Words {
+            summary: format!("nothing listens on port {} in any network namespace of this host", self.port()),
+            hint: Some(format!(
+                "start the server; if it runs, it is on another port than {}: ss -ltnp",
+                self.target()
+            )),
+        }
+    }
+}
+
+/// `a`, `a and b`, `a, b and c`, and a count of what is too much to name.
+fn enumerate(items: &[String]) -> String {
+    let named = &items[..items.len().min(NAMED_MAX)];
+    match (named, items.len() - named.len()) {
+        ([], _) => String::new(),
+        ([one], 0) => one.clone(),
+        ([first @ .., last], 0) => format!("{} and {last}", first.join(", ")),
+        (named, rest) => format!("{} and {rest} more", named.join(", ")),
+    }
+}
+
+/// Signals that have a wording of their own.
+mod libc_signal {
+    pub const KILL: i32 = 9;
+}
+
+/// `SIGKILL` and so on; `signal N` for the rest.
+pub fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        libc_signal::KILL => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        31 => "SIGSYS",
+        other => return format!("signal {other}"),
+    };
+    name.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tailnet_is_known_by_its_ranges() {
+        for (addr, is) in [
+            ("100.64.0.0", true),
+            ("100.127.255.255", true),
+            ("100.128.0.0", false),
+            ("100.63.255.255", false),
+            ("fd7a:115c:a1e0::1", true),
+            ("fd7a:115c:a1e1::1", false),
+        ] {
+            assert_eq!(is_tailnet(addr.parse().unwrap()), is, "{addr}");
+        }
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let items = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>();
+        assert_eq!(enumerate(&items(0)), "");
+        assert_eq!(enumerate(&items(1)), "0");
+        assert_eq!(enumerate(&items(2)), "0 and 1");
+        assert_eq!(enumerate(&items(4)), "0, 1, 2 and 3");
+        assert_eq!(enumerate(&items(9)), "0, 1, 2, 3 and 5 more");
+    }
+}

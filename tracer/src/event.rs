@@ -1,0 +1,245 @@
+//! What happened, as the correlator is told it: facts only, each with its time.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::line::{Process, SentBy, Via};
+
+/// Nanoseconds of `CLOCK_MONOTONIC`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mono(pub u64);
+
+impl Mono {
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis * 1_000_000)
+    }
+
+    /// Nanoseconds from `earlier` to `self`; 0 when `earlier` is the later one.
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    pub const fn plus_millis(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis * 1_000_000))
+    }
+}
+
+/// Which network namespace: the inode number in `/proc/PID/ns/net`, as `lsns` prints it. The kernel
+/// reuses it as soon as the namespace is gone; [`Namespace::cookie`] tells the two apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NetnsId(pub u32);
+
+/// What identifies one socket in both the kernel's records and a sock_diag dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SocketKey {
+    /// Inode number in sockfs; 0: none known.
+    pub inode: u64,
+    /// Socket cookie; 0: none known.
+    pub cookie: u64,
+}
+
+impl SocketKey {
+    /// Whether both name the same socket: by cookie where both have one, else by inode.
+    pub fn is_same(self, other: Self) -> bool {
+        if self.cookie != 0 && other.cookie != 0 {
+            self.cookie == other.cookie
+        } else {
+            self.inode != 0 && self.inode == other.inode
+        }
+    }
+}
+
+/// A listening TCP socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    pub key: SocketKey,
+    pub netns: NetnsId,
+    /// As bound. An IPv4-mapped address is IPv4 here; the wildcard of a mapped bind too.
+    pub addr: IpAddr,
+    pub port: u16,
+    /// Whether an IPv6 socket refuses IPv4; `None` for an IPv4 address, or unknown.
+    pub v6only: Option<bool>,
+    /// Interface index it is bound to.
+    pub device: Option<u32>,
+    pub backlog: Option<u32>,
+    /// When it was opened; `None` when that was before the tracer attached.
+    pub since: Option<Mono>,
+    /// Who holds it.
+    pub process: Process,
+}
+
+/// A socket entered LISTEN. It may still fail: see [`Closed::is_failure`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    pub time: Mono,
+    pub listener: Listener,
+    /// Thread that called `listen()`.
+    pub tid: u32,
+    /// Cookie of the listener's namespace; 0: unknown.
+    pub netns_cookie: u64,
+}
+
+/// A socket left LISTEN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    pub time: Mono,
+    /// The listener as the kernel described it while it closed; `process` is who closed it.
+    pub listener: Listener,
+    /// Thread that closed it.
+    pub tid: u32,
+    /// `sk_shutdown`: 3 for a close, 0 for a `listen()` that failed.
+    pub shutdown: u32,
+    /// Wait status of the closing process, when it closed the socket by ending.
+    pub exit_status: Option<ExitStatus>,
+    pub netns_cookie: u64,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// `exit()` with this code.
+    Code(i32),
+    /// Ended by this signal.
+    Signal(i32),
+}
+
+impl ExitStatus {
+    /// Reads a wait status as `wait(2)` encodes it.
+    pub const fn from_wait(status: u32) -> Self {
+        match status & 0x7f {
+            0 => Self::Code((status >> 8 & 0xff) as i32),
+            signal => Self::Signal(signal as i32),
+        }
+    }
+}
+
+/// A connection attempt was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub time: Mono,
+    /// When the attempt began.
+    pub started: Mono,
+    pub netns: NetnsId,
+    pub netns_cookie: u64,
+    pub client: Process,
+    pub src: IpAddr,
+    /// `None`: the kernel no longer knew.
+    pub src_port: Option<u16>,
+    pub dst: IpAddr,
+    pub dst_port: u16,
+    /// Interface the client's socket is bound to; for a link-local destination, its scope.
+    pub device: Option<u32>,
+    pub via: Via,
+    pub sent_by: Option<SentBy>,
+}
+
+/// One address range that a namespace takes for its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalRoute {
+    pub addr: IpAddr,
+    pub prefix_len: u8,
+    /// Interface that carries it.
+    pub device: u32,
+    /// Routing table: 255, or a VRF's own.
+    pub table: u32,
+}
+
+impl LocalRoute {
+    pub fn contains(&self, addr: IpAddr) -> bool {
+        match (self.addr, addr) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                let shift = 32 - u32::from(self.prefix_len.min(32));
+                own.to_bits().checked_shr(shift).unwrap_or(0)
+                    == other.to_bits().checked_shr(shift).unwrap_or(0)
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                let shift = 128 - u32::from(self.prefix_len.min(128));
+                own.to_bits().checked_shr(shift).unwrap_or(0)
+                    == other.to_bits().checked_shr(shift).unwrap_or(0)
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+/// One network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub index: u32,
+    pub name: String,
+    /// Index of the interface it is enslaved to.
+    pub master: Option<u32>,
+    /// Routing table, when the interface is a VRF.
+    pub vrf_table: Option<u32>,
+}
+
+/// What the verdict needs to know of a network namespace besides its listeners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    pub id: NetnsId,
+    /// 0: unknown (before 5.14).
+    pub cookie: u64,
+    /// Name under `/run/netns`.
+    pub name: Option<String>,
+    /// The namespace that the tracer itself runs in.
+    pub is_own: bool,
+    pub links: Vec<Link>,
+    pub local: Vec<LocalRoute>,
+    /// `net.ipv4.tcp_l3mdev_accept`; `None`: could not be read.
+    pub l3mdev_accept: Option<bool>,
+}
+
+/// A namespace that could not be looked into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    pub id: NetnsId,
+    pub why: String,
+}
+
+/// The listeners on the watched ports as they were between two moments, and the namespaces looked into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Every namespace of the host was looked for; otherwise one was.
+    pub is_complete: bool,
+    pub began: Mono,
+    pub ended: Mono,
+    pub namespaces: Vec<Namespace>,
+    /// `since` is `None` in each.
+    pub listeners: Vec<Listener>,
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// Records that never arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    pub records: u64,
+    pub place: crate::line::LostWhere,
+    pub from: Mono,
+    pub to: Mono,
+}
+
+/// One step of the stream that the correlator reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Opened(Opened),
+    Closed(Closed),
+    Refused(Refused),
+    Snapshot(Snapshot),
+    Lost(Lost),
+}
+
+/// The address that a client of `localhost` tries next: `counterpart(D)` of the verdict table.
+pub fn counterpart(addr: IpAddr) -> IpAddr {
+    match addr {
+        IpAddr::V4(v4) if v4.is_loopback() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        IpAddr::V6(v6) if v6.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V4(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    }
+}
+
+impl fmt::Display for NetnsId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "net:[{}]", self.0)
+    }
+}

@@ -1,0 +1,488 @@
+//! Where the running kernel keeps the fields that the programs read, from its own type information.
+//!
+//! Rust's compiler emits no relocations for kernel structures, so the offsets are looked up here and
+//! handed to the programs as constants. The parser reads `/sys/kernel/btf/vmlinux` in place and builds
+//! an index of 4 bytes a type: aya's own, which the loader needs, keeps every type and gives no access
+//! to members.
+//!
+//! Format: `Documentation/bpf/btf.rst` and `include/uapi/linux/btf.h`.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use tracer_ebpf::{MISSING, Offsets};
+
+/// Where the kernel publishes its types.
+pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+const MAGIC: u16 = 0xeb9f;
+const HEADER_BYTES: usize = 24;
+const TYPE_BYTES: usize = 12;
+const MEMBER_BYTES: usize = 12;
+
+/// Kinds of types, and the bytes that follow each in the type section.
+mod kind {
+    pub const INT: u32 = 1;
+    pub const PTR: u32 = 2;
+    pub const ARRAY: u32 = 3;
+    pub const STRUCT: u32 = 4;
+    pub const UNION: u32 = 5;
+    pub const ENUM: u32 = 6;
+    pub const TYPEDEF: u32 = 8;
+    pub const VOLATILE: u32 = 9;
+    pub const CONST: u32 = 10;
+    pub const RESTRICT: u32 = 11;
+    pub const FUNC_PROTO: u32 = 13;
+    pub const VAR: u32 = 14;
+    pub const DATASEC: u32 = 15;
+    pub const DECL_TAG: u32 = 17;
+    pub const TYPE_TAG: u32 = 18;
+    pub const ENUM64: u32 = 19;
+
+    /// Bytes of data behind a type with `vlen` entries; `None` for a kind that is not known.
+    pub fn trailing_bytes(kind: u32, vlen: usize) -> Option<usize> {
+        match kind {
+            INT | VAR | DECL_TAG => Some(4),
+            ARRAY => Some(12),
+            STRUCT | UNION | DATASEC | ENUM64 => vlen.checked_mul(12),
+            ENUM | FUNC_PROTO => vlen.checked_mul(8),
+            // PTR, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, FLOAT, TYPE_TAG
+            2 | 7..=12 | 16 | TYPE_TAG => Some(0),
+            _ => None,
+        }
+    }
+}
+
+/// Anonymous structures nest a few levels; types that refer to each other in a circle do not exist in
+/// a kernel, only in a damaged file.
+const DEPTH_MAX: usize = 16;
+
+/// What is wrong with the type information, or missing in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BtfError {
+    /// Not BTF, cut off, or of a later version than is understood.
+    Malformed(&'static str),
+    /// The kernel has no such structure, or the structure no such member.
+    Missing(String),
+}
+
+impl fmt::Display for BtfError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(what) => write!(f, "the kernel's type information is not understood: {what}"),
+            Self::Missing(what) => write!(f, "this kernel has no `{what}`"),
+        }
+    }
+}
+
+impl std::error::Error for BtfError {}
+
+/// An index over BTF bytes.
+pub struct Btf<'a> {
+    types: &'a [u8],
+    strings: &'a [u8],
+    /// Where each type begins in `types`, by id; id 0 is `void` and has no place.
+    places: Vec<u32>,
+    /// Structures by name.
+    structs: HashMap<&'a [u8], u32>,
+    /// `btf_trace_*` types by the tracepoint's name.
+    tracepoints: HashMap<&'a [u8], u32>,
+}
+
+/// Where a member lies in its outermost structure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Member {
+    bit_offset: u32,
+    type_id: u32,
+}
+
+/// One type's fixed part.
+#[derive(Clone, Copy)]
+struct Type {
+    name: u32,
+    kind: u32,
+    vlen: usize,
+    /// `kind_flag`: a structure's member offsets carry bit-field sizes.
+    flag: bool,
+    size_or_type: u32,
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
+    let word = bytes.get(at..at + 4).ok_or(BtfError::Malformed("cut off"))?;
+    Ok(u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+}
+
+impl<'a> Btf<'a> {
+    /// Indexes little-endian BTF.
+    ///
+    /// # Errors
+    /// [`BtfError::Malformed`] when the bytes are not BTF version 1, or hold a kind of type that is not
+    /// known and so cannot be skipped.
+    pub fn parse(data: &'a [u8]) -> Result<Self, BtfError> {
+        if data.len() < HEADER_BYTES || u16::from_le_bytes([data[0], data[1]]) != MAGIC {
+            return Err(BtfError::Malformed("not BTF"));
+        }
+        if data[2] != 1 {
+            return Err(BtfError::Malformed("not version 1"));
+        }
+        let header = u32_at(data, 4)? as usize;
+        let section = |offset: usize, length: usize| -> Result<&'a [u8], BtfError> {
+            let start = header.checked_add(u32_at(data, offset)? as usize);
+            let start = start.ok_or(BtfError::Malformed("section out of range"))?;
+            let end = start.checked_add(u32_at(data, length)? as usize);
+            let end = end.ok_or(BtfError::Malformed("section out of range"))?;
+            data.get(start..end).ok_or(BtfError::Malformed("section out of range"))
+        };
+        let types = section(8, 12)?;
+        let strings = section(16, 20)?;
+
+        let mut btf = Self {
+            types,
+            strings,
+            places: Vec::with_capacity(types.len() / 24 + 1),
+            structs: HashMap::with_capacity(16_384),
+            tracepoints: HashMap::with_capacity(2_048),
+        };
+        btf.places.push(0);
+        let mut at = 0;
+        while at < types.len() {
+            let id = btf.places.len() as u32;
+            btf.places.push(at as u32);
+            let this = btf.read(at)?;
+            if this.kind == kind::STRUCT && this.name != 0 {
+                btf.structs.entry(btf.string(this.name)).or_insert(id);
+            } else if this.kind == kind::TYPEDEF
+                && let Some(name) = btf.string(this.name).strip_prefix(b"btf_trace_")
+            {
+                btf.tracepoints.insert(name, id);
+            }
+            let trailing = kind::trailing_bytes(this.kind, this.vlen);
+            at += TYPE_BYTES + trailing.ok_or(BtfError::Malformed("a kind of type that is not known"))?;
+        }
+        Ok(btf)
+    }
+
+    fn read(&self, at: usize) -> Result<Type, BtfError> {
+        let info = u32_at(self.types, at + 4)?;
+        Ok(Type {
+            name: u32_at(self.types, at)?,
+            kind: info >> 24 & 0x1f,
+            vlen: (info & 0xffff) as usize,
+            flag: info >> 31 == 1,
+            size_or_type: u32_at(self.types, at + 8)?,
+        })
+    }
+
+    fn get(&self, id: u32) -> Result<(usize, Type), BtfError> {
+        let place = *self.places.get(id as usize).ok_or(BtfError::Malformed("a type out of range"))? as usize;
+        if id == 0 {
+            return Ok((0, Type { name: 0, kind: 0, vlen: 0, flag: false, size_or_type: 0 }));
+        }
+        Ok((place, self.read(place)?))
+    }
+
+    /// The bytes of a name, without its NUL; empty when out of range.
+    fn string(&self, offset: u32) -> &'a [u8] {
+        let rest = self.strings.get(offset as usize..).unwrap_or_default();
+        let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
+        &rest[..end]
+    }
+
+    /// The type behind typedefs and qualifiers.
+    fn strip(&self, mut id: u32) -> Result<(u32, usize, Type), BtfError> {
+        for _ in 0..DEPTH_MAX {
+            let (place, this) = self.get(id)?;
+            match this.kind {
+                kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
+                    id = this.size_or_type;
+                }
+                _ => return Ok((id, place, this)),
+            }
+        }
+        Err(BtfError::Malformed("types nest too deep"))
+    }
+
+    /// A member by name, looked for in anonymous members too.
+    fn find(&self, struct_id: u32, name: &[u8], depth: usize) -> Result<Option<Member>, BtfError> {
+        if depth > DEPTH_MAX {
+            return Err(BtfError::Malformed("types nest too deep"));
+        }
+        let (_, place, this) = self.strip(struct_id)?;
+        if this.kind != kind::STRUCT && this.kind != kind::UNION {
+            return Ok(None);
+        }
+        for index in 0..this.vlen {
+            let at = place + TYPE_BYTES + index * MEMBER_BYTES;
+            let own_name = u32_at(self.types, at)?;
+            let type_id = u32_at(self.types, at + 4)?;
+            let offset = u32_at(self.types, at + 8)?;
+            let bit_offset = if this.flag { offset & 0x00ff_ffff } else { offset };
+            if own_name == 0 {
+                if let Some(inner) = self.find(type_id, name, depth + 1)? {
+                    return Ok(Some(Member {
+                        bit_offset: bit_offset.saturating_add(inner.bit_offset),
+                        ..inner
+                    }));
+                }
+            } else if self.string(own_name) == name {
+                return Ok(Some(Member { bit_offset, type_id }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Follows a path such as `sock.__sk_common.skc_dport`.
+    fn member(&self, path: &str) -> Result<Member, BtfError> {
+        let missing = || BtfError::Missing(path.to_owned());
+        let mut parts = path.split('.');
+        let outermost = parts.next().unwrap_or_default();
+        let mut type_id = *self.structs.get(outermost.as_bytes()).ok_or_else(missing)?;
+        let mut bit_offset = 0u32;
+        for part in parts {
+            let member = self.find(type_id, part.as_bytes(), 0)?.ok_or_else(missing)?;
+            bit_offset = bit_offset.saturating_add(member.bit_offset);
+            type_id = member.type_id;
+        }
+        Ok(Member { bit_offset, type_id })
+    }
+
+    /// The byte offset of the member that a path leads to.
+    ///
+    /// # Errors
+    /// [`BtfError::Missing`] when the kernel does not have it.
+    pub fn offset(&self, path: &str) -> Result<u32, BtfError> {
+        Ok(self.member(path)?.bit_offset / 8)
+    }
+
+    /// The byte offset of a member; [`MISSING`] when the kernel does not have it.
+    fn optional_offset(&self, path: &str) -> u32 {
+        self.offset(path).unwrap_or(MISSING)
+    }
+
+    /// The byte that holds a one-bit member, and its bit in there.
+    fn bit(&self, path: &str) -> Result<(u32, u32), BtfError> {
+        let bit_offset = self.member(path)?.bit_offset;
+        Ok((bit_offset / 8, 1 << (bit_offset % 8)))
+    }
+
+    /// Size in bytes of the type of the member that a path leads to, where it is an integer.
+    fn integer_bytes(&self, path: &str) -> Option<u32> {
+        let (_, _, this) = self.strip(self.member(path).ok()?.type_id).ok()?;
+        (this.kind == kind::INT).then_some(this.size_or_type)
+    }
+
+    /// Size in bytes of a structure.
+    fn struct_bytes(&self, name: &str) -> Result<u32, BtfError> {
+        let missing = || BtfError::Missing(name.to_owned());
+        let id = *self.structs.get(name.as_bytes()).ok_or_else(missing)?;
+        Ok(self.get(id)?.1.size_or_type)
+    }
+
+    /// How many arguments a tracepoint hands to a program; `None` when there is no such tracepoint.
+    pub fn tracepoint_arguments(&self, name: &str) -> Option<usize> {
+        let typedef = *self.tracepoints.get(name.as_bytes())?;
+        let (_, _, pointer) = self.strip(typedef).ok()?;
+        if pointer.kind != kind::PTR {
+            return None;
+        }
+        let (_, _, prototype) = self.strip(pointer.size_or_type).ok()?;
+        // The first one is the tracing core's own.
+        (prototype.kind == kind::FUNC_PROTO).then(|| prototype.vlen.saturating_sub(1))
+    }
+
+    /// Everything that the programs read, and the bit of `skc_ipv6only`.
+    ///
+    /// # Errors
+    /// [`BtfError::Missing`] names the first member that this kernel does not have and the programs
+    /// cannot do without.
+    pub fn offsets(&self) -> Result<(Offsets, u32), BtfError> {
+        let (sock_ipv6only, v6only_mask) = self.bit("sock.__sk_common.skc_ipv6only")?;
+        let inode_in_socket = self
+            .offset("socket_alloc.vfs_inode.i_ino")?
+            .checked_sub(self.offset("socket_alloc.socket")?)
+            .ok_or(BtfError::Malformed("struct socket_alloc"))?;
+        // 5.10 has an atomic counter there, set only when someone asks for it.
+        let has_net_cookie = self.integer_bytes("net.net_cookie") == Some(8);
+        let offsets = Offsets {
+            sock_family: self.offset("sock.__sk_common.skc_family")?,
+            sock_state: self.offset("sock.__sk_common.skc_state")?,
+            sock_daddr: self.offset("sock.__sk_common.skc_daddr")?,
+            sock_rcv_saddr: self.offset("sock.__sk_common.skc_rcv_saddr")?,
+            sock_v6_daddr: self.optional_offset("sock.__sk_common.skc_v6_daddr"),
+            sock_v6_rcv_saddr: self.optional_offset("sock.__sk_common.skc_v6_rcv_saddr"),
+            sock_dport: self.offset("sock.__sk_common.skc_dport")?,
+            sock_num: self.offset("sock.__sk_common.skc_num")?,
+            sock_ipv6only,
+            sock_bound_dev_if: self.offset("sock.__sk_common.skc_bound_dev_if")?,
+            sock_net: self.offset("sock.__sk_common.skc_net.net")?,
+            sock_err: self.offset("sock.sk_err")?,
+            sock_protocol: self.offset("sock.sk_protocol")?,
+            sock_shutdown: self.offset("sock.sk_shutdown")?,
+            sock_max_ack_backlog: self.offset("sock.sk_max_ack_backlog")?,
+            sock_socket: self.offset("sock.sk_socket")?,
+            sock_error_queue_prev: self.offset("sock.sk_error_queue.prev")?,
+            inet_sport: self.offset("inet_sock.inet_sport")?,
+            net_inum: self.offset("net.ns.inum")?,
+            net_cookie: if has_net_cookie { self.offset("net.net_cookie")? } else { MISSING },
+            socket_inode: inode_in_socket,
+            socket_file: self.offset("socket.file")?,
+            file_flags: self.offset("file.f_flags")?,
+            task_group_leader: self.offset("task_struct.group_leader")?,
+            task_comm: self.offset("task_struct.comm")?,
+            task_start_boottime: self.offset("task_struct.start_boottime")?,
+            task_real_parent: self.offset("task_struct.real_parent")?,
+            task_tgid: self.offset("task_struct.tgid")?,
+            task_thread_pid: self.offset("task_struct.thread_pid")?,
+            task_flags: self.offset("task_struct.flags")?,
+            task_exit_code: self.offset("task_struct.exit_code")?,
+            pid_level: self.offset("pid.level")?,
+            pid_numbers: self.offset("pid.numbers")?,
+            upid_size: self.struct_bytes("upid")?,
+            skb_head: self.offset("sk_buff.head")?,
+            skb_network_header: self.offset("sk_buff.network_header")?,
+            skb_transport_header: self.offset("sk_buff.transport_header")?,
+            skb_errno: self.offset("sk_buff.cb")? + self.offset("sock_exterr_skb.ee.ee_errno")?,
+        };
+        Ok((offsets, v6only_mask))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A writer of small BTF files.
+    #[derive(Default)]
+    struct Writer {
+        types: Vec<u8>,
+        strings: Vec<u8>,
+        count: u32,
+    }
+
+    impl Writer {
+        fn new() -> Self {
+            Self { strings: vec![0], ..Self::default() }
+        }
+
+        fn name(&mut self, name: &str) -> u32 {
+            if name.is_empty() {
+                return 0;
+            }
+            let at = self.strings.len() as u32;
+            self.strings.extend_from_slice(name.as_bytes());
+            self.strings.push(0);
+            at
+        }
+
+        fn put(&mut self, words: &[u32]) {
+            for word in words {
+                self.types.extend_from_slice(&word.to_le_bytes());
+            }
+        }
+
+        fn int(&mut self, name: &str, bytes: u32) -> u32 {
+            let name = self.name(name);
+            self.put(&[name, kind::INT << 24, bytes, bytes * 8]);
+            self.count += 1;
+            self.count
+        }
+
+        fn composite(&mut self, kind: u32, name: &str, flag: bool, members: &[(&str, u32, u32)]) -> u32 {
+            let name = self.name(name);
+            self.put(&[name, u32::from(flag) << 31 | kind << 24 | members.len() as u32, 64]);
+            for (member, type_id, offset) in members {
+                let member = self.name(member);
+                self.put(&[member, *type_id, *offset]);
+            }
+            self.count += 1;
+            self.count
+        }
+
+        fn finish(&self) -> Vec<u8> {
+            let mut out = Vec::new();
+            out.extend_from_slice(&MAGIC.to_le_bytes());
+            out.extend_from_slice(&[1, 0]);
+            for word in [
+                HEADER_BYTES as u32,
+                0,
+                self.types.len() as u32,
+                self.types.len() as u32,
+                self.strings.len() as u32,
+            ] {
+                out.extend_from_slice(&word.to_le_bytes());
+            }
+            out.extend_from_slice(&self.types);
+            out.extend_from_slice(&self.strings);
+            out
+        }
+    }
+
+    #[test]
+    fn walks_into_anonymous_members_and_bit_fields() {
+        let mut writer = Writer::new();
+        let byte = writer.int("unsigned char", 1);
+        let union = writer.composite(kind::UNION, "", false, &[("skc_num", byte, 16)]);
+        let common = writer.composite(
+            kind::STRUCT,
+            "sock_common",
+            true,
+            &[("first", byte, 0), ("", union, 32), ("skc_ipv6only", byte, 1 << 24 | 85)],
+        );
+        writer.composite(kind::STRUCT, "sock", false, &[("pad", byte, 0), ("__sk_common", common, 64)]);
+        let bytes = writer.finish();
+        let btf = Btf::parse(&bytes).unwrap();
+        assert_eq!(btf.offset("sock.__sk_common.skc_num"), Ok(8 + 4 + 2));
+        assert_eq!(btf.bit("sock.__sk_common.skc_ipv6only"), Ok((8 + 10, 1 << 5)));
+        assert_eq!(btf.integer_bytes("sock.__sk_common.skc_num"), Some(1));
+        assert_eq!(
+            btf.offset("sock.__sk_common.skc_none"),
+            Err(BtfError::Missing("sock.__sk_common.skc_none".into()))
+        );
+        assert_eq!(btf.tracepoint_arguments("inet_sock_set_state"), None);
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_skip() {
+        let mut writer = Writer::new();
+        writer.put(&[0, 31 << 24, 0]);
+        assert_eq!(
+            Btf::parse(&writer.finish()).err(),
+            Some(BtfError::Malformed("a kind of type that is not known"))
+        );
+    }
+
+    #[test]
+    fn a_structure_that_holds_itself_is_an_error_not_a_loop() {
+        let mut writer = Writer::new();
+        writer.composite(kind::STRUCT, "sock", false, &[("", 1, 0)]);
+        let bytes = writer.finish();
+        let btf = Btf::parse(&bytes).unwrap();
+        assert_eq!(btf.offset("sock.x"), Err(BtfError::Malformed("types nest too deep")));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(mut data: Vec<u8>, at: usize, byte: u8) {
+            let _ = Btf::parse(&data).map(|btf| btf.offsets().is_ok());
+            let mut writer = Writer::new();
+            let int = writer.int("int", 4);
+            writer.composite(kind::STRUCT, "sock", true, &[("a", int, 0), ("", int, 32)]);
+            data = writer.finish();
+            let length = data.len();
+            data[at % length] = byte;
+            let _ = Btf::parse(&data).map(|btf| (btf.offset("sock.a").is_ok(), btf.offsets().is_ok()));
+        }
+    }
+
+    /// The kernel that this test runs on has everything, where it has BTF at all.
+    #[test]
+    fn resolves_the_running_kernel() {
+        if let Ok(bytes) = std::fs::read(VMLINUX) {
+            let btf = Btf::parse(&bytes).unwrap();
+            let (offsets, mask) = btf.offsets().unwrap();
+            assert!(mask.is_power_of_two());
+            assert!(offsets.sock_dport < offsets.sock_err);
+            assert_eq!(btf.tracepoint_arguments("inet_sock_set_state"), Some(3));
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! What this host lacks to run `tracer trace`, found before anything is loaded.
+
+use std::env;
+use std::fs::File;
+use std::io;
+
+use rustix::fs::stat;
+use rustix::system::uname;
+use rustix::thread::{CapabilitySet, capabilities};
+
+use super::sock_diag;
+use crate::event::NetnsId;
+use crate::line::Limit;
+use crate::process;
+
+/// The oldest kernel that may do: the BPF ring buffer, CAP_BPF and CAP_PERFMON came with it.
+const OLDEST_KERNEL: (u32, u32) = (5, 8);
+
+/// Types of the running kernel.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Inode number of the user namespace that the host boots with (`PROC_USER_INIT_INO`, linux/proc_ns.h).
+const HOST_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+/// Something without which `tracer trace` cannot run here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// A code.
+    pub what: &'static str,
+    /// What is missing and what that costs.
+    pub sentence: String,
+    /// The cure.
+    pub hint: String,
+}
+
+/// Everything that is missing; empty on a host that can trace. Loads nothing, and changes nothing.
+pub fn check() -> Vec<Missing> {
+    [endianness(), kernel(), btf(), user_namespace(), privilege(), sockets()].into_iter().flatten().collect()
+}
+
+/// What tracer can do without, and what a run here cannot see for it.
+pub fn limits() -> Vec<Limit> {
+    let mut limits = Vec::new();
+    let mut limit = |what: &str, why: &str| limits.push(Limit { what: what.to_owned(), why: why.to_owned() });
+    let effective = effective();
+    if !effective.contains(CapabilitySet::SYS_ADMIN) {
+        limit(
+            "other-netns",
+            "CAP_SYS_ADMIN is missing: listeners in other network namespaces that opened before tracer are not \
+             seen",
+        );
+    }
+    if !effective.contains(CapabilitySet::SYS_PTRACE) {
+        limit(
+            "owners",
+            "CAP_SYS_PTRACE is missing: who holds a listener that opened before tracer is not seen, nor the \
+             executables of other users' processes",
+        );
+    }
+    if !process::in_host_pid_namespace() {
+        limit(
+            "pid-namespace",
+            "this PID namespace is not the host's: process ids and what /proc says of processes are not known",
+        );
+    }
+    limits
+}
+
+fn endianness() -> Option<Missing> {
+    cfg!(target_endian = "big").then(|| Missing {
+        what: "endianness",
+        sentence: format!("cannot load kernel programs: `{}` is big-endian", env::consts::ARCH),
+        hint: "tracer runs on little-endian machines only".to_owned(),
+    })
+}
+
+fn kernel() -> Option<Missing> {
+    let name = uname();
+    let release = name.release().to_string_lossy();
+    let version = parse_release(&release);
+    let (major, minor) = OLDEST_KERNEL;
+    // One that names itself in another way is left to the real load.
+    version.is_some_and(|version| version < OLDEST_KERNEL).then(|| Missing {
+        what: "kernel",
+        sentence: format!(
+            "cannot load kernel programs: this kernel is {release}, and has no BPF ring buffer"
+        ),
+        hint: format!(
+            "Linux {major}.{minor} or later. Without it, `tracer status` shows this namespace's listeners"
+        ),
+    })
+}
+
+/// The first two numbers of `6.1.0-37-amd64`.
+fn parse_release(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn btf() -> Option<Missing> {
+    let err = File::open(BTF).err()?;
+    let is_absent = err.kind() == io::ErrorKind::NotFound;
+    Some(Missing {
+        what: "btf",
+        sentence: format!(
+            "cannot load kernel programs: `{BTF}`, the types of this kernel, cannot be read: {err}"
+        ),
+        hint: if is_absent {
+            "a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions build theirs; in a container, mount \
+             the host's /sys"
+                .to_owned()
+        } else {
+            format!("as root: {}", su_line())
+        },
+    })
+}
+
+fn user_namespace() -> Option<Missing> {
+    // Where /proc does not say, the load will.
+    let is_host = stat("/proc/self/ns/user").ok()?.st_ino == HOST_USER_NAMESPACE;
+    (!is_host).then(|| Missing {
+        what: "user-namespace",
+        sentence:
+            "cannot load kernel programs: this is a user namespace of its own, where capabilities do not \
+                   reach the kernel"
+                .to_owned(),
+        hint: "as root of the host, outside of rootless containers and `unshare --user`. Without it, \
+               `tracer status` shows this namespace's listeners"
+            .to_owned(),
+    })
+}
+
+fn privilege() -> Option<Missing> {
+    let names = missing_capabilities(effective());
+    let (last, others) = names.split_last()?;
+    let (names, verb) = if others.is_empty() {
+        ((*last).to_owned(), "is")
+    } else {
+        (format!("{} and {last}", others.join(", ")), "are")
+    };
+    Some(Missing {
+        what: "capabilities",
+        sentence: format!("cannot load kernel programs: {names} {verb} missing"),
+        hint: format!("as root: {}. Without it, `tracer status` shows this namespace's listeners", su_line()),
+    })
+}
+
+/// Of the calling thread.
+fn effective() -> CapabilitySet {
+    // capget() of oneself cannot fail; none is what is true when nothing is known.
+    capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective)
+}
+
+/// What keeps tracing programs from loading: CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN, which implies
+/// both (`bpf_capable()`, `perfmon_capable()`, linux/capability.h).
+fn missing_capabilities(effective: CapabilitySet) -> Vec<&'static str> {
+    if effective.contains(CapabilitySet::SYS_ADMIN) {
+        return Vec::new();
+    }
+    [(CapabilitySet::BPF, "CAP_BPF"), (CapabilitySet::PERFMON, "CAP_PERFMON")]
+        .into_iter()
+        .filter(|(capability, _)| !effective.contains(*capability))
+        .map(|(_, name)| name)
+        .collect()
+}
+
+fn sockets() -> Option<Missing> {
+    // Port 0 is nobody's: the answer is an empty list, or why there is none.
+    let result =
+        sock_diag::open().and_then(|mut channel| sock_diag::listeners(&mut channel, NetnsId(0), &[0]));
+    match result {
+        Ok(_) | Err(sock_diag::Error::Dump(_)) => None,
+        Err(sock_diag::Error::Unavailable(err)) => {
+            Some(Missing { what: "sock-diag", sentence: err.to_string(), hint: err.cure().to_owned() })
+        }
+    }
+}
+
+/// The command that runs this very command as root: `su -c '/home/ann/tracer --port 80'`.
+fn su_line() -> String {
+    let program =
+        env::current_exe().map_or_else(|_| "tracer".to_owned(), |path| path.to_string_lossy().into_owned());
+    let arguments = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    let command: Vec<_> = std::iter::once(program).chain(arguments).map(|word| quote(&word)).collect();
+    format!("su -c {}", always_quote(&command.join(" ")))
+}
+
+/// For a POSIX shell.
+fn quote(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+=:,@%".contains(letter);
+    if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { always_quote(word) }
+}
+
+fn always_quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_gives_two_numbers() {
+        assert_eq!(parse_release("6.1.0-37-amd64"), Some((6, 1)));
+        assert_eq!(parse_release("2.6.78-generic"), Some((2, 6)));
+        assert_eq!(parse_release("7.3-rc1"), Some((7, 3)));
+        assert_eq!(parse_release("custom"), None);
+        assert!(parse_release("5.10.0") >= Some(OLDEST_KERNEL));
+    }
+
+    #[test]
+    fn either_two_capabilities_or_the_one_that_implies_them() {
+        let both = CapabilitySet::BPF | CapabilitySet::PERFMON;
+        assert_eq!(missing_capabilities(CapabilitySet::empty()), ["CAP_BPF", "CAP_PERFMON"]);
+        assert_eq!(missing_capabilities(CapabilitySet::BPF), ["CAP_PERFMON"]);
+        assert!(missing_capabilities(both).is_empty());
+        assert!(missing_capabilities(CapabilitySet::SYS_ADMIN).is_empty());
+    }
+
+    #[test]
+    fn words_survive_the_shell() {
+        assert_eq!(quote("/home/ann/tracer"), "/home/ann/tracer");
+        assert_eq!(quote("it's"), r"'it'\''s'");
+        assert_eq!(quote(""), "''");
+    }
+}

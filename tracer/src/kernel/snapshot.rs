@@ -1,0 +1,262 @@
+//! The listeners that are there already, and what a verdict needs to know of each network namespace.
+//!
+//! ```text
+//! netns (which there are) ─▶ for each: sock_diag (listeners), routes (addresses) ─▶ owners
+//! ```
+//!
+//! A namespace is entered, read and left by a thread of its own: `setns()` moves the thread that calls it,
+//! and the socket that reads a namespace keeps it from ending.
+
+pub mod netlink;
+mod owners;
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::mem::size_of;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::thread;
+
+use anyhow::Context as _;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::netns::{self, Place};
+use super::sock_diag::Unavailable;
+use super::{clock, routes, sock_diag};
+use crate::event::{Listener, Mono, Namespace, NetnsId, Snapshot, Unreadable};
+use netlink::Channel;
+
+/// `SO_NETNS_COOKIE`: asm-generic/socket.h, since 5.14.
+const SO_NETNS_COOKIE: libc::c_int = 71;
+
+/// Why a namespace was not read.
+enum Failure {
+    /// No namespace of this host can be read.
+    Unavailable(Unavailable),
+    /// It has ended.
+    Gone,
+    Other(String),
+}
+
+impl Failure {
+    fn other(err: impl ToString) -> Self {
+        Self::Other(err.to_string())
+    }
+
+    fn why(&self) -> String {
+        match self {
+            Self::Unavailable(err) => err.to_string(),
+            Self::Gone => "it has ended, or nothing that tracer can see leads into it".to_owned(),
+            Self::Other(why) => why.clone(),
+        }
+    }
+}
+
+impl From<sock_diag::Error> for Failure {
+    fn from(err: sock_diag::Error) -> Self {
+        match err {
+            sock_diag::Error::Unavailable(err) => Self::Unavailable(err),
+            sock_diag::Error::Dump(err) => Self::other(format_args!("listening sockets: {err}")),
+        }
+    }
+}
+
+/// Reads listeners on some ports. Blocks for as long as the kernel takes: about 0.1 ms a namespace, and 1 µs
+/// for each file descriptor of each process until the owners are found.
+#[derive(Clone, Debug)]
+pub struct Snapshotter {
+    ports: Vec<u16>,
+}
+
+impl Snapshotter {
+    pub fn new(ports: &[u16]) -> Self {
+        Self { ports: ports.to_vec() }
+    }
+
+    /// Every namespace of the host. One that fails is listed as unreadable; one that ended meanwhile is
+    /// left out.
+    ///
+    /// Fails where `/proc` cannot be read, or with [`Unavailable`] (to be had by `downcast_ref`) where the
+    /// kernel lists no sockets.
+    pub fn take(&mut self) -> anyhow::Result<Snapshot> {
+        let began = clock::now();
+        let survey = netns::survey().context("cannot read `/proc`")?;
+        let results = on_a_thread(|| {
+            let read = |place: &Place| {
+                enter(place)?;
+                self.read(place)
+            };
+            // The own one is the first: the thread is in it.
+            survey.places.iter().map(|place| (place, read(place))).collect::<Vec<_>>()
+        })
+        .context("cannot start a thread")?;
+        let ended = clock::now();
+
+        let mut snapshot = Snapshot {
+            is_complete: true,
+            began,
+            ended,
+            namespaces: Vec::new(),
+            listeners: Vec::new(),
+            unreadable: Vec::new(),
+        };
+        for (place, result) in results {
+            match result {
+                Ok((namespace, listeners)) => {
+                    snapshot.namespaces.push(namespace);
+                    snapshot.listeners.extend(listeners);
+                }
+                Err(Failure::Gone) => {}
+                Err(Failure::Unavailable(err)) if place.is_own => return Err(err.into()),
+                Err(failure) => snapshot.unreadable.push(Unreadable { id: place.id, why: failure.why() }),
+            }
+        }
+        owners::fill(&mut snapshot.listeners, &survey.processes);
+        Ok(snapshot)
+    }
+
+    /// The own namespace alone. Needs no privilege: owners that cannot be read have a user id only.
+    ///
+    /// Fails as [`Self::take`] does.
+    pub fn own(&mut self) -> anyhow::Result<Snapshot> {
+        let began = clock::now();
+        let place = netns::own_place().context("cannot read `/proc`")?;
+        match self.read(&place) {
+            Ok((namespace, listeners)) => Ok(with_owners(began, namespace, listeners)),
+            Err(Failure::Unavailable(err)) => Err(err.into()),
+            Err(failure) => Err(anyhow::anyhow!("cannot read `{}`: {}", place.id, failure.why())),
+        }
+    }
+
+    /// Interfaces and addresses of one namespace. `pid_hint` is a process that was in it.
+    pub fn namespace(&mut self, id: NetnsId, pid_hint: Option<u32>) -> Result<Namespace, Unreadable> {
+        visit(id, pid_hint, facts)
+    }
+
+    /// One namespace with its listeners: what [`Self::take`] says of it, alone.
+    pub fn listeners_of(&mut self, id: NetnsId, pid_hint: Option<u32>) -> Snapshot {
+        let began = clock::now();
+        match visit(id, pid_hint, |place| self.read(place)) {
+            Ok((namespace, listeners)) => with_owners(began, namespace, listeners),
+            Err(unreadable) => Snapshot {
+                is_complete: false,
+                began,
+                ended: clock::now(),
+                namespaces: Vec::new(),
+                listeners: Vec::new(),
+                unreadable: vec![unreadable],
+            },
+        }
+    }
+
+    /// In the namespace that the thread is in.
+    fn read(&self, place: &Place) -> Result<(Namespace, Vec<Listener>), Failure> {
+        let listeners = sock_diag::listeners(&mut sock_diag::open()?, place.id, &self.ports)?;
+        Ok((facts(place)?, listeners))
+    }
+}
+
+fn with_owners(began: Mono, namespace: Namespace, mut listeners: Vec<Listener>) -> Snapshot {
+    let ended = clock::now();
+    if !listeners.is_empty() {
+        owners::fill(&mut listeners, &netns::processes().unwrap_or_default());
+    }
+    Snapshot {
+        is_complete: false,
+        began,
+        ended,
+        namespaces: vec![namespace],
+        listeners,
+        unreadable: Vec::new(),
+    }
+}
+
+/// Runs `read` inside of a namespace.
+fn visit<T: Send>(
+    id: NetnsId,
+    pid_hint: Option<u32>,
+    read: impl Fn(&Place) -> Result<T, Failure> + Sync,
+) -> Result<T, Unreadable> {
+    let result = match netns::find(id, pid_hint) {
+        None => Err(Failure::Gone),
+        Some(place) if place.is_own => read(&place),
+        Some(place) => on_a_thread(|| {
+            enter(&place)?;
+            read(&place)
+        })
+        .unwrap_or_else(|err| Err(Failure::other(err))),
+    };
+    result.map_err(|failure| Unreadable { id, why: failure.why() })
+}
+
+/// Runs `work` on a thread that ends with it, and with the thread its hold on a namespace. It begins in
+/// the caller's namespace.
+fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let worker = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, work)?;
+        worker.join().map_err(|_| io::Error::other("a thread panicked"))
+    })
+}
+
+/// Moves the calling thread into a namespace. It begins in its own, so that one needs no privilege.
+fn enter(place: &Place) -> Result<(), Failure> {
+    if place.is_own {
+        return Ok(());
+    }
+    let opened = match place.open() {
+        // The process that led there may have ended, and the namespace live on.
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {
+            netns::find(place.id, None).ok_or(Failure::Gone)?.open()
+        }
+        opened => opened,
+    };
+    let file = match opened {
+        Ok(file) => file,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Err(Failure::Gone),
+        Err(err) => return Err(Failure::other(format_args!("opening it: {err}"))),
+    };
+    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+        .map_err(|err| Failure::other(format_args!("entering it: {}", io::Error::from(err))))
+}
+
+/// Of the namespace that the thread is in.
+fn facts(place: &Place) -> Result<Namespace, Failure> {
+    let mut channel = routes::open().map_err(Failure::other)?;
+    Ok(Namespace {
+        id: place.id,
+        cookie: cookie(&channel),
+        name: place.name.clone(),
+        is_own: place.is_own,
+        links: routes::links(&mut channel)
+            .map_err(|err| Failure::other(format_args!("interfaces: {err}")))?,
+        local: routes::local_routes(&mut channel)
+            .map_err(|err| Failure::other(format_args!("local addresses: {err}")))?,
+        l3mdev_accept: l3mdev_accept(),
+    })
+}
+
+/// The cookie of the channel's namespace; 0 where the kernel has none to give.
+fn cookie(channel: &Channel) -> u64 {
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the descriptor is open, the value has the eight bytes that `length` says, and the kernel
+    // writes no more than that (`sk_getsockopt()`, net/core/sock.c).
+    let result = unsafe {
+        libc::getsockopt(
+            channel.socket().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 && length as usize == size_of::<u64>() { cookie } else { 0 }
+}
+
+/// `net.ipv4.tcp_l3mdev_accept` of the thread's namespace: `/proc/sys/net` shows that of who opens it.
+fn l3mdev_accept() -> Option<bool> {
+    let mut value = [0; 16];
+    let length =
+        File::open("/proc/sys/net/ipv4/tcp_l3mdev_accept").and_then(|mut file| file.read(&mut value)).ok()?;
+    let number: u32 = str::from_utf8(&value[..length]).ok()?.trim().parse().ok()?;
+    Some(number != 0)
+}

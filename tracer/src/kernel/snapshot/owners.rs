@@ -1,0 +1,132 @@
+//! Who holds a listener: the process with a file descriptor of its socket.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+
+use rustix::fs::{Mode, OFlags, RawDir, openat, readlinkat_raw};
+
+use crate::event::{Listener, NetnsId};
+use crate::process::Handle;
+
+/// File descriptors of one process that are looked at: it may hold millions, a listener is an early one.
+const DESCRIPTORS: usize = 65_536;
+
+/// Generations that are looked back for the first holder.
+const ANCESTORS: usize = 32;
+
+/// systemd holds every socket that it starts a service for; the service is who answers.
+const INIT: u32 = 1;
+
+/// Fills in the process of each listener, where its file descriptors can be read; elsewhere what the
+/// listener says already (the user id of its socket) stays.
+///
+/// Of several holders (a server and its workers) the first: the oldest ancestor that still holds it. Looks
+/// into the processes of the listeners' namespaces first, and stops when all are found.
+pub fn fill(listeners: &mut [Listener], processes: &[(u32, Option<NetnsId>)]) {
+    let mut holders: HashMap<u64, Option<u32>> = listeners
+        .iter()
+        .map(|listener| listener.key.inode)
+        .filter(|&inode| inode != 0)
+        .map(|inode| (inode, None))
+        .collect();
+    let namespaces: HashSet<NetnsId> = listeners.iter().map(|listener| listener.netns).collect();
+    let is_near = |netns: Option<NetnsId>| netns.is_some_and(|netns| namespaces.contains(&netns));
+
+    // In ascending order of process number, which is nearly that of age.
+    let near = processes.iter().filter(|(_, netns)| is_near(*netns));
+    let far = processes.iter().filter(|(_, netns)| !is_near(*netns));
+    let mut missing = holders.len();
+    for &(pid, _) in near.chain(far) {
+        if missing == 0 {
+            break;
+        }
+        let Ok(handle) = Handle::open(pid) else { continue };
+        sockets(&handle, |inode| {
+            if let Some(holder @ (None | Some(INIT))) = holders.get_mut(&inode) {
+                *holder = Some(pid);
+                missing -= usize::from(pid != INIT);
+            }
+            missing != 0
+        });
+    }
+
+    for listener in listeners {
+        if let Some(pid) = holders.get(&listener.key.inode).copied().flatten() {
+            let handle = first_holder(pid, listener.key.inode);
+            if let Some(process) = handle.and_then(|handle| handle.describe()) {
+                listener.process = process;
+            }
+        }
+    }
+}
+
+fn first_holder(pid: u32, inode: u64) -> Option<Handle> {
+    let mut first = Handle::open(pid).ok()?;
+    for _ in 0..ANCESTORS {
+        let parent = first.stat().map(|stat| stat.ppid).filter(|&ppid| ppid > INIT);
+        match parent.and_then(|ppid| Handle::open(ppid).ok()) {
+            Some(parent) if holds(&parent, inode) => first = parent,
+            Some(_) | None => break,
+        }
+    }
+    Some(first)
+}
+
+fn holds(handle: &Handle, inode: u64) -> bool {
+    let mut found = false;
+    sockets(handle, |held| {
+        found |= held == inode;
+        !found
+    });
+    found
+}
+
+/// Calls `each` with the inode number of every socket that the process has a file descriptor of, until it
+/// returns false.
+fn sockets(handle: &Handle, mut each: impl FnMut(u64) -> bool) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(directory) = openat(handle.directory(), c"fd", flags, Mode::empty()) else { return };
+    let mut entries = [MaybeUninit::<u8>::uninit(); 8192];
+    let mut entries = RawDir::new(&directory, &mut entries);
+    for _ in 0..DESCRIPTORS {
+        let Some(Ok(entry)) = entries.next() else { return };
+        let name: &CStr = entry.file_name();
+        let mut buffer = [MaybeUninit::<u8>::uninit(); 64];
+        // `.` and `..` are no links, and a descriptor may have been closed since.
+        let Ok((link, _)) = readlinkat_raw(&directory, name, &mut buffer) else { continue };
+        if let Some(inode) = parse_socket(link)
+            && !each(inode)
+        {
+            return;
+        }
+    }
+}
+
+/// The number in `socket:[4242]`.
+fn parse_socket(link: &[u8]) -> Option<u64> {
+    let number = link.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
+    str::from_utf8(number).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_socket_has_a_socket_number() {
+        assert_eq!(parse_socket(b"socket:[4242]"), Some(4242));
+        for link in [&b"/tmp/socket:[4242]"[..], b"pipe:[4242]", b"socket:[4242] (deleted)", b"socket:[]"] {
+            assert_eq!(parse_socket(link), None);
+        }
+    }
+
+    #[test]
+    fn a_process_holds_its_own_sockets() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let inode = rustix::fs::fstat(&socket).unwrap().st_ino;
+        assert!(holds(&Handle::open(std::process::id()).unwrap(), inode));
+        drop(socket);
+        assert!(!holds(&Handle::open(std::process::id()).unwrap(), inode));
+    }
+}

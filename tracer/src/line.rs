@@ -1,0 +1,508 @@
+//! The lines of the event log: the types that `-o json` writes, `-o text` renders, and the published
+//! JSON Schema describes.
+//!
+//! Version 1 only grows: fields, types and values of an enumeration may be added, never removed or
+//! given another meaning. A field is never left out: what is not known is `null`, never 0 or "".
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The version of the format.
+pub const VERSION: u8 = 1;
+
+/// A moment as RFC 3339 in UTC with nine decimals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub jiff::Timestamp);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.9}", self.0)
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Time {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "RFC 3339, UTC, nanoseconds",
+            "type": "string",
+            "format": "date-time",
+        })
+    }
+}
+
+/// One line of the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "tracer event log line")]
+pub struct Line {
+    /// Version of the format.
+    pub v: u8,
+    /// This run of tracer; with `seq` the identity of the line.
+    pub run: Uuid,
+    /// Position in the output, from 1, without gaps.
+    pub seq: u64,
+    /// When it happened, by the wall clock, which may step.
+    pub time: Time,
+    /// The same by CLOCK_MONOTONIC, in microseconds: comparable between lines of one boot.
+    pub mono_us: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub body: Body,
+}
+
+/// What a line says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Body {
+    /// tracer has started.
+    Start(Start),
+    /// Hooks are attached and the snapshot is taken: from here on nothing is missed in silence.
+    Ready(Ready),
+    /// A listener on a watched port was there already, opened or closed.
+    Listener(ListenerLine),
+    /// A connect was refused, and why.
+    Refused(Box<Refused>),
+    /// Records were lost; verdicts that this could affect say so.
+    Lost(Lost),
+    /// `tracer status`: whether one address is answered.
+    Status(Box<Status>),
+    /// tracer has ended, in order.
+    Stop(Stop),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Start {
+    /// Version of tracer.
+    pub version: String,
+    /// Process id of tracer.
+    pub pid: u32,
+    /// Node name (uname -n).
+    pub host: String,
+    /// Kernel release (uname -r).
+    pub kernel: String,
+    /// Machine (uname -m).
+    pub arch: String,
+    /// Which boot of the host: `mono_us` is comparable within one.
+    pub boot_id: Option<Uuid>,
+    /// Watched ports.
+    pub ports: Vec<u16>,
+    /// The network namespace that tracer itself runs in.
+    pub own_netns: Netns,
+    /// The network namespace that refusals are limited to.
+    pub netns: Option<Netns>,
+    /// Kernel programs that are attached.
+    pub hooks: Vec<Hook>,
+    /// What this run cannot see, and why.
+    pub limits: Vec<Limit>,
+}
+
+/// A kernel program and what it is attached to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Hook {
+    /// The tracepoint or function.
+    pub name: String,
+    /// The program type: `tp_btf`, `fexit` or `tracepoint`.
+    pub kind: String,
+}
+
+/// Something this run cannot see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Limit {
+    /// A code.
+    pub what: String,
+    /// One sentence.
+    pub why: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Ready {
+    /// Listeners on watched ports.
+    pub listeners: u64,
+    /// Network namespaces that were read.
+    pub namespaces: u64,
+    /// What each local address would get, in each namespace that has a listener and in tracer's own.
+    pub addresses: Vec<Answer>,
+}
+
+/// Whether a connect from inside a namespace to one of its own addresses is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Answer {
+    pub netns: Netns,
+    /// The address, with `%zone` where it has one.
+    pub addr: String,
+    pub port: u16,
+    pub answered: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ListenerLine {
+    pub change: Change,
+    pub listener: Listener,
+    /// With `closed`: what became of the process that held it; otherwise null.
+    pub owner: Option<Owner>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// It was there when tracer attached.
+    Present,
+    /// Its `listen()` has succeeded.
+    Opened,
+    /// It has left LISTEN.
+    Closed,
+}
+
+/// What became of a process that held a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Owner {
+    pub state: OwnerState,
+    /// Exit code.
+    pub code: Option<i32>,
+    /// Signal number that ended it.
+    pub signal: Option<i32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnerState {
+    Alive,
+    Ended,
+    Unknown,
+}
+
+/// A network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Netns {
+    /// Inode number, as in `/proc/PID/ns/net`. The kernel reuses it: no identity.
+    pub id: u32,
+    /// Name under `/run/netns`.
+    pub name: Option<String>,
+}
+
+/// A listening socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Listener {
+    /// Address it is bound to, with `%zone` where it has one.
+    pub addr: String,
+    pub port: u16,
+    /// Whether an IPv6 socket refuses IPv4; null for IPv4.
+    pub v6only: Option<bool>,
+    /// Interface it is bound to.
+    pub device: Option<String>,
+    /// Interface that carries its address; null for a wildcard.
+    pub interface: Option<String>,
+    pub netns: Netns,
+    /// Socket cookie, in decimal.
+    pub cookie: Option<String>,
+    /// When it was opened; null when that was before tracer.
+    pub since: Option<Time>,
+    /// Bound of its accept queue.
+    pub backlog: Option<u32>,
+    /// Who holds it.
+    pub process: Process,
+}
+
+/// A process. Everything but the numbers is the process's own choice: a claim.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Process {
+    /// Process id as the host counts.
+    pub pid: Option<u32>,
+    /// Process id as its own PID namespace counts.
+    pub ns_pid: Option<u32>,
+    /// Process id of the parent as the host counts.
+    pub ppid: Option<u32>,
+    /// User id as the host counts.
+    pub uid: Option<u32>,
+    /// Name; bytes that are not UTF-8 are replaced.
+    pub comm: Option<String>,
+    /// Path of the executable, as in its own mount namespace.
+    pub exe: Option<String>,
+    pub start_time: Option<Time>,
+    pub container: Option<Container>,
+}
+
+/// The container that a process runs in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Container {
+    pub id: String,
+    pub runtime: Option<String>,
+    pub name: Option<String>,
+    pub pod_uid: Option<String>,
+}
+
+/// One end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Endpoint {
+    /// The address, with `%zone` where it has one.
+    pub addr: String,
+    pub port: Option<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Refused {
+    /// Who called `connect()`.
+    pub client: Process,
+    pub src: Endpoint,
+    pub dst: Endpoint,
+    /// The client's network namespace.
+    pub netns: Netns,
+    pub via: Via,
+    /// Who sent the RST; null when it cannot be told, or when an ICMP message refused.
+    pub sent_by: Option<SentBy>,
+    /// From `connect()` to the refusal.
+    pub latency_us: u64,
+    pub verdict: Verdict,
+}
+
+/// What the refusal came as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    Rst,
+    Icmp,
+}
+
+/// Who sent the RST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SentBy {
+    /// This host's TCP stack, which found no socket (perhaps after a translation).
+    Tcp,
+    /// No TCP stack of this host: a packet filter, or another host that it was translated to.
+    Filter,
+}
+
+/// Why nobody answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Verdict {
+    pub cause: Cause,
+    pub confidence: Confidence,
+    /// What makes it degraded; empty when certain.
+    pub because: Vec<Because>,
+    /// The listeners that were weighed, nearest first, 16 at most.
+    pub listeners: Vec<Weighed>,
+    /// How many there were in all.
+    pub listeners_total: u64,
+    pub failed_binds: Vec<FailedBind>,
+    pub candidates: Vec<Process>,
+    pub claims: Vec<Claim>,
+    /// One sentence.
+    pub summary: String,
+    /// What to do; null when nothing true can be said.
+    pub hint: Option<String>,
+}
+
+/// The cause of a refusal: the first that matches, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// The address belongs to no network namespace of this host.
+    Remote,
+    /// A listener covers the address and was not asked: a packet filter, NAT or a redirect refused.
+    Intercepted,
+    /// A listener would cover the address but for the interface it is bound to.
+    WrongDevice,
+    /// A listener that covered the address closed, and none has opened since.
+    Stopped,
+    /// A listener does not cover the address, but its counterpart of the other family.
+    WrongFamily,
+    /// A listener is up, on another address.
+    WrongAddress,
+    /// A listener is up, in another network namespace.
+    OtherNetns,
+    /// None of the above.
+    NothingListening,
+}
+
+impl Cause {
+    pub const ALL: [Self; 8] = [
+        Self::Remote,
+        Self::Intercepted,
+        Self::WrongDevice,
+        Self::Stopped,
+        Self::WrongFamily,
+        Self::WrongAddress,
+        Self::OtherNetns,
+        Self::NothingListening,
+    ];
+
+    /// The name as the log has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Remote => "remote",
+            Self::Intercepted => "intercepted",
+            Self::WrongDevice => "wrong-device",
+            Self::Stopped => "stopped",
+            Self::WrongFamily => "wrong-family",
+            Self::WrongAddress => "wrong-address",
+            Self::OtherNetns => "other-netns",
+            Self::NothingListening => "nothing-listening",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confidence {
+    Certain,
+    Degraded,
+}
+
+/// What makes a verdict less than certain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Because {
+    /// Records were lost, and the listeners were not read again since.
+    LostRecords,
+    /// A network namespace that matters could not be read.
+    NetnsUnreadable,
+    /// The address may be translated to another (a Service or NAT address).
+    MayBeTranslated,
+    /// The address is local in several network namespaces.
+    AmbiguousNetns,
+    /// The refusal came before the snapshot was complete.
+    BeforeReady,
+    /// A listener opened or closed within 10 ms of the connect.
+    ListenerChanging,
+}
+
+/// A listener and why it did not answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Weighed {
+    pub listener: Listener,
+    /// Null: it matches.
+    pub mismatch: Option<Mismatch>,
+}
+
+/// Why a listener does not answer a connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mismatch {
+    /// It is bound to another address of the same family.
+    Address,
+    /// It is bound to an address of the other family.
+    Family,
+    /// It is `[::]`, but for IPv6 only.
+    V6only,
+    /// It is bound to another interface.
+    Device,
+    /// It is in another network namespace.
+    Netns,
+    /// It is on another port.
+    Port,
+    /// It had closed.
+    Closed,
+    /// It had not opened yet.
+    NotYet,
+}
+
+/// A `bind()` or `listen()` that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FailedBind {
+    /// `bind` or `listen`.
+    pub call: String,
+    pub addr: String,
+    pub port: u16,
+    pub netns: Netns,
+    pub process: Process,
+    /// Name of the error.
+    pub errno: Option<String>,
+    pub time: Option<Time>,
+}
+
+/// What a server's configuration, arguments or environment say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Claim {
+    pub what: String,
+    pub value: Option<String>,
+    pub source: String,
+    pub changed: Option<Time>,
+    /// Whether the sockets agree.
+    pub agrees: Option<bool>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Lost {
+    pub records: u64,
+    #[serde(rename = "where")]
+    pub place: LostWhere,
+    pub from: Time,
+    pub to: Time,
+}
+
+/// Where records were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LostWhere {
+    /// The ring buffer was full.
+    Ring,
+    /// The kernel skipped a program that interrupted itself: an upper bound.
+    Recursion,
+    /// The table of connection attempts was full.
+    Attempts,
+    /// A record could not be read.
+    Decode,
+}
+
+/// Whether a connect to one address would be answered now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Status {
+    /// The address asked about, with `%zone` where it has one.
+    pub addr: String,
+    pub port: u16,
+    pub netns: Netns,
+    /// By the table of listeners: nothing was connected.
+    pub answered: bool,
+    /// The listeners that were weighed, nearest first, 16 at most.
+    pub listeners: Vec<Weighed>,
+    pub listeners_total: u64,
+    /// One sentence.
+    pub summary: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Stop {
+    pub reason: StopReason,
+    /// Refusals in all.
+    pub refused: u64,
+    /// Refusals by cause; a cause that did not occur is not listed.
+    pub by_cause: BTreeMap<Cause, u64>,
+    /// Connects that failed otherwise, by the name of the error.
+    pub failed: BTreeMap<String, u64>,
+    /// Records lost in all.
+    pub lost: u64,
+}
+
+/// Why tracer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    Sigint,
+    Sigterm,
+    Sighup,
+    /// `--for` is over.
+    Duration,
+    /// `--count` is reached.
+    Count,
+}

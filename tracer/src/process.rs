@@ -1,0 +1,262 @@
+//! What `/proc` says of a process. All of it but the numbers is the process's own choice: read to a
+//! bound, never trusted in form.
+//!
+//! Read by hand, not with the procfs crate: that reads each file to its end whatever its length, refuses
+//! all of `status` over a name that is not UTF-8, and costs more than a refusal may.
+
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+
+use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat_raw, stat};
+use rustix::io::Errno;
+
+use crate::clock::Clock;
+use crate::escape::escape;
+use crate::kernel::clock;
+use crate::line::{Process, Time};
+
+/// Nanoseconds in one tick of `/proc/PID/stat`: USER_HZ is 100 on every little-endian architecture.
+const TICK: u64 = 10_000_000;
+
+/// Longest path that the kernel returns (PATH_MAX).
+const PATH: usize = 4096;
+
+/// Enough for `/proc/PID/status` of a process in a thousand groups, which stand before `NSpid`.
+const STATUS: usize = 16 * 1024;
+
+/// Inode number of the PID namespace that the host boots with (`PROC_PID_INIT_INO`, linux/proc_ns.h).
+const HOST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// A process by its open `/proc/PID`: what is read through it is of this process or fails, also when
+/// its number has been given to another meanwhile.
+#[derive(Debug)]
+pub struct Handle {
+    pid: u32,
+    directory: OwnedFd,
+}
+
+/// Of `/proc/PID/stat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// `R`, `S`, ... `Z`, `X`: proc_pid_stat(5).
+    pub state: u8,
+    /// 0: no parent in this PID namespace.
+    pub ppid: u32,
+    pub threads: u32,
+    /// Start, in ticks since boot.
+    pub start: u64,
+}
+
+impl Stat {
+    /// Whether a thread of it still runs: a process whose first thread has ended shows as a zombie.
+    fn is_running(self) -> bool {
+        !matches!(self.state, b'Z' | b'X') || self.threads > 1
+    }
+}
+
+impl Handle {
+    /// The process that has the number `pid` now.
+    pub fn open(pid: u32) -> Result<Self, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(CWD, format!("/proc/{pid}"), flags, Mode::empty())?;
+        Ok(Self { pid, directory })
+    }
+
+    /// `/proc/PID`, for paths below it.
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    /// `None`: it has ended and was waited for.
+    pub fn stat(&self) -> Option<Stat> {
+        let mut buffer = [0; 1024];
+        parse_stat(self.read(c"stat", &mut buffer)?)
+    }
+
+    /// Everything there is to say of it now; `None`: it has ended.
+    pub fn describe(&self) -> Option<Process> {
+        let stat = self.stat()?;
+        let mut buffer = [0; STATUS];
+        let status = self.read(c"status", &mut buffer).map(parse_status).unwrap_or_default();
+        Some(Process {
+            pid: Some(self.pid),
+            ns_pid: status.ns_pid,
+            ppid: (stat.ppid != 0).then_some(stat.ppid),
+            uid: status.uid,
+            comm: self.comm(),
+            exe: self.exe(),
+            start_time: Some(start_time(stat.start.saturating_mul(TICK))),
+            container: None,
+        })
+    }
+
+    fn comm(&self) -> Option<String> {
+        // 15 bytes and a newline; a kernel thread's name is longer.
+        let mut buffer = [0; 128];
+        let name = self.read(c"comm", &mut buffer)?;
+        Some(escape(name.strip_suffix(b"\n").unwrap_or(name)))
+    }
+
+    fn exe(&self) -> Option<String> {
+        let mut buffer = [MaybeUninit::<u8>::uninit(); PATH];
+        let (path, _) = readlinkat_raw(self.directory(), c"exe", &mut buffer).ok()?;
+        Some(escape(path))
+    }
+
+    /// The file's beginning, as much as the buffer takes.
+    fn read<'a>(&self, name: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+        let file = openat(self.directory(), name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let mut length = 0;
+        while length < buffer.len() {
+            match rustix::io::read(&file, &mut buffer[length..]) {
+                Ok(0) => break,
+                Ok(count) => length += count,
+                Err(Errno::INTR) => {}
+                Err(_) => return None,
+            }
+        }
+        Some(&buffer[..length])
+    }
+}
+
+/// The process `pid`. `expected_start` is its start in nanoseconds since boot
+/// (`task_struct.start_boottime`); `None` when the number belongs to a process that started at another
+/// time, or to none.
+pub fn describe(pid: u32, expected_start: Option<u64>) -> Option<Process> {
+    let handle = Handle::open(pid).ok()?;
+    let mut process = handle.describe()?;
+    if let Some(expected) = expected_start {
+        if handle.stat()?.start != expected / TICK {
+            return None;
+        }
+        process.start_time = Some(start_time(expected));
+    }
+    Some(process)
+}
+
+/// Adds what only `/proc` knows to what the kernel's record says of a process that started
+/// `start_boottime` nanoseconds after boot (0: not known). Where it has ended, its number belongs to
+/// another by now, or this PID namespace is not the host's, that stays null.
+pub fn complete(process: &mut Process, start_boottime: u64) {
+    if start_boottime == 0 {
+        return;
+    }
+    process.start_time = Some(start_time(start_boottime));
+    if !in_host_pid_namespace() {
+        return;
+    }
+    let Some(handle) = process.pid.and_then(|pid| Handle::open(pid).ok()) else { return };
+    if handle.stat().is_some_and(|stat| stat.start == start_boottime / TICK) {
+        process.exe = handle.exe();
+    }
+}
+
+/// Whether the process `pid` (as the host counts) that started `start_boottime` nanoseconds after boot
+/// still runs; `None`: not to be seen from here.
+pub fn is_alive(pid: u32, start_boottime: u64) -> Option<bool> {
+    if !in_host_pid_namespace() {
+        return None;
+    }
+    match Handle::open(pid) {
+        Ok(handle) => {
+            Some(handle.stat().is_some_and(|stat| stat.start == start_boottime / TICK && stat.is_running()))
+        }
+        Err(Errno::NOENT | Errno::SRCH) => Some(false),
+        Err(_) => None,
+    }
+}
+
+/// Whether process numbers here are the host's, as the kernel's records have them. False where `/proc`
+/// cannot say. Asked once: a process stays in its PID namespace.
+pub fn in_host_pid_namespace() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| stat("/proc/self/ns/pid").is_ok_and(|stat| stat.st_ino == HOST_PID_NAMESPACE))
+}
+
+/// The wall-clock time of a start in nanoseconds since boot (`task_struct.start_boottime`), to the
+/// hundredth of a second that `/proc` shows: a process has the same `start_time` in each line of a run,
+/// whichever source it is from, and however often the wall clock has stepped.
+pub fn start_time(start_boottime: u64) -> Time {
+    static CLOCK: OnceLock<Clock> = OnceLock::new();
+    CLOCK.get_or_init(clock::read).time_of_boottime(start_boottime - start_boottime % TICK)
+}
+
+/// The name may hold anything, `)` and newlines included: what follows the last `)` cannot.
+fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+    let end = bytes.iter().rposition(|&byte| byte == b')')?;
+    let rest = str::from_utf8(&bytes[end + 1..]).ok()?;
+    // The third field of the file is the first one here.
+    let mut fields = rest.split_ascii_whitespace();
+    Some(Stat {
+        state: *fields.next()?.as_bytes().first()?,
+        ppid: fields.next()?.parse().ok()?,
+        threads: fields.nth(15)?.parse().ok()?,
+        start: fields.nth(1)?.parse().ok()?,
+    })
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Status {
+    uid: Option<u32>,
+    ns_pid: Option<u32>,
+}
+
+/// The name in it is escaped by the kernel: it cannot begin a line of its own.
+fn parse_status(bytes: &[u8]) -> Status {
+    let mut status = Status::default();
+    // The last piece may be cut; with its newline gone it is no line.
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        let Some(line) = line.strip_suffix(b"\n").and_then(|line| str::from_utf8(line).ok()) else {
+            continue;
+        };
+        if let Some(ids) = line.strip_prefix("Uid:") {
+            status.uid = ids.split_ascii_whitespace().next().and_then(|id| id.parse().ok());
+        } else if let Some(ids) = line.strip_prefix("NSpid:") {
+            status.ns_pid = ids.split_ascii_whitespace().next_back().and_then(|id| id.parse().ok());
+        }
+    }
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_is_read_past_a_name_that_imitates_it() {
+        let line =
+            b"4242 (a) Z 1 (\n) b) S 17 4242 4242 0 -1 4194304 91 0 0 0 0 0 0 0 20 0 3 0 123456 8 9 10\n";
+        assert_eq!(parse_stat(line), Some(Stat { state: b'S', ppid: 17, threads: 3, start: 123_456 }));
+        assert_eq!(parse_stat(&line[..60]), None);
+        assert_eq!(parse_stat(b""), None);
+        assert_eq!(parse_stat(b"1 (\xff) \xff"), None);
+    }
+
+    #[test]
+    fn status_gives_the_real_user_and_the_innermost_pid() {
+        let text =
+            b"Name:\tNSpid:\\n1\nUid:\t1000\t0\t0\t0\nGroups:\t4 \xff\nNSpid:\t4242\t7\nKthread:\t0\nUid:\t1";
+        assert_eq!(parse_status(text), Status { uid: Some(1000), ns_pid: Some(7) });
+        assert_eq!(parse_status(b"Uid:\t10"), Status::default());
+    }
+
+    #[test]
+    fn a_process_knows_itself_and_no_other_start() {
+        let pid = std::process::id();
+        let stat = Handle::open(pid).unwrap().stat().unwrap();
+        let start = stat.start * TICK + 1;
+        let process = describe(pid, Some(start)).unwrap();
+        assert_eq!(process.pid, Some(pid));
+        assert_eq!(process.start_time, Some(start_time(start)));
+        assert!(process.exe.unwrap().starts_with('/'));
+        assert_eq!(describe(pid, Some(start + TICK)), None);
+        if in_host_pid_namespace() {
+            assert_eq!(is_alive(pid, start), Some(true));
+            assert_eq!(is_alive(pid, start + TICK), Some(false));
+        } else {
+            assert_eq!(is_alive(pid, start), None);
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! `-o text`: the log for people.
+//!
+//! ```text
+//! 10:41:07.114  REFUSED  curl[5511] -> 127.0.0.1:18789: wrong-address
+//!               what the kernel shows
+//!               hint: what to do
+//! ```
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use crate::line::{
+    Answer, Because, Body, Cause, Change, Endpoint, Line, Listener, ListenerLine, Lost, LostWhere, Netns,
+    Owner, OwnerState, Process, Ready, Refused, Start, Status, Stop, Time,
+};
+
+/// Columns that details are indented by: a time and two spaces.
+const INDENT: usize = 14;
+
+const ALARM: Style = AnsiColor::Red.on_default().bold();
+const GOOD: Style = AnsiColor::Green.on_default();
+const CHANGE: Style = AnsiColor::Yellow.on_default();
+const STRONG: Style = Style::new().bold();
+const HINT: Style = AnsiColor::Cyan.on_default();
+const FAINT: Style = Style::new().dimmed();
+
+/// Renders lines as text. Colours are always written: the stream behind strips them where they are not
+/// wanted.
+pub struct Text {
+    zone: TimeZone,
+    /// Columns at which details are wrapped.
+    width: usize,
+    /// The namespace whose name is not printed: tracer's own.
+    own: Option<u32>,
+    date: Option<Date>,
+    ports: Vec<u16>,
+}
+
+impl Text {
+    pub fn new(zone: TimeZone, width: usize) -> Self {
+        Self { zone, width: width.max(60), own: None, date: None, ports: Vec::new() }
+    }
+
+    /// Writes what one line of the log says.
+    ///
+    /// # Errors
+    /// When `out` does not take it.
+    pub fn write(&mut self, line: &Line, out: &mut dyn Write) -> io::Result<()> {
+        let mut text = String::new();
+        match &line.body {
+            Body::Start(start) => self.start(start, line.time, &mut text),
+            Body::Ready(ready) => self.ready(ready, line.time, &mut text),
+            Body::Listener(listener) => self.listener(listener, line.time, &mut text),
+            Body::Refused(refused) => self.refused(refused, line.time, &mut text),
+            Body::Lost(lost) => self.lost(lost, line.time, &mut text),
+            Body::Status(status) => status_line(status, &mut text),
+            Body::Stop(stop) => stop_line(stop, &mut text),
+        }
+        out.write_all(text.as_bytes())
+    }
+
+    /// A line's time of day and label; the date before it, when it has changed.
+    fn head(&mut self, time: Time, label: &str, style: Style, text: &mut String) {
+        let local = time.0.to_zoned(self.zone.clone());
+        if self.date != Some(local.date()) {
+            if self.date.is_some() {
+                put(text, format_args!("{FAINT}{}{FAINT:#}\n", local.strftime("%Y-%m-%d (UTC%:z)")));
+            }
+            self.date = Some(local.date());
+        }
+        put(text, format_args!("{}  {style}{label:<8}{style:#} ", local.strftime("%H:%M:%S%.3f")));
+    }
+
+    /// A detail: indented, wrapped between words, further lines under the text behind its `label`.
+    fn detail(&self, label: &str, style: Style, words: &str, text: &mut String) {
+        let indent = INDENT + label.len();
+        put(text, format_args!("{:INDENT$}{style}{label}{style:#}", ""));
+        let mut column = indent;
+        for (index, word) in words.split(' ').enumerate() {
+            let length = word.chars().count();
+            if index > 0 && column + 1 + length > self.width {
+                put(text, format_args!("\n{:indent$}", ""));
+                column = indent;
+            } else if index > 0 {
+                text.push(' ');
+                column += 1;
+            }
+            text.push_str(word);
+            column += length;
+        }
+        text.push('\n');
+    }
+
+    /// The name of a namespace other than the tracer's own.
+    fn netns(&self, netns: &Netns) -> Option<String> {
+        (self.own != Some(netns.id))
+            .then(|| netns.name.clone().unwrap_or_else(|| format!("net:[{}]", netns.id)))
+    }
+
+    fn start(&mut self, start: &Start, time: Time, text: &mut String) {
+        self.own = Some(start.own_netns.id);
+        self.ports.clone_from(&start.ports);
+        let local = time.0.to_zoned(self.zone.clone());
+        self.date = Some(local.date());
+        let ports: Vec<String> = start.ports.iter().map(u16::to_string).collect();
+        put(
+            text,
+            format_args!(
+                "{STRONG}tracer {}{STRONG:#}  port {}  host {}  kernel {}  {}\n",
+                start.version,
+                ports.join(","),
+                start.host,
+                start.kernel,
+                local.strftime("%Y-%m-%d (UTC%:z)"),
+            ),
+        );
+        for limit in &start.limits {
+            self.detail("limit: ", CHANGE, &limit.why, text);
+        }
+    }
+
+    fn ready(&mut self, ready: &Ready, time: Time, text: &mut String) {
+        for group in ready.addresses.chunk_by(|one, other| one.netns == other.netns && one.port == other.port)
+        {
+            self.head(time, "STATUS", STRONG, text);
+            let Some(first) = group.first() else { continue };
+            if let Some(netns) = self.netns(&first.netns) {
+                put(text, format_args!("{netns}  "));
+            }
+            if self.ports.len() > 1 {
+                put(text, format_args!("port {}  ", first.port));
+            }
+            let named = |answered: bool| -> Vec<String> {
+                let of = |answer: &&Answer| answer.answered == answered;
+                group.iter().filter(of).map(|answer| bracketed(&answer.addr)).collect()
+            };
+            let (refused, answered) = (named(false), named(true));
+            let mut parts = Vec::new();
+            if !refused.is_empty() {
+                parts.push(format!("{ALARM}refused:{ALARM:#} {}", refused.join(", ")));
+            }
+            if !answered.is_empty() {
+                parts.push(format!("{GOOD}answered:{GOOD:#} {}", answered.join(", ")));
+            }
+            put(text, format_args!("{}\n", parts.join("   ")));
+        }
+    }
+
+    fn listener(&mut self, line: &ListenerLine, time: Time, text: &mut String) {
+        let listener = &line.listener;
+        match line.change {
+            Change::Present | Change::Opened => self.head(time, "LISTEN", GOOD, text),
+            Change::Closed => self.head(time, "CLOSED", CHANGE, text),
+        }
+        put(text, format_args!("{}  {}", socket(listener), who(&listener.process)));
+        match line.change {
+            Change::Present | Change::Opened => {
+                if let Some(uid) = listener.process.uid {
+                    put(text, format_args!(" uid {uid}"));
+                }
+            }
+            Change::Closed => put(text, format_args!("{}", fate(line.owner.as_ref()))),
+        }
+        let mut notes = Vec::new();
+        notes.extend(self.netns(&listener.netns));
+        match (&listener.device, &listener.interface) {
+            (Some(device), _) => notes.push(format!("bound to {device}")),
+            (None, Some(interface)) if interface != "lo" => notes.push(interface.clone()),
+            (None, Some(_) | None) => {}
+        }
+        if listener.v6only == Some(true) && listener.addr == "::" {
+            notes.push("IPv6 only".to_owned());
+        }
+        if line.change == Change::Present {
+            notes.push("since before tracer".to_owned());
+        }
+        if !notes.is_empty() {
+            put(text, format_args!("  {FAINT}{}{FAINT:#}", notes.join(", ")));
+        }
+        text.push('\n');
+    }
+
+    fn refused(&mut self, refused: &Refused, time: Time, text: &mut String) {
+        let verdict = &refused.verdict;
+        self.head(time, "REFUSED", ALARM, text);
+        put(
+            text,
+            format_args!(
+                "{} -> {}: {STRONG}{}{STRONG:#}",
+                who(&refused.client),
+                endpoint(&refused.dst),
+                verdict.cause.name(),
+            ),
+        );
+        let mut notes = Vec::new();
+        notes
+            .extend(refused.client.container.as_ref().map(|container| format!("container {}", container.id)));
+        if notes.is_empty() {
+            notes.extend(self.netns(&refused.netns));
+        }
+        if !notes.is_empty() {
+            put(text, format_args!("  ({})", notes.join(", ")));
+        }
+        text.push('\n');
+        self.detail("", Style::new(), &verdict.summary, text);
+        if !verdict.because.is_empty() {
+            let reasons: Vec<&str> = verdict.because.iter().map(|because| reason(*because)).collect();
+            self.detail("not certain: ", CHANGE, &reasons.join("; "), text);
+        }
+        for claim in &verdict.claims {
+            let value = claim.value.as_deref().unwrap_or("unreadable");
+            self.detail("claim: ", FAINT, &format!("{} says {} {value}", claim.source, claim.what), text);
+        }
+        if let Some(hint) = &verdict.hint {
+            self.detail("hint: ", HINT, hint, text);
+        }
+    }
+
+    fn lost(&mut self, lost: &Lost, time: Time, text: &mut String) {
+        self.head(time, "LOST", ALARM, text);
+        let (what, cost) = match lost.place {
+            LostWhere::Ring => {
+                ("the ring buffer was full", "verdicts are not certain until the listeners are read again")
+            }
+            LostWhere::Decode => {
+                ("not readable", "verdicts are not certain until the listeners are read again")
+            }
+            LostWhere::Attempts => ("too many connects under way", "refusals may be missing"),
+            LostWhere::Recursion => ("skipped by the kernel, at most", "refusals may be missing"),
+        };
+        put(text, format_args!("{} records ({what}): {cost}\n", lost.records));
+    }
+}
+
+/// Appends; a `String` takes everything.
+fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    let _ = text.write_fmt(arguments);
+}
+
+fn who(process: &Process) -> String {
+    crate::correlate::wording::who(process)
+}
+
+fn bracketed(addr: &str) -> String {
+    if addr.contains(':') { format!("[{addr}]") } else { addr.to_owned() }
+}
+
+fn socket(listener: &Listener) -> String {
+    format!("{}:{}", bracketed(&listener.addr), listener.port)
+}
+
+fn endpoint(endpoint: &Endpoint) -> String {
+    match endpoint.port {
+        Some(port) => format!("{}:{port}", bracketed(&endpoint.addr)),
+        None => bracketed(&endpoint.addr),
+    }
+}
+
+/// What became of an owner, as the end of a sentence about it.
+fn fate(owner: Option<&Owner>) -> String {
+    match owner {
+        Some(Owner { state: OwnerState::Alive, .. }) => ", which lives on".to_owned(),
+        Some(Owner { state: OwnerState::Ended, code: Some(code), .. }) => {
+            format!(", which exited with code {code}")
+        }
+        Some(Owner { state: OwnerState::Ended, signal: Some(signal), .. }) => {
+            format!(", which was ended by {}", crate::correlate::wording::signal_name(*signal))
+        }
+        Some(Owner { state: OwnerState::Ended, .. }) => ", which ended".to_owned(),
+        Some(Owner { state: OwnerState::Unknown, .. }) | None => String::new(),
+    }
+}
+
+fn reason(because: Because) -> &'static str {
+    match because {
+        Because::LostRecords => "records were lost, and the listeners not read again since",
+        Because::NetnsUnreadable => "a network namespace could not be read",
+        Because::MayBeTranslated => "the address may be translated to another",
+        Because::AmbiguousNetns => "the address is local in several network namespaces",
+        Because::BeforeReady => "it came before tracer was ready",
+        Because::ListenerChanging => "a listener opened or closed within 10 ms of the connect",
+    }
+}
+
+fn status_line(status: &Status, text: &mut String) {
+    let target = format!("{}:{}", bracketed(&status.addr), status.port);
+    let (style, answer) = if status.answered { (GOOD, "answered") } else { (ALARM, "refused ") };
+    put(text, format_args!("{target:<22}  {style}{answer}{style:#}  {}\n", status.summary));
+}
+
+fn stop_line(stop: &Stop, text: &mut String) {
+    let causes: Vec<String> = stop
+        .by_cause
+        .iter()
+        .map(|(cause, count): (&Cause, &u64)| format!("{count} {}", cause.name()))
+        .collect();
+    put(text, format_args!("tracer: {} refused", stop.refused));
+    if !causes.is_empty() {
+        put(text, format_args!(" ({})", causes.join(", ")));
+    }
+    if stop.lost > 0 {
+        put(text, format_args!("; {} records lost", stop.lost));
+    }
+    text.push('\n');
+}

@@ -1,0 +1,51 @@
+//! `tracer status`: who listens, and is each address answered. Needs no root for its own namespace.
+
+use anyhow::{Context as _, Result};
+
+use crate::cli::Status;
+use crate::correlate::{Correlator, Output};
+use crate::event::Event;
+use crate::exit::{Exit, Failure};
+use crate::kernel::snapshot::Snapshotter;
+use crate::kernel::sock_diag::Unavailable;
+use crate::kernel::{clock, netns};
+use crate::line::Body;
+use crate::sink::Sink;
+
+/// Says for each address and port whether a connect from here would be answered.
+///
+/// # Errors
+/// When the listeners cannot be read, or stdout does not take the answer.
+pub fn status(options: &Status) -> Result<Exit> {
+    let ports = options.ports.list()?;
+    let own = netns::own().context("cannot read the network namespace")?;
+    let mut snapshotter = Snapshotter::new(&ports);
+    // Root sees every namespace, so that a listener elsewhere is named; others see their own.
+    let is_root = rustix::process::geteuid().is_root();
+    let snapshot = if is_root { snapshotter.take() } else { snapshotter.own() };
+    let snapshot = snapshot.map_err(|error| match error.downcast_ref::<Unavailable>() {
+        Some(unavailable) => Failure::host(unavailable.to_string(), unavailable.cure()).into(),
+        None => error,
+    })?;
+    let clock = clock::read();
+    let mut correlator = Correlator::new(None);
+    correlator.apply(Event::Snapshot(snapshot), &clock);
+    let mut sink = Sink::stdout(options.output, options.color, None);
+    let reader = rustix::process::geteuid().as_raw();
+    let mut exit = Exit::Done;
+    for addr in &options.addresses {
+        for port in &ports {
+            let status = correlator.status(own, *addr, *port, reader, &clock);
+            if !status.answered {
+                exit = Exit::Unanswered;
+            }
+            let written =
+                sink.write(Output { mono: clock::now(), body: Body::Status(Box::new(status)) }, &clock);
+            match written.and_then(|()| sink.flush()) {
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(exit),
+                written => written?,
+            }
+        }
+    }
+    Ok(exit)
+}
