@@ -1,0 +1,91 @@
+//! The chores of building `tracer`, one subcommand a file: `cargo xtask --help`.
+#![warn(missing_docs)]
+
+mod cargo;
+mod ci;
+mod demo;
+mod digest;
+mod ebpf;
+mod elevate;
+mod failure;
+mod run;
+mod setup;
+mod test;
+
+use std::{ffi::OsString, net::SocketAddr, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+
+/// The chores of building tracer
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Build tracer and trace: builds as you, elevates only the binary
+    Run {
+        /// Passed to `tracer`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Run every test this host allows, and say which it does not and why
+    Test {
+        /// Passed to `cargo test`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Stage a refused connection in a network namespace of its own and trace it live
+    Demo {
+        /// Print how long it takes and how much it needs, instead of the trace
+        #[arg(long)]
+        measure: bool,
+    },
+    /// Build the kernel side and install it as the checked-in object
+    BuildEbpf {
+        /// Install nothing; fail unless the checked-in object is what the sources give
+        #[arg(long)]
+        check: bool,
+    },
+    /// Install what `build-ebpf` and the tests need
+    Setup {
+        /// Only what the tests need
+        #[arg(long)]
+        tests: bool,
+    },
+    /// Run every check of the project, the tests last
+    Ci,
+    #[command(hide = true)]
+    DemoListen { address: SocketAddr },
+    #[command(hide = true)]
+    DemoConnect { addresses: Vec<SocketAddr> },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().chore {
+        Chore::Run { args } => run::run(&args),
+        Chore::Test { args } => test::run(&args),
+        Chore::Demo { measure } => demo::run(measure),
+        Chore::BuildEbpf { check: false } => ebpf::install(),
+        Chore::BuildEbpf { check: true } => ebpf::check(),
+        Chore::Setup { tests } => setup::run(tests),
+        Chore::Ci => ci::run(),
+        Chore::DemoListen { address } => demo::listen(address),
+        Chore::DemoConnect { addresses } => demo::connect(&addresses),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            match error.downcast_ref::<Failure>() {
+                Some(failure) => failure.report(),
+                None => ExitCode::FAILURE,
+            }
+        }
+    }
+}
