@@ -1,0 +1,473 @@
+//! The verdicts, each as a story: what listens, what connects, and why nobody answers.
+
+#[expect(dead_code, reason = "each test file uses a part of the stories")]
+mod story;
+
+use story::{Close, HOST, connect, namespace, server, story};
+use tracer::event::ExitStatus;
+use tracer::line::{Because, Body, Cause, Change, Confidence, LostWhere, Mismatch, SentBy, Verdict};
+
+const POD: u32 = 4_026_532_281;
+
+fn mismatches(verdict: &Verdict) -> Vec<Option<Mismatch>> {
+    verdict.listeners.iter().map(|weighed| weighed.mismatch).collect()
+}
+
+#[track_caller]
+fn assert_certain(verdict: &Verdict, cause: Cause) {
+    assert_eq!((verdict.cause, verdict.confidence, &verdict.because), (cause, Confidence::Certain, &vec![]));
+}
+
+#[track_caller]
+fn assert_degraded(verdict: &Verdict, cause: Cause, because: &[Because]) {
+    assert_eq!(
+        (verdict.cause, verdict.confidence, &*verdict.because),
+        (cause, Confidence::Degraded, because)
+    );
+}
+
+#[test]
+fn nobody_listens() {
+    let verdict = story().ready().refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_certain(&verdict, Cause::NothingListening);
+    assert!(verdict.listeners.is_empty());
+}
+
+#[test]
+fn a_listener_on_another_port_does_not_count() {
+    let verdict =
+        story().present(&server("127.0.0.1:19001")).ready().refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_certain(&verdict, Cause::NothingListening);
+}
+
+#[test]
+fn the_tailnet_only_bind() {
+    let verdict = story()
+        .present(&server("100.101.102.103:18789"))
+        .ready()
+        .refuse(&connect("127.0.0.1:18789"))
+        .verdict();
+    assert_certain(&verdict, Cause::WrongAddress);
+    assert_eq!(mismatches(&verdict), [Some(Mismatch::Address)]);
+    assert_eq!(
+        verdict.summary,
+        "openclaw-gatewa[4242] is up, but on 100.101.102.103:18789 (tailnet) only; [::1], 192.168.50.2 and \
+         [2001:db8::2] are refused too"
+    );
+    let hint = verdict.hint.unwrap();
+    assert!(
+        hint.starts_with("at once: use http://100.101.102.103:18789. For good: OpenClaw 2026.8.1"),
+        "{hint}"
+    );
+}
+
+#[test]
+fn product_wording_is_for_a_recognised_owner_only() {
+    let verdict = story()
+        .present(&server("100.101.102.103:18789").by("nginx", 7))
+        .ready()
+        .refuse(&connect("127.0.0.1:18789"))
+        .verdict();
+    assert!(!verdict.hint.unwrap().contains("gateway"));
+}
+
+#[test]
+fn opening_every_interface_is_never_proposed_without_the_token_and_the_firewall() {
+    for at in ["100.101.102.103:18789", "127.0.0.1:18789", "[::1]:18789", "192.168.50.2:18789"] {
+        for to in ["127.0.0.1:18789", "[::1]:18789", "192.168.50.2:18789", "100.101.102.103:18789"] {
+            let verdict = story().present(&server(at)).ready().refuse(&connect(to)).verdict();
+            let hint = verdict.hint.unwrap_or_default();
+            if hint.contains("\"lan\"") {
+                assert!(
+                    hint.contains("gateway.auth.token") && hint.contains("firewall"),
+                    "{at} {to}: {hint}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_other_family() {
+    for (at, to) in [
+        ("0.0.0.0:18789", "[::1]:18789"),
+        ("127.0.0.1:18789", "[::1]:18789"),
+        ("[::1]:18789", "127.0.0.1:18789"),
+        ("0.0.0.0:18789", "[2001:db8::2]:18789"),
+    ] {
+        let verdict = story().present(&server(at)).ready().refuse(&connect(to)).verdict();
+        assert_certain(&verdict, Cause::WrongFamily);
+        assert_eq!(mismatches(&verdict), [Some(Mismatch::Family)], "{at} {to}");
+    }
+}
+
+#[test]
+fn a_wildcard_for_ipv6_only() {
+    for to in ["127.0.0.1:18789", "192.168.50.2:18789"] {
+        let verdict = story().present(&server("[::]:18789").v6only()).ready().refuse(&connect(to)).verdict();
+        assert_certain(&verdict, Cause::WrongFamily);
+        assert_eq!(mismatches(&verdict), [Some(Mismatch::V6only)], "{to}");
+    }
+}
+
+#[test]
+fn one_address_of_the_other_family_is_only_the_wrong_address_for_a_lan_client() {
+    let verdict =
+        story().present(&server("[::1]:18789")).ready().refuse(&connect("192.168.50.2:18789")).verdict();
+    assert_certain(&verdict, Cause::WrongAddress);
+}
+
+#[test]
+fn a_listener_bound_to_a_device() {
+    let verdict = story()
+        .present(&server("0.0.0.0:18789").bound_to(2))
+        .ready()
+        .refuse(&connect("127.0.0.1:18789"))
+        .verdict();
+    assert_certain(&verdict, Cause::WrongDevice);
+    assert_eq!(mismatches(&verdict), [Some(Mismatch::Device)]);
+    assert_eq!(verdict.listeners[0].listener.device.as_deref(), Some("eth0"));
+    assert_eq!(
+        verdict.summary,
+        "openclaw-gatewa[4242] listens on 0.0.0.0:18789, but is bound to the interface eth0, and 127.0.0.1 is on lo"
+    );
+}
+
+#[test]
+fn a_device_that_carries_the_address_matches() {
+    // The kernel answers a local connect to eth0's address by a listener bound to eth0, so a refusal was
+    // somebody else's doing.
+    let verdict = story()
+        .present(&server("0.0.0.0:18789").bound_to(2))
+        .ready()
+        .refuse(&connect("192.168.50.2:18789").sent_by(Some(SentBy::Filter)))
+        .verdict();
+    assert_certain(&verdict, Cause::Intercepted);
+}
+
+#[test]
+fn a_connect_in_a_vrf_is_not_answered_from_outside() {
+    let vrf = |accept| {
+        story()
+            .host(|host| {
+                host.local.iter_mut().filter(|route| route.device == 2).for_each(|route| route.table = 10);
+                host.links[1].master = Some(4);
+                host.l3mdev_accept = Some(accept);
+            })
+            .present(&server("0.0.0.0:18789"))
+            .ready()
+            .refuse(&connect("192.168.50.2:18789").bound_to(4))
+            .verdict()
+    };
+    assert_certain(&vrf(false), Cause::WrongDevice);
+    assert_certain(&vrf(true), Cause::Intercepted);
+}
+
+#[test]
+fn a_packet_filter_refuses_for_a_listener() {
+    for connect in [
+        connect("127.0.0.1:18789").by_icmp(),
+        connect("127.0.0.1:18789").sent_by(Some(SentBy::Filter)),
+        connect("127.0.0.1:18789").sent_by(Some(SentBy::Tcp)),
+        connect("127.0.0.1:18789").sent_by(None),
+    ] {
+        let verdict = story().present(&server("0.0.0.0:18789")).ready().refuse(&connect).verdict();
+        assert_certain(&verdict, Cause::Intercepted);
+        assert_eq!(mismatches(&verdict), [None]);
+    }
+}
+
+#[test]
+fn a_listener_that_opened_just_before_the_connect_leaves_a_doubt() {
+    let gateway = server("127.0.0.1:18789");
+    let at = |millis, sent_by| {
+        let connect = connect("127.0.0.1:18789").sent_by(sent_by);
+        story().ready().open(&gateway).after_millis(millis).refuse(&connect).verdict()
+    };
+    assert_degraded(&at(9, Some(SentBy::Tcp)), Cause::Intercepted, &[Because::ListenerChanging]);
+    assert_certain(&at(10, Some(SentBy::Tcp)), Cause::Intercepted);
+    // A packet filter's own reset never asks a listener, however young.
+    assert_certain(&at(9, Some(SentBy::Filter)), Cause::Intercepted);
+}
+
+#[test]
+fn a_listener_that_closes_just_after_the_connect_was_on_its_way_out() {
+    let gateway = server("127.0.0.1:18789");
+    let verdict = story()
+        .present(&gateway)
+        .ready()
+        .after_millis(1_000)
+        .refuse(&connect("127.0.0.1:18789"))
+        .after_millis(5)
+        .close(&gateway, Close::Owner)
+        .verdict();
+    assert_degraded(&verdict, Cause::Stopped, &[Because::ListenerChanging]);
+
+    let verdict = story()
+        .present(&gateway)
+        .ready()
+        .refuse(&connect("127.0.0.1:18789"))
+        .after_millis(11)
+        .close(&gateway, Close::Owner)
+        .verdict();
+    assert_certain(&verdict, Cause::Intercepted);
+}
+
+#[test]
+fn a_listener_that_opened_after_the_connect_is_not_weighed_as_an_answer() {
+    let gateway = server("127.0.0.1:18789");
+    // The refusal is recorded 0.2 ms after the connect; the listener opens in between.
+    let verdict = story().ready().refuse(&connect("127.0.0.1:18789")).open(&gateway).verdict();
+    assert_eq!(verdict.cause, Cause::NothingListening);
+}
+
+#[test]
+fn a_listener_stopped() {
+    let gateway = server("127.0.0.1:18789");
+    let ends = [
+        (
+            Close::Owner,
+            "openclaw-gatewa[4242] closed 127.0.0.1:18789 2.5 s ago and lives on: a restart inside the process, or it gave the port up",
+        ),
+        (
+            Close::End(ExitStatus::Code(78)),
+            "127.0.0.1:18789 was closed 2.5 s ago: openclaw-gatewa[4242] exited with code 78",
+        ),
+        (
+            Close::End(ExitStatus::Signal(9)),
+            "127.0.0.1:18789 was closed 2.5 s ago: openclaw-gatewa[4242] was ended by SIGKILL",
+        ),
+        (
+            Close::Force,
+            "127.0.0.1:18789 was closed 2.5 s ago, by whom is not known; it was openclaw-gatewa[4242]'s",
+        ),
+    ];
+    for (how, summary) in ends {
+        let verdict = story()
+            .present(&gateway)
+            .ready()
+            .close(&gateway, how)
+            .after_millis(2_500)
+            .refuse(&connect("127.0.0.1:18789"))
+            .verdict();
+        assert_certain(&verdict, Cause::Stopped);
+        assert_eq!(verdict.summary, summary);
+        assert_eq!(mismatches(&verdict), [Some(Mismatch::Closed)]);
+    }
+}
+
+#[test]
+fn what_opened_since_a_close_is_what_counts() {
+    let before = server("127.0.0.1:18789");
+    let after = server("100.101.102.103:18789");
+    let verdict = story()
+        .present(&before)
+        .ready()
+        .close(&before, Close::Owner)
+        .after_millis(1_000)
+        .open(&after)
+        .after_millis(1_000)
+        .refuse(&connect("127.0.0.1:18789"))
+        .verdict();
+    assert_certain(&verdict, Cause::WrongAddress);
+}
+
+#[test]
+fn one_of_two_listeners_on_an_address_closing_is_not_a_stop() {
+    let (one, other) = (server("127.0.0.1:18789").by("nginx", 10), server("127.0.0.1:18789").by("nginx", 11));
+    let verdict = story()
+        .present(&one)
+        .present(&other)
+        .ready()
+        .close(&one, Close::Owner)
+        .after_millis(1_000)
+        .refuse(&connect("127.0.0.1:18789").sent_by(Some(SentBy::Filter)))
+        .verdict();
+    assert_certain(&verdict, Cause::Intercepted);
+}
+
+#[test]
+fn a_failed_listen_is_no_listener_and_no_line() {
+    let gateway = server("127.0.0.1:18789");
+    let log = story().ready().open(&gateway).close(&gateway, Close::Failure).after_millis(10).end().log;
+    assert!(!log.iter().any(|output| matches!(output.body, Body::Listener(_))), "{log:?}");
+
+    let verdict = story()
+        .ready()
+        .open(&gateway)
+        .close(&gateway, Close::Failure)
+        .after_millis(10)
+        .refuse(&connect("127.0.0.1:18789"))
+        .verdict();
+    assert_eq!(verdict.cause, Cause::NothingListening);
+}
+
+#[test]
+fn a_listener_closed_at_once_still_shows_that_it_opened() {
+    let gateway = server("127.0.0.1:18789");
+    let log = story().ready().open(&gateway).close(&gateway, Close::Owner).end().log;
+    let changes: Vec<Change> = log
+        .iter()
+        .filter_map(|output| match &output.body {
+            Body::Listener(line) => Some(line.change),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(changes, [Change::Opened, Change::Closed]);
+}
+
+#[test]
+fn a_listener_in_another_namespace() {
+    let verdict = story()
+        .netns(namespace(POD, Some("pod"), &["10.0.0.7"], &[]))
+        .present(&server("127.0.0.1:18789").in_netns(POD))
+        .ready()
+        .refuse(&connect("127.0.0.1:18789"))
+        .verdict();
+    assert_certain(&verdict, Cause::OtherNetns);
+    assert_eq!(mismatches(&verdict), [Some(Mismatch::Netns)]);
+    assert!(verdict.hint.unwrap().starts_with("to reach it from in there: ip netns exec pod COMMAND"));
+}
+
+#[test]
+fn an_address_of_another_namespace_is_judged_in_there() {
+    // A proxy on the host, refused by a container's address: the container listens on its own loopback.
+    let verdict = story()
+        .netns(namespace(POD, None, &["172.17.0.2"], &[]))
+        .present(&server("127.0.0.1:18789").in_netns(POD))
+        .ready()
+        .refuse(&connect("172.17.0.2:18789"))
+        .verdict();
+    assert_certain(&verdict, Cause::WrongAddress);
+    assert_eq!(mismatches(&verdict), [Some(Mismatch::Address)]);
+    assert!(
+        verdict.summary.contains("on 127.0.0.1:18789 in network namespace net:[4026532281] only"),
+        "{}",
+        verdict.summary
+    );
+    assert!(verdict.hint.unwrap().ends_with("change nothing outside"));
+}
+
+#[test]
+fn an_address_of_several_namespaces_is_ambiguous() {
+    let verdict = story()
+        .netns(namespace(POD, None, &["172.17.0.2"], &[]))
+        .netns(namespace(POD + 1, None, &["172.17.0.2"], &[]))
+        .present(&server("127.0.0.1:18789").in_netns(POD + 1))
+        .ready()
+        .refuse(&connect("172.17.0.2:18789"))
+        .verdict();
+    assert_degraded(&verdict, Cause::WrongAddress, &[Because::AmbiguousNetns]);
+}
+
+#[test]
+fn an_address_of_nobody_here_is_remote() {
+    let verdict =
+        story().present(&server("0.0.0.0:18789")).ready().refuse(&connect("203.0.113.9:18789")).verdict();
+    assert_degraded(&verdict, Cause::Remote, &[Because::MayBeTranslated]);
+}
+
+#[test]
+fn lost_records_make_a_verdict_uncertain_until_the_host_is_looked_at_again() {
+    let lost = || story().present(&server("100.101.102.103:18789")).ready().lose(3, LostWhere::Ring);
+    let verdict = lost().refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_degraded(&verdict, Cause::WrongAddress, &[Because::LostRecords]);
+    let verdict = lost().look_again().refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_certain(&verdict, Cause::WrongAddress);
+}
+
+#[test]
+fn a_count_that_is_lost_does_not_touch_the_table() {
+    for place in [LostWhere::Attempts, LostWhere::Recursion] {
+        let verdict = story()
+            .present(&server("100.101.102.103:18789"))
+            .ready()
+            .lose(3, place)
+            .refuse(&connect("127.0.0.1:18789"))
+            .verdict();
+        assert_certain(&verdict, Cause::WrongAddress);
+    }
+}
+
+#[test]
+fn an_opening_that_was_lost_is_found_again() {
+    let gateway = server("127.0.0.1:18789");
+    let other = server("100.101.102.103:18789");
+    let story = story().present(&other).ready().open(&gateway).after_millis(100).lose(1, LostWhere::Ring);
+    // The host has only what was present: the close of the other one was lost.
+    let verdict = story.after_millis(100).look_again().refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_certain(&verdict, Cause::Stopped);
+}
+
+#[test]
+fn a_namespace_that_cannot_be_read_matters_where_a_verdict_rests_on_an_absence() {
+    let verdict = story().unreadable(POD).ready().refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_degraded(&verdict, Cause::NothingListening, &[Because::NetnsUnreadable]);
+
+    let verdict = story()
+        .unreadable(POD)
+        .present(&server("100.101.102.103:18789"))
+        .ready()
+        .refuse(&connect("127.0.0.1:18789"))
+        .verdict();
+    assert_certain(&verdict, Cause::WrongAddress);
+}
+
+#[test]
+fn a_refusal_before_ready_says_so() {
+    let verdict = story().look_again().refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_degraded(&verdict, Cause::NothingListening, &[Because::BeforeReady]);
+}
+
+#[test]
+fn a_reused_namespace_number_has_no_history() {
+    let gateway = server("127.0.0.1:18789").in_netns(POD);
+    let mut reused = namespace(POD, Some("new"), &[], &[]);
+    reused.cookie += 1;
+    let mut story = story()
+        .netns(namespace(POD, Some("old"), &[], &[]))
+        .present(&gateway)
+        .ready()
+        .close(&gateway, Close::Owner)
+        .after_millis(100);
+    story = story.netns(reused);
+    let mut refused = connect("127.0.0.1:18789").in_netns(POD);
+    refused = refused.sent_by(Some(SentBy::Tcp));
+    let verdict = story.look_again().refuse(&refused).verdict();
+    assert_eq!(verdict.cause, Cause::NothingListening, "{verdict:?}");
+}
+
+#[test]
+fn the_nearest_sixteen_of_many_are_shown_and_all_are_counted() {
+    let mut many = story();
+    for pid in 1..=40 {
+        many = many.present(&server("192.168.50.2:18789").by("nginx", pid));
+    }
+    let nearest = server("[::]:18789").v6only().by("gateway", 99);
+    let verdict = many.present(&nearest).ready().refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_eq!((verdict.listeners.len(), verdict.listeners_total), (16, 41));
+    assert_eq!(verdict.listeners[0].mismatch, Some(Mismatch::V6only));
+}
+
+#[test]
+fn the_first_screen_says_what_each_address_would_get() {
+    let log = story().present(&server("100.101.102.103:18789")).ready().log;
+    let answers: Vec<(String, bool)> = log
+        .iter()
+        .find_map(|output| match &output.body {
+            Body::Ready(ready) => {
+                Some(ready.addresses.iter().map(|answer| (answer.addr.clone(), answer.answered)).collect())
+            }
+            _ => None,
+        })
+        .unwrap();
+    let expected = [
+        ("127.0.0.1", false),
+        ("::1", false),
+        ("100.101.102.103", true),
+        ("192.168.50.2", false),
+        ("2001:db8::2", false),
+    ];
+    assert_eq!(answers, expected.map(|(addr, answered)| (addr.to_owned(), answered)));
+    assert_eq!(HOST, 4_026_531_840);
+}

@@ -1,0 +1,126 @@
+//! What people and programs read, for every cause: `cargo insta review` shows a change.
+
+#[expect(dead_code, reason = "each test file uses a part of the stories")]
+mod story;
+
+use jiff::tz::TimeZone;
+use story::{Close, Story, connect, namespace, server, story};
+use tracer::event::ExitStatus;
+use tracer::line::{Line, SentBy};
+use tracer::render::json;
+use tracer::render::text::Text;
+
+const POD: u32 = 4_026_532_281;
+
+/// The log of a story, once as text and once as JSON.
+fn both(story: Story) -> String {
+    let lines = story.lines();
+    let mut text = Text::new(TimeZone::UTC, 110);
+    let mut out = Vec::new();
+    for line in &lines {
+        text.write(line, &mut out).unwrap();
+    }
+    let plain = anstream::adapter::strip_bytes(&out).into_vec();
+    let mut shown = String::from_utf8(plain).unwrap();
+    for line in &lines {
+        let mut object = Vec::new();
+        json::write(line, &mut object).unwrap();
+        assert_eq!(object.iter().filter(|byte| **byte == b'\n').count(), 1, "one line an object");
+        // What is written can be read again, whole.
+        let read: Line = serde_json::from_slice(&object).unwrap();
+        assert_eq!(&read, line);
+        shown.push('\n');
+        shown.push_str(&serde_json::to_string_pretty(line).unwrap());
+    }
+    shown
+}
+
+#[test]
+fn remote() {
+    insta::assert_snapshot!(both(story().ready().refuse(&connect("203.0.113.9:18789"))));
+}
+
+#[test]
+fn intercepted_by_icmp() {
+    let story =
+        story().present(&server("0.0.0.0:18789")).ready().refuse(&connect("127.0.0.1:18789").by_icmp());
+    insta::assert_snapshot!(both(story));
+}
+
+#[test]
+fn intercepted_by_reset() {
+    let connect = connect("127.0.0.1:18789").sent_by(Some(SentBy::Filter));
+    insta::assert_snapshot!(both(story().present(&server("[::]:18789")).ready().refuse(&connect)));
+}
+
+#[test]
+fn wrong_device() {
+    let listener = server("0.0.0.0:18789").bound_to(2);
+    insta::assert_snapshot!(both(story().present(&listener).ready().refuse(&connect("127.0.0.1:18789"))));
+}
+
+#[test]
+fn stopped() {
+    let gateway = server("127.0.0.1:18789");
+    let story = story()
+        .ready()
+        .open(&gateway)
+        .after_millis(4_000)
+        .close(&gateway, Close::End(ExitStatus::Signal(9)))
+        .after_millis(2_100)
+        .refuse(&connect("127.0.0.1:18789"));
+    insta::assert_snapshot!(both(story));
+}
+
+#[test]
+fn wrong_family() {
+    insta::assert_snapshot!(both(
+        story().present(&server("0.0.0.0:18789")).ready().refuse(&connect("[::1]:18789"))
+    ));
+}
+
+#[test]
+fn wrong_address() {
+    let gateway = server("100.101.102.103:18789");
+    insta::assert_snapshot!(both(story().present(&gateway).ready().refuse(&connect("127.0.0.1:18789"))));
+}
+
+#[test]
+fn other_netns() {
+    let story = story()
+        .netns(namespace(POD, Some("pod"), &["10.0.0.7"], &[]))
+        .present(&server("127.0.0.1:18789").in_netns(POD))
+        .ready()
+        .refuse(&connect("127.0.0.1:18789"));
+    insta::assert_snapshot!(both(story));
+}
+
+#[test]
+fn nothing_listening() {
+    insta::assert_snapshot!(both(story().ready().refuse(&connect("127.0.0.1:18789"))));
+}
+
+#[test]
+fn colour_is_all_that_a_terminal_adds() {
+    let lines = story().present(&server("0.0.0.0:18789")).ready().refuse(&connect("[::1]:18789")).lines();
+    let mut out = Vec::new();
+    let mut text = Text::new(TimeZone::UTC, 110);
+    lines.iter().for_each(|line| text.write(line, &mut out).unwrap());
+    let coloured = String::from_utf8(out.clone()).unwrap();
+    assert!(coloured.contains("\x1b[1m\x1b[31mREFUSED"), "{coloured:?}");
+    let plain = anstream::adapter::strip_bytes(&out).into_vec();
+    assert!(!plain.contains(&0x1b));
+}
+
+#[test]
+fn long_details_wrap_at_the_width() {
+    let lines =
+        story().present(&server("100.101.102.103:18789")).ready().refuse(&connect("127.0.0.1:18789")).lines();
+    let mut out = Vec::new();
+    let mut text = Text::new(TimeZone::UTC, 70);
+    lines.iter().for_each(|line| text.write(line, &mut out).unwrap());
+    let plain = String::from_utf8(anstream::adapter::strip_bytes(&out).into_vec()).unwrap();
+    let details = plain.lines().filter(|line| line.starts_with("              "));
+    assert!(details.clone().count() > 5);
+    assert!(details.clone().all(|line| line.chars().count() <= 70), "{plain}");
+}

@@ -1,0 +1,366 @@
+//! Incidents in words, for tests of the pure core: what listens, what connects, and what the log says.
+//!
+//! The host of every story has `lo`, `eth0` with 192.168.50.2 and 2001:db8::2, and `tailscale0` with
+//! 100.101.102.103 in its own namespace; [`Story::netns`] adds others.
+
+use std::net::{IpAddr, SocketAddr};
+
+use tracer::clock::Clock;
+use tracer::correlate::{Correlator, Output};
+use tracer::event::{
+    Closed, Event, ExitStatus, Link, Listener, LocalRoute, Lost, Mono, Namespace, NetnsId, Opened, Refused,
+    Snapshot, SocketKey, Unreadable,
+};
+use tracer::line::{Body, Hook, Line, LostWhere, Netns, Process, SentBy, Start, VERSION, Verdict, Via};
+
+/// The tracer's own namespace.
+pub const HOST: u32 = 4_026_531_840;
+
+/// 2026-11-22 10:41:02 UTC at 100 s after boot.
+pub const CLOCK: Clock =
+    Clock { realtime_offset: 1_795_344_062_000_000_000 - 100_000_000_000, boottime_offset: 0 };
+
+/// What listens, or listened.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub listener: Listener,
+}
+
+/// A server that listens on `ADDR:PORT`.
+pub fn server(at: &str) -> Server {
+    let at: SocketAddr = at.parse().unwrap();
+    let inode = u64::from(at.port()) << 32 | at.ip().to_string().bytes().map(u64::from).sum::<u64>();
+    Server {
+        listener: Listener {
+            key: SocketKey { inode, cookie: inode },
+            netns: NetnsId(HOST),
+            addr: at.ip(),
+            port: at.port(),
+            v6only: at.ip().is_ipv6().then_some(false),
+            device: None,
+            backlog: Some(511),
+            since: None,
+            process: process("openclaw-gatewa", 4242),
+        },
+    }
+}
+
+impl Server {
+    pub fn by(mut self, comm: &str, pid: u32) -> Self {
+        self.listener.process = process(comm, pid);
+        self.listener.key.inode += u64::from(pid) << 16;
+        self.listener.key.cookie = self.listener.key.inode;
+        self
+    }
+
+    pub fn v6only(mut self) -> Self {
+        self.listener.v6only = Some(true);
+        self
+    }
+
+    pub fn bound_to(mut self, device: u32) -> Self {
+        self.listener.device = Some(device);
+        self
+    }
+
+    pub fn in_netns(mut self, netns: u32) -> Self {
+        self.listener.netns = NetnsId(netns);
+        self
+    }
+}
+
+/// A process as the log has it.
+pub fn process(comm: &str, pid: u32) -> Process {
+    Process {
+        pid: Some(pid),
+        ns_pid: Some(pid),
+        ppid: Some(1),
+        uid: Some(1000),
+        comm: Some(comm.to_owned()),
+        exe: Some(format!("/usr/bin/{comm}")),
+        start_time: Some(CLOCK.time(Mono::from_millis(50_000))),
+        container: None,
+    }
+}
+
+/// A connect that is refused.
+#[derive(Clone, Debug)]
+pub struct Connect(Refused);
+
+/// `curl[5511]` connects to `ADDR:PORT` and is refused 200 microseconds later, by a reset that the TCP stack
+/// sent.
+pub fn connect(to: &str) -> Connect {
+    let to: SocketAddr = to.parse().unwrap();
+    Connect(Refused {
+        time: Mono(200_000),
+        started: Mono(0),
+        netns: NetnsId(HOST),
+        netns_cookie: u64::from(HOST),
+        client: process("curl", 5511),
+        src: if to.is_ipv4() { "127.0.0.1".parse().unwrap() } else { "::1".parse().unwrap() },
+        src_port: Some(40_000),
+        dst: to.ip(),
+        dst_port: to.port(),
+        device: None,
+        via: Via::Rst,
+        sent_by: Some(SentBy::Tcp),
+    })
+}
+
+impl Connect {
+    pub fn in_netns(mut self, netns: u32) -> Self {
+        self.0.netns = NetnsId(netns);
+        self.0.netns_cookie = u64::from(netns);
+        self
+    }
+
+    pub fn bound_to(mut self, device: u32) -> Self {
+        self.0.device = Some(device);
+        self
+    }
+
+    pub fn sent_by(mut self, sent_by: Option<SentBy>) -> Self {
+        self.0.sent_by = sent_by;
+        self
+    }
+
+    pub fn by_icmp(mut self) -> Self {
+        self.0.via = Via::Icmp;
+        self.0.sent_by = None;
+        self
+    }
+}
+
+/// How a listener closes.
+#[derive(Clone, Copy, Debug)]
+pub enum Close {
+    /// Its owner closes it and lives on.
+    Owner,
+    /// Its owner ends.
+    End(ExitStatus),
+    /// Its `listen()` has failed.
+    Failure,
+    /// Another process closes it, `ss -K`.
+    Force,
+}
+
+/// One incident.
+pub struct Story {
+    correlator: Correlator,
+    now: Mono,
+    namespaces: Vec<Namespace>,
+    present: Vec<Listener>,
+    unreadable: Vec<Unreadable>,
+    /// What the log says, in order.
+    pub log: Vec<Output>,
+}
+
+pub fn story() -> Story {
+    Story {
+        correlator: Correlator::new(None),
+        now: Mono::from_millis(100_000),
+        namespaces: vec![namespace(HOST, None, &["192.168.50.2", "2001:db8::2"], &["100.101.102.103"])],
+        present: Vec::new(),
+        unreadable: Vec::new(),
+        log: Vec::new(),
+    }
+}
+
+/// A namespace with `lo` (1), `eth0` (2), `tailscale0` (3), and `red` (4), a VRF without addresses.
+pub fn namespace(id: u32, name: Option<&str>, eth0: &[&str], tailscale0: &[&str]) -> Namespace {
+    let link = |index, name: &str, vrf_table| Link { index, name: name.to_owned(), master: None, vrf_table };
+    let route = |addr: &str, device| {
+        let addr: IpAddr = addr.parse().unwrap();
+        LocalRoute { addr, prefix_len: if addr.is_ipv4() { 32 } else { 128 }, device, table: 255 }
+    };
+    let mut local = vec![
+        LocalRoute { addr: "127.0.0.0".parse().unwrap(), prefix_len: 8, device: 1, table: 255 },
+        route("127.0.0.1", 1),
+        route("::1", 1),
+        route("fe80::1", 2),
+    ];
+    local.extend(eth0.iter().map(|addr| route(addr, 2)));
+    local.extend(tailscale0.iter().map(|addr| route(addr, 3)));
+    Namespace {
+        id: NetnsId(id),
+        cookie: u64::from(id),
+        name: name.map(str::to_owned),
+        is_own: id == HOST,
+        links: vec![
+            link(1, "lo", None),
+            link(2, "eth0", None),
+            link(3, "tailscale0", None),
+            link(4, "red", Some(10)),
+        ],
+        local,
+        l3mdev_accept: Some(false),
+    }
+}
+
+impl Story {
+    /// Another namespace of the host.
+    pub fn netns(mut self, netns: Namespace) -> Self {
+        self.namespaces.push(netns);
+        self
+    }
+
+    /// The first namespace, changed.
+    pub fn host(mut self, change: impl FnOnce(&mut Namespace)) -> Self {
+        change(&mut self.namespaces[0]);
+        self
+    }
+
+    /// A namespace that cannot be read.
+    pub fn unreadable(mut self, netns: u32) -> Self {
+        self.unreadable.push(Unreadable { id: NetnsId(netns), why: "no way in".into() });
+        self
+    }
+
+    /// A listener from before the tracer.
+    pub fn present(mut self, server: &Server) -> Self {
+        self.present.push(server.listener.clone());
+        self
+    }
+
+    fn snapshot(&self) -> Event {
+        Event::Snapshot(Snapshot {
+            is_complete: true,
+            began: self.now,
+            ended: self.now,
+            namespaces: self.namespaces.clone(),
+            listeners: self.present.clone(),
+            unreadable: self.unreadable.clone(),
+        })
+    }
+
+    /// The tracer is ready.
+    pub fn ready(mut self) -> Self {
+        self.apply(self.snapshot());
+        let mono = self.now;
+        let ready = self.correlator.ready(&[18_789]);
+        self.log.push(Output { mono, body: Body::Ready(ready) });
+        self
+    }
+
+    /// The host is looked at again, and has what `present` said, and no more.
+    pub fn look_again(mut self) -> Self {
+        self.apply(self.snapshot());
+        self
+    }
+
+    /// Time passes.
+    pub fn after_millis(mut self, millis: u64) -> Self {
+        self.now = self.now.plus_millis(millis);
+        let outputs = self.correlator.tick(self.now, &CLOCK);
+        self.log.extend(outputs);
+        self
+    }
+
+    fn apply(&mut self, event: Event) {
+        let outputs = self.correlator.apply(event, &CLOCK);
+        self.log.extend(outputs);
+    }
+
+    /// A `listen()`.
+    pub fn open(mut self, server: &Server) -> Self {
+        let listener = Listener { since: Some(self.now), ..server.listener.clone() };
+        let netns_cookie = u64::from(listener.netns.0);
+        let tid = listener.process.pid.unwrap_or_default();
+        self.apply(Event::Opened(Opened { time: self.now, listener, tid, netns_cookie }));
+        self
+    }
+
+    /// The end of a listener.
+    pub fn close(mut self, server: &Server, how: Close) -> Self {
+        let mut listener = server.listener.clone();
+        let netns_cookie = u64::from(listener.netns.0);
+        let tid = listener.process.pid.unwrap_or_default();
+        let (shutdown, exit_status) = match how {
+            Close::Owner => (3, None),
+            Close::End(status) => (3, Some(status)),
+            Close::Failure => (0, None),
+            Close::Force => {
+                listener.process = process("ss", 9000);
+                (0, None)
+            }
+        };
+        self.apply(Event::Closed(Closed {
+            time: self.now,
+            listener,
+            tid,
+            shutdown,
+            exit_status,
+            netns_cookie,
+        }));
+        self
+    }
+
+    /// Records are lost.
+    pub fn lose(mut self, records: u64, place: LostWhere) -> Self {
+        self.apply(Event::Lost(Lost { records, place, from: self.now, to: self.now }));
+        self
+    }
+
+    /// A connect, and its refusal.
+    pub fn refuse(mut self, connect: &Connect) -> Self {
+        let mut refused = connect.0.clone();
+        refused.started = self.now;
+        refused.time = Mono(self.now.0 + 200_000);
+        self.apply(Event::Refused(refused));
+        self
+    }
+
+    /// Nothing more happens.
+    pub fn end(mut self) -> Self {
+        let outputs = self.correlator.finish(&CLOCK);
+        self.log.extend(outputs);
+        self
+    }
+
+    /// The last verdict, once nothing more happens.
+    pub fn verdict(self) -> Verdict {
+        let log = self.end().log;
+        let verdict = log.into_iter().rev().find_map(|output| match output.body {
+            Body::Refused(refused) => Some(refused.verdict),
+            Body::Start(_)
+            | Body::Ready(_)
+            | Body::Listener(_)
+            | Body::Lost(_)
+            | Body::Status(_)
+            | Body::Stop(_) => None,
+        });
+        verdict.expect("a refusal")
+    }
+
+    /// The log as numbered lines.
+    pub fn lines(self) -> Vec<Line> {
+        let start = Output {
+            mono: Mono::from_millis(99_950),
+            body: Body::Start(Start {
+                version: "0.1.0".into(),
+                pid: 4711,
+                host: "web-3".into(),
+                kernel: "6.1.0-31".into(),
+                arch: "x86_64".into(),
+                boot_id: None,
+                ports: vec![18_789],
+                own_netns: Netns { id: HOST, name: None },
+                netns: None,
+                hooks: vec![Hook { name: "inet_sock_set_state".into(), kind: "tp_btf".into() }],
+                limits: Vec::new(),
+            }),
+        };
+        let outputs = std::iter::once(start).chain(self.end().log);
+        outputs
+            .zip(1..)
+            .map(|(Output { mono, body }, seq)| Line {
+                v: VERSION,
+                run: uuid::Uuid::from_u128(0x1234_5678_9abc_4def_8123_4567_89ab_cdef),
+                seq,
+                time: CLOCK.time(mono),
+                mono_us: mono.0 / 1_000,
+                body,
+            })
+            .collect()
+    }
+}
