@@ -107,6 +107,13 @@ impl Wording<'_> {
         if self.is_elsewhere() { format!(" in {}", self.show_netns(self.netns())) } else { String::new() }
     }
 
+    /// Where a command is to be run when the client is not in the tracer's own namespace.
+    fn inside(&self) -> String {
+        let netns = self.refused.netns;
+        let is_own = self.namespaces.get(netns).is_none_or(|namespace| namespace.is_own);
+        if is_own { String::new() } else { format!("; inside {}", self.show_netns(netns)) }
+    }
+
     fn show_netns(&self, netns: NetnsId) -> String {
         match self.namespaces.get(netns) {
             Some(namespace) if namespace.name.is_some() => {
@@ -206,7 +213,7 @@ impl Wording<'_> {
         let holder = covering.first().map_or_else(String::new, |listener| {
             format!("{} listens on {}{}", who(&listener.process), self.endpoint(listener), self.in_netns())
         });
-        let rules = format!("nft list ruleset | grep -n -e {port} -e reject (also iptables-save)");
+        let rules = format!("nft list ruleset | grep -n -e {port} -e reject (also iptables-save{})", self.inside());
         let (evidence, hint) = match (self.refused.via, self.refused.sent_by) {
             (Via::Icmp, _) => {
                 ("and was not asked: ICMP port-unreachable came back", format!("a REJECT rule: {rules}"))
@@ -217,7 +224,7 @@ impl Wording<'_> {
             ),
             (Via::Rst, Some(SentBy::Tcp)) => (
                 "but this host's TCP stack found no socket where the connect was led: NAT or a redirect",
-                format!("conntrack -L -p tcp --dport {port}; nft list ruleset | grep -n {port}"),
+                format!("conntrack -L -p tcp --dport {port}; nft list ruleset | grep -n {port}{}", self.inside()),
             ),
             (Via::Rst, None) => (
                 "and was not asked: NAT, a redirect or a packet filter refused",
