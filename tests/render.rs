@@ -6,7 +6,7 @@ mod story;
 use jiff::tz::TimeZone;
 use story::{Close, Story, connect, namespace, server, story};
 use tracer::event::ExitStatus;
-use tracer::line::{Line, SentBy};
+use tracer::line::{Body, Container, Line, Process, SentBy};
 use tracer::render::json;
 use tracer::render::text::Text;
 
@@ -123,4 +123,69 @@ fn long_details_wrap_at_the_width() {
     let details = plain.lines().filter(|line| line.starts_with("              "));
     assert!(details.clone().count() > 5);
     assert!(details.clone().all(|line| line.chars().count() <= 70), "{plain}");
+}
+
+/// The text of a story in which each process whose name begins with a name of `containers` runs in that
+/// container.
+fn with_containers(story: Story, containers: &[(&str, Container)]) -> String {
+    let contain = |process: &mut Process| {
+        let is = |name: &str| process.comm.as_deref().is_some_and(|comm| comm.starts_with(name));
+        process.container =
+            containers.iter().find(|(name, _)| is(name)).map(|(_, container)| container.clone());
+    };
+    let mut text = Text::new(TimeZone::UTC, 110);
+    let mut out = Vec::new();
+    for mut line in story.lines() {
+        match &mut line.body {
+            Body::Listener(line) => contain(&mut line.listener.process),
+            Body::Refused(refused) => {
+                contain(&mut refused.client);
+                refused.verdict.listeners.iter_mut().for_each(|one| contain(&mut one.listener.process));
+            }
+            _ => {}
+        }
+        text.write(&line, &mut out).unwrap();
+    }
+    String::from_utf8(anstream::adapter::strip_bytes(&out).into_vec()).unwrap()
+}
+
+fn container(digit: &str, pod_uid: Option<&str>) -> Container {
+    Container { id: digit.repeat(64), runtime: None, name: None, pod_uid: pod_uid.map(str::to_owned) }
+}
+
+#[test]
+fn a_namespace_without_a_name_goes_by_its_container() {
+    let story = || {
+        story()
+            .netns(namespace(POD, None, &["172.17.0.2"], &[]))
+            .present(&server("127.0.0.1:18789").in_netns(POD))
+            .ready()
+    };
+    let gateway = || ("openclaw", container("a", None));
+    // From the host, by the container's address.
+    let text = with_containers(story().refuse(&connect("172.17.0.2:18789")), &[gateway()]);
+    assert!(text.contains("uid 1000  container aaaaaaaaaaaa, since before tracer\n"), "{text}");
+    assert!(text.contains("STATUS   container aaaaaaaaaaaa  refused: "), "{text}");
+    assert!(text.contains(" -> 172.17.0.2:18789: wrong-address  (container aaaaaaaaaaaa)\n"), "{text}");
+    // By a process in the namespace that is in no container itself.
+    let within = connect("172.17.0.2:18789").in_netns(POD);
+    let text = with_containers(story().refuse(&within), &[gateway()]);
+    assert!(text.contains(": wrong-address  (container aaaaaaaaaaaa)\n"), "{text}");
+    // From the pod's other container.
+    let probe = ("curl", container("b", Some("6b1c0d0e-5a00-11e9-b385-42010a80018d")));
+    let text = with_containers(story().refuse(&within), &[gateway(), probe]);
+    let pod = "(container bbbbbbbbbbbb, pod 6b1c0d0e-5a00-11e9-b385-42010a80018d)\n";
+    assert!(text.contains(&format!(": wrong-address  {pod}")), "{text}");
+    // From a container of the host's network.
+    let text = with_containers(
+        story().refuse(&connect("172.17.0.2:18789")),
+        &[gateway(), ("curl", container("b", None))],
+    );
+    assert!(
+        text.contains(": wrong-address  (container bbbbbbbbbbbb, to container aaaaaaaaaaaa)\n"),
+        "{text}"
+    );
+    // One that is up elsewhere refused nobody.
+    let text = with_containers(story().refuse(&connect("127.0.0.1:18789")), &[gateway()]);
+    assert!(text.contains(" -> 127.0.0.1:18789: other-netns\n"), "{text}");
 }

@@ -35,8 +35,14 @@ pub fn cookie_helper() -> bool {
 
 /// Whether `tcp_send_reset` is attached.
 #[inline(always)]
-pub fn reset_hook() -> bool {
-    read(&CONFIG.reset_hook) == 1
+pub fn send_hook() -> bool {
+    read(&CONFIG.send_hook) == 1
+}
+
+/// Whether `tcp_receive_reset` is attached.
+#[inline(always)]
+pub fn receive_hook() -> bool {
+    read(&CONFIG.receive_hook) == 1
 }
 
 /// Whether the port is watched. The ports are constants for the verifier, which cuts the comparisons

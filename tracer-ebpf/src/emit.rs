@@ -34,8 +34,12 @@ pub struct Attempt {
     pub task: Task,
     /// 1 once an ICMP message has refused it.
     pub icmp: u32,
+    /// 1 once it has received a reset.
+    pub reset: u32,
     /// 1 once its refusal has been recorded.
     pub recorded: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 /// The sender of a segment that found no socket.

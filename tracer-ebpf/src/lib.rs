@@ -242,9 +242,9 @@ pub struct Config {
     /// 1 when `bpf_get_socket_cookie` may be called.
     pub cookie_helper: u32,
     /// 1 when `tcp_send_reset` is attached, so that its silence means something.
-    pub reset_hook: u32,
-    /// Always 0.
-    pub reserved: u32,
+    pub send_hook: u32,
+    /// 1 when `tcp_receive_reset` is attached, likewise.
+    pub receive_hook: u32,
     /// Watched ports in host order, the unused ones at the end 0.
     pub ports: [u16; PORTS_MAX],
 }
@@ -299,8 +299,8 @@ impl Config {
         offsets: Offsets::UNKNOWN,
         v6only_mask: 0,
         cookie_helper: 0,
-        reset_hook: 0,
-        reserved: 0,
+        send_hook: 0,
+        receive_hook: 0,
         ports: [0; PORTS_MAX],
     };
 }

@@ -23,6 +23,7 @@ pub mod kernel;
 pub mod process;
 
 pub mod clock;
+pub mod container;
 pub mod correlate;
 pub mod decode;
 pub mod escape;

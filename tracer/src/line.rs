@@ -234,7 +234,7 @@ pub struct Process {
     pub ppid: Option<u32>,
     /// User id as the host counts.
     pub uid: Option<u32>,
-    /// Name; bytes that are not UTF-8 are replaced.
+    /// Name; what is not safe to print is escaped (`\\x1b`, `\\xff`), and so is the backslash.
     pub comm: Option<String>,
     /// Path of the executable, as in its own mount namespace.
     pub exe: Option<String>,

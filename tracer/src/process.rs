@@ -13,9 +13,10 @@ use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat_raw, stat};
 use rustix::io::Errno;
 
 use crate::clock::Clock;
+use crate::container;
 use crate::escape::escape;
 use crate::kernel::clock;
-use crate::line::{Process, Time};
+use crate::line::{Container, Process, Time};
 
 /// Nanoseconds in one tick of `/proc/PID/stat`: USER_HZ is 100 on every little-endian architecture.
 const TICK: u64 = 10_000_000;
@@ -25,6 +26,10 @@ const PATH: usize = 4096;
 
 /// Enough for `/proc/PID/status` of a process in a thousand groups, which stand before `NSpid`.
 const STATUS: usize = 16 * 1024;
+
+/// Enough for `/proc/PID/cgroup` with paths of 600 bytes in each of 13 hierarchies: a pod's in a container
+/// takes 350. Lines beyond it go unread.
+const CGROUP: usize = 8 * 1024;
 
 /// Inode number of the PID namespace that the host boots with (`PROC_PID_INIT_INO`, linux/proc_ns.h).
 const HOST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
@@ -88,7 +93,7 @@ impl Handle {
             comm: self.comm(),
             exe: self.exe(),
             start_time: Some(start_time(stat.start.saturating_mul(TICK))),
-            container: None,
+            container: self.container(),
         })
     }
 
@@ -103,6 +108,14 @@ impl Handle {
         let mut buffer = [MaybeUninit::<u8>::uninit(); PATH];
         let (path, _) = readlinkat_raw(self.directory(), c"exe", &mut buffer).ok()?;
         Some(escape(path))
+    }
+
+    fn container(&self) -> Option<Container> {
+        let mut buffer = [0; CGROUP];
+        let contents = self.read(c"cgroup", &mut buffer)?;
+        // A path cut short could name the outer one of two containers.
+        let end = contents.iter().rposition(|&byte| byte == b'\n')?;
+        container::from_cgroup(&contents[..end])
     }
 
     /// The file's beginning, as much as the buffer takes.
@@ -150,6 +163,7 @@ pub fn complete(process: &mut Process, start_boottime: u64) {
     let Some(handle) = process.pid.and_then(|pid| Handle::open(pid).ok()) else { return };
     if handle.stat().is_some_and(|stat| stat.start == start_boottime / TICK) {
         process.exe = handle.exe();
+        process.container = handle.container();
     }
 }
 

@@ -51,15 +51,21 @@ unsafe fn fill(record: *mut Refused, sock: Sock, attempt: *const Attempt) {
         (&raw mut (*record).task).write((*attempt).task);
         let started = (*attempt).started;
         (&raw mut (*record).started).write(started);
-        let by_icmp = (*attempt).icmp != 0;
+        let local = (&raw const (*record).socket.local).cast::<u64>();
+        let family = (*record).socket.family;
+        let key = reset_key(family, [local.read_unaligned(), local.add(1).read_unaligned()], port);
+        let sent_by_tcp = config::send_hook() && emit::reset_was_sent(&key, started);
+        // An ICMPv6 error is queued for no socket that did not ask for it (`ipv6_icmp_error`,
+        // net/ipv6/datagram.c): what no reset has refused, ICMP has.
+        let by_reset = (*attempt).reset != 0 || sent_by_tcp || !config::receive_hook();
+        let by_icmp = (*attempt).icmp != 0 || !by_reset;
         (&raw mut (*record).via).write(if by_icmp { via::ICMP } else { via::RST });
-        let sender = if by_icmp || !config::reset_hook() {
+        let sender = if by_icmp || !config::send_hook() {
             sent_by::UNKNOWN
+        } else if sent_by_tcp {
+            sent_by::TCP
         } else {
-            let local = (&raw const (*record).socket.local).cast::<u64>();
-            let family = (*record).socket.family;
-            let key = reset_key(family, [local.read_unaligned(), local.add(1).read_unaligned()], port);
-            if emit::reset_was_sent(&key, started) { sent_by::TCP } else { sent_by::NOT_TCP }
+            sent_by::NOT_TCP
         };
         (&raw mut (*record).sent_by).write(sender);
     }

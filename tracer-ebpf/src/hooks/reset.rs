@@ -1,12 +1,13 @@
-//! `tcp_send_reset` (6.10 and later in this form): the TCP stack answers a segment with a reset.
+//! `tcp_send_reset` (6.10 and later in this form): the TCP stack answers a segment with a reset. And
+//! `tcp_receive_reset`: a socket gets one.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use core::ffi::c_void;
 
 use crate::{
-    config::offset,
+    config::{is_watched, offset},
     emit::{self, ResetKey},
-    sock::{AF_INET, AF_INET6, read_or_zero},
+    sock::{AF_INET, AF_INET6, Sock, read_or_zero},
 };
 
 /// TP_PROTO(const struct sock *sk, const struct sk_buff *skb, const enum sk_rst_reason reason)
@@ -36,5 +37,21 @@ fn reset_sent(ctx: BtfTracePointContext) -> i32 {
     };
     let port = u16::from_be(read_or_zero(tcp, 0u16));
     emit::remember_reset(&ResetKey { addr, port: u32::from(port), family: u32::from(family) });
+    0
+}
+
+/// TP_PROTO(struct sock *sk)
+///
+/// Comes before the state change that the reset makes (`tcp_reset`, net/ipv4/tcp_input.c).
+#[btf_tracepoint(function = "tcp_receive_reset")]
+fn reset_received(ctx: BtfTracePointContext) -> i32 {
+    let sock = Sock(ctx.arg::<*const c_void>(0));
+    if !is_watched(sock.remote_port()) {
+        return 0;
+    }
+    if let Some(attempt) = emit::attempt(sock.address()) {
+        // SAFETY: map values stay valid while a program runs.
+        unsafe { (&raw mut (*attempt).reset).write(1) };
+    }
     0
 }

@@ -19,7 +19,10 @@ use crate::{
 fn sock_state(ctx: BtfTracePointContext) -> i32 {
     let old: i32 = ctx.arg(1);
     let new: i32 = ctx.arg(2);
-    if old != state::SYN_SENT && old != state::LISTEN && new != state::SYN_SENT && new != state::LISTEN {
+    // An accepted connection is a copy of its listener that goes from LISTEN to SYN_RECV
+    // (`inet_csk_clone_lock`): not the listener's end.
+    let closes = old == state::LISTEN && new == state::CLOSE;
+    if old != state::SYN_SENT && new != state::SYN_SENT && new != state::LISTEN && !closes {
         return 0;
     }
     let sock = Sock(ctx.arg::<*const c_void>(0));
@@ -32,7 +35,7 @@ fn sock_state(ctx: BtfTracePointContext) -> i32 {
         connect_begins(&ctx, sock);
     } else if new == state::LISTEN {
         listener_opens(sock);
-    } else if old == state::LISTEN {
+    } else if closes {
         listener_closes(sock);
     } else {
         connect_ends(sock, new);
@@ -57,7 +60,9 @@ fn connect_begins(ctx: &BtfTracePointContext, sock: Sock) {
             comm: [0; 16],
         },
         icmp: 0,
+        reset: 0,
         recorded: 0,
+        reserved: 0,
     };
     // SAFETY: a value on this program's stack.
     unsafe { task::describe_current(&raw mut attempt.task) };

@@ -22,8 +22,9 @@ use wording::{Wording, Words};
 /// A `listen()` that fails goes back to CLOSE within this time, in the same task.
 const FAILURE_NS: u64 = 1_000_000;
 
-/// How old what is known of a namespace's addresses may be when a verdict rests on it.
-const FRESH_NS: u64 = 1_000_000_000;
+/// How old what is known of a namespace's addresses may be when a verdict rests on it: short against what a
+/// person does, and long against what asking costs.
+const FRESH_NS: u64 = 5_000_000;
 
 /// What a line says, and the moment it is about.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +59,8 @@ pub struct Correlator {
     health: Health,
     /// When all namespaces were last read.
     snapshot_at: Mono,
+    /// How long that took, in nanoseconds.
+    snapshot_cost: u64,
     /// Whether the table was read once more before a verdict that rested on an absence.
     is_absence_verified: bool,
     /// Listeners whose `listen()` may still fail, oldest first.
@@ -74,6 +77,7 @@ impl Correlator {
             filter,
             health: Health::default(),
             snapshot_at: Mono(0),
+            snapshot_cost: 0,
             is_absence_verified: false,
             opening: VecDeque::new(),
             pending: VecDeque::new(),
@@ -82,7 +86,11 @@ impl Correlator {
 
     /// What must be known before `event` is taken; to be asked again once it is.
     pub fn need(&self, event: &Event, now: Mono) -> Option<Need> {
-        let is_stale = |netns| self.namespaces.read_at(netns).is_none_or(|read| now.since(read) > FRESH_NS);
+        // What a namespace's addresses were a moment before the event is good enough; asking costs a
+        // fraction of a millisecond.
+        let is_stale = |netns, at: Mono| {
+            self.namespaces.read_at(netns).is_none_or(|read| read < at && now.since(read) > FRESH_NS)
+        };
         let is_replaced = |netns, cookie: u64| {
             let known = self.namespaces.cookie(netns);
             cookie != 0 && known != 0 && cookie != known
@@ -92,17 +100,19 @@ impl Correlator {
             | Event::Closed(Closed { listener, netns_cookie, .. }) => {
                 let netns = listener.netns;
                 let is_unknown = self.namespaces.read_at(netns).is_none();
-                (is_unknown || is_replaced(netns, *netns_cookie) && is_stale(netns))
+                (is_unknown || is_replaced(netns, *netns_cookie))
                     .then_some(Need::Namespace(netns, listener.process.pid))
             }
             Event::Refused(refused) if self.is_reported(refused) => {
                 let netns = refused.netns;
                 let is_unknown = self.namespaces.read_at(netns).is_none();
                 let is_replaced = is_replaced(netns, refused.netns_cookie);
-                if is_unknown || (is_replaced || !refused.dst.is_loopback()) && is_stale(netns) {
+                if is_unknown || is_replaced || !refused.dst.is_loopback() && is_stale(netns, refused.time) {
                     return Some(Need::Namespace(netns, refused.client.pid));
                 }
-                let is_old = now.since(self.snapshot_at) > FRESH_NS;
+                // A snapshot may take a twentieth of the time, and no more.
+                let rest = Mono(self.snapshot_at.0.saturating_add(20 * self.snapshot_cost));
+                let is_old = self.snapshot_at < refused.time && now > rest;
                 match self.judge(refused).cause {
                     Cause::Remote if is_old => Some(Need::Snapshot),
                     Cause::OtherNetns | Cause::NothingListening if !self.is_absence_verified => {
@@ -379,6 +389,7 @@ impl Correlator {
         if is_complete {
             self.is_absence_verified |= self.health.ready;
             self.snapshot_at = ended;
+            self.snapshot_cost = ended.since(began);
         }
     }
 

@@ -213,7 +213,8 @@ impl Wording<'_> {
         let holder = covering.first().map_or_else(String::new, |listener| {
             format!("{} listens on {}{}", who(&listener.process), self.endpoint(listener), self.in_netns())
         });
-        let rules = format!("nft list ruleset | grep -n -e {port} -e reject (also iptables-save{})", self.inside());
+        let rules =
+            format!("nft list ruleset | grep -n -e {port} -e reject (also iptables-save{})", self.inside());
         let (evidence, hint) = match (self.refused.via, self.refused.sent_by) {
             (Via::Icmp, _) => {
                 ("and was not asked: ICMP port-unreachable came back", format!("a REJECT rule: {rules}"))
@@ -224,7 +225,10 @@ impl Wording<'_> {
             ),
             (Via::Rst, Some(SentBy::Tcp)) => (
                 "but this host's TCP stack found no socket where the connect was led: NAT or a redirect",
-                format!("conntrack -L -p tcp --dport {port}; nft list ruleset | grep -n {port}{}", self.inside()),
+                format!(
+                    "conntrack -L -p tcp --dport {port}; nft list ruleset | grep -n {port}{}",
+                    self.inside()
+                ),
             ),
             (Via::Rst, None) => (
                 "and was not asked: NAT, a redirect or a packet filter refused",

@@ -42,7 +42,7 @@ struct KnownLimit {
     why: &'static str,
 }
 
-const PROGRAMS: [Program; 3] = [
+const PROGRAMS: [Program; 4] = [
     Program {
         name: "error_report",
         tracepoint: "inet_sk_error_report",
@@ -61,6 +61,15 @@ const PROGRAMS: [Program; 3] = [
             what: "no-reset-sender",
             why: "this kernel's tcp_send_reset tracepoint does not show resets without a socket (6.10 and \
                   later): who sent a reset is not told",
+        }),
+    },
+    Program {
+        name: "reset_received",
+        tracepoint: "tcp_receive_reset",
+        arguments: 1,
+        without: Some(KnownLimit {
+            what: "no-icmp6-refusals",
+            why: "this kernel has no tcp_receive_reset tracepoint: a refusal by ICMPv6 is told as one by a reset",
         }),
     },
     Program { name: "sock_state", tracepoint: "inet_sock_set_state", arguments: 3, without: None },
@@ -118,8 +127,8 @@ impl Kernel {
             offsets,
             v6only_mask,
             cookie_helper: 1,
-            reset_hook: u32::from(wanted.iter().any(|(name, _)| *name == "reset_sent")),
-            reserved: 0,
+            send_hook: u32::from(wanted.iter().any(|(name, _)| *name == "reset_sent")),
+            receive_hook: u32::from(wanted.iter().any(|(name, _)| *name == "reset_received")),
             ports: [0; PORTS_MAX],
         };
         for (slot, port) in config.ports.iter_mut().zip(ports) {
@@ -143,7 +152,7 @@ impl Kernel {
         };
         for (name, _) in &wanted {
             let program: &mut BtfTracePoint = program_mut(&mut ebpf, name)?;
-            program.attach().map_err(|error| refused_by_kernel(name, &error))?;
+            program.attach().map_err(|error| refused_by_kernel(&format!("the program `{name}`"), &error))?;
         }
 
         // 3. What the session reads.
@@ -198,11 +207,13 @@ fn load(
         .verifier_log_level(if verbose { VerifierLogLevel::VERBOSE } else { VerifierLogLevel::DISABLE })
         .override_global("CONFIG", &globals, true)
         .override_global(aya_log::LEVEL, &log_level, false);
-    let mut ebpf = loader.load(OBJECT).map_err(|error| refused_by_kernel("maps", &error))?;
+    let mut ebpf = loader.load(OBJECT).map_err(|error| refused_by_kernel("the maps", &error))?;
     for (name, tracepoint) in wanted {
-        let program: &mut BtfTracePoint =
-            program_mut(&mut ebpf, name).map_err(|error| refused_by_kernel(name, &*error))?;
-        program.load(tracepoint, btf).map_err(|error| refused_by_kernel(name, &error))?;
+        let program: &mut BtfTracePoint = program_mut(&mut ebpf, name)
+            .map_err(|error| refused_by_kernel(&format!("the program `{name}`"), &*error))?;
+        program
+            .load(tracepoint, btf)
+            .map_err(|error| refused_by_kernel(&format!("the program `{name}`"), &error))?;
     }
     Ok(ebpf)
 }
@@ -237,7 +248,7 @@ fn refused_by_kernel(what: &str, error: &(dyn std::error::Error + 'static)) -> F
     }
     Failure {
         exit: Exit::Host,
-        sentence: format!("the kernel refuses the program `{what}`, without which no refusal can be seen"),
+        sentence: format!("the kernel refuses {what}, without which no refusal can be seen"),
         hint: "-v shows the kernel's own words; a lockdown or a container's policy may forbid bpf()"
             .to_owned(),
         detail: Some(detail),

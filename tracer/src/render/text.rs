@@ -6,6 +6,7 @@
 //!               hint: what to do
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -13,9 +14,10 @@ use anstyle::{AnsiColor, Style};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
+use crate::container;
 use crate::line::{
-    Answer, Because, Body, Cause, Change, Endpoint, Line, Listener, ListenerLine, Lost, LostWhere, Netns,
-    Owner, OwnerState, Process, Ready, Refused, Start, Status, Stop, Time,
+    Answer, Because, Body, Cause, Change, Container, Endpoint, Line, Listener, ListenerLine, Lost, LostWhere,
+    Mismatch, Netns, Owner, OwnerState, Process, Ready, Refused, Start, Status, Stop, Time,
 };
 
 /// Columns that details are indented by: a time and two spaces.
@@ -36,13 +38,22 @@ pub struct Text {
     width: usize,
     /// The namespace whose name is not printed: tracer's own.
     own: Option<u32>,
+    /// Up to `ready`, namespaces without a name that a container's process listens in.
+    containers: BTreeMap<u32, String>,
     date: Option<Date>,
     ports: Vec<u16>,
 }
 
 impl Text {
     pub fn new(zone: TimeZone, width: usize) -> Self {
-        Self { zone, width: width.max(60), own: None, date: None, ports: Vec::new() }
+        Self {
+            zone,
+            width: width.max(60),
+            own: None,
+            containers: BTreeMap::new(),
+            date: None,
+            ports: Vec::new(),
+        }
     }
 
     /// Writes what one line of the log says.
@@ -129,7 +140,7 @@ impl Text {
             self.head(time, "STATUS", STRONG, text);
             let Some(first) = group.first() else { continue };
             if let Some(netns) = self.netns(&first.netns) {
-                put(text, format_args!("{netns}  "));
+                put(text, format_args!("{}  ", self.containers.get(&first.netns.id).unwrap_or(&netns)));
             }
             if self.ports.len() > 1 {
                 put(text, format_args!("port {}  ", first.port));
@@ -148,6 +159,8 @@ impl Text {
             }
             put(text, format_args!("{}\n", parts.join("   ")));
         }
+        // Their numbers are given to others from here on.
+        self.containers.clear();
     }
 
     fn listener(&mut self, line: &ListenerLine, time: Time, text: &mut String) {
@@ -166,7 +179,14 @@ impl Text {
             Change::Closed => put(text, format_args!("{}", fate(line.owner.as_ref()))),
         }
         let mut notes = Vec::new();
-        notes.extend(self.netns(&listener.netns));
+        let container = listener.process.container.as_ref().map(container::label_with_pod);
+        // A container says more than a namespace's number.
+        if container.is_none() || listener.netns.name.is_some() {
+            notes.extend(self.netns(&listener.netns));
+        } else if let (Change::Present, Some(container)) = (line.change, &container) {
+            self.containers.entry(listener.netns.id).or_insert_with(|| container.clone());
+        }
+        notes.extend(container);
         match (&listener.device, &listener.interface) {
             (Some(device), _) => notes.push(format!("bound to {device}")),
             (None, Some(interface)) if interface != "lo" => notes.push(interface.clone()),
@@ -197,10 +217,14 @@ impl Text {
             ),
         );
         let mut notes = Vec::new();
-        notes
-            .extend(refused.client.container.as_ref().map(|container| format!("container {}", container.id)));
+        notes.extend(refused.client.container.as_ref().map(container::label_with_pod));
+        notes.extend(reached(refused).map(|container| {
+            let to = if notes.is_empty() { "" } else { "to " };
+            format!("{to}{}", container::label_with_pod(container))
+        }));
         if notes.is_empty() {
-            notes.extend(self.netns(&refused.netns));
+            let netns = self.netns(&refused.netns);
+            notes.extend(netns.map(|netns| container_in(refused).map_or(netns, container::label_with_pod)));
         }
         if !notes.is_empty() {
             put(text, format_args!("  ({})", notes.join(", ")));
@@ -258,6 +282,24 @@ fn endpoint(endpoint: &Endpoint) -> String {
         Some(port) => format!("{}:{port}", bracketed(&endpoint.addr)),
         None => bracketed(&endpoint.addr),
     }
+}
+
+/// The container whose address refused, where that is not the client's: the one that the nearest listener
+/// behind this address is in.
+fn reached(refused: &Refused) -> Option<&Container> {
+    let is_there = |mismatch: &Option<Mismatch>| !matches!(mismatch, Some(Mismatch::Netns | Mismatch::Port));
+    let there = refused.verdict.listeners.iter().find(|weighed| is_there(&weighed.mismatch))?;
+    let container = there.listener.process.container.as_ref()?;
+    let is_other =
+        there.listener.netns.id != refused.netns.id && refused.client.container.as_ref() != Some(container);
+    is_other.then_some(container)
+}
+
+/// The container that a listener in the client's namespace is in, where the namespace has no name.
+fn container_in(refused: &Refused) -> Option<&Container> {
+    let listeners = refused.verdict.listeners.iter().map(|weighed| &weighed.listener);
+    let mut there = listeners.filter(|listener| listener.netns.id == refused.netns.id);
+    there.find_map(|listener| listener.process.container.as_ref()).filter(|_| refused.netns.name.is_none())
 }
 
 /// What became of an owner, as the end of a sentence about it.

@@ -1,0 +1,73 @@
+//! Hosts that cannot run it: exit code 3, what is missing, what to do; the verifier's words only when asked.
+
+use std::process::Command;
+
+use libtest_mimic::Trial;
+
+use crate::support::needs::Need;
+use crate::support::sabotage;
+use crate::support::tracer::{Finished, finish};
+use crate::trial;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("bad_host::no_root", &[Need::Root], no_root),
+        trial("bad_host::no_btf", &[Need::Root], || {
+            refuses(sabotage::without_btf(), &["BTF", "/sys/kernel/btf/vmlinux"]);
+        }),
+        trial("bad_host::old_kernel", &[Need::Root], || {
+            refuses(sabotage::old_kernel(), &["2.6.", "5.8"]);
+        }),
+        trial("bad_host::no_sock_diag", &[Need::Root, Need::Seccomp], || {
+            refuses(sabotage::without_sock_diag(), &["sock_diag", "inet_diag"]);
+        }),
+        trial("bad_host::no_program_loads", &[Need::Root, Need::Seccomp], || {
+            refuses(sabotage::without_program_load(), &["kernel refuses the maps"]);
+        }),
+        trial("bad_host::the_verifier_is_quoted_only_when_asked", &[Need::Root], the_verifier),
+    ]
+}
+
+/// Runs a trace that must end at once, and asserts how.
+fn refuses(command: Command, named: &[&str]) -> Finished {
+    refuses_with(command, &[], named)
+}
+
+/// The same with more arguments.
+fn refuses_with(mut command: Command, more: &[&str], named: &[&str]) -> Finished {
+    command.args(["trace", "-p", "20000", "-o", "json", "--for", "10"]).args(more);
+    let finished = finish(command);
+    let stderr = &finished.stderr;
+    assert_eq!(finished.status.code(), Some(3), "{stderr}");
+    assert_eq!(finished.stdout, "", "{stderr}");
+    let lines: Vec<&str> = stderr.lines().collect();
+    let hint = lines.iter().position(|line| line.starts_with("hint: "));
+    let hint = hint.unwrap_or_else(|| panic!("a hint: {stderr}"));
+    assert_eq!(lines.get(hint.wrapping_sub(1)), Some(&""), "a blank line before the hint: {stderr}");
+    for name in named {
+        assert!(lines.iter().any(|line| line.contains(name)), "`{name}` is named: {stderr}");
+    }
+    finished
+}
+
+fn no_root() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let finished = refuses(sabotage::without_root(directory.path(), None), &["CAP_BPF", "CAP_PERFMON"]);
+    assert!(finished.stderr.contains("tracer status"), "it says what works without: {}", finished.stderr);
+}
+
+/// With a description of the kernel that is wrong in one place, the verifier refuses the programs and
+/// explains it at length.
+fn the_verifier() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("vmlinux");
+    std::fs::write(&path, sabotage::untrue_btf()).expect("to write the description");
+    /// What the verifier says of a read inside a pointer (kernel/bpf/btf.c, btf_struct_walk).
+    const VERIFIER: &str = "cannot access ptr member sk_socket";
+
+    let quiet = refuses(sabotage::with_btf(&path), &["kernel refuses the maps"]);
+    assert!(!quiet.stderr.contains(VERIFIER), "{}", quiet.stderr);
+
+    let loud = refuses_with(sabotage::with_btf(&path), &["-v"], &["kernel refuses the maps"]);
+    assert!(loud.stderr.contains(VERIFIER), "{}", loud.stderr);
+}

@@ -1,0 +1,171 @@
+//! The tests' side of an actor: starts one, tells it what to do, and ends it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+
+use rustix::process::{Pid, Signal, WaitOptions};
+
+use super::LIMIT;
+use super::netns::Place;
+
+/// What a system call was answered with: 0 or an errno.
+pub type Errno = i32;
+
+/// How an actor is dressed before it acts.
+#[derive(Clone, Debug)]
+pub struct Costume {
+    comm: Vec<u8>,
+    shown: String,
+    uid: Option<u32>,
+}
+
+impl Costume {
+    /// A name of at most 15 bytes, any but NUL.
+    pub fn named(comm: impl AsRef<[u8]>) -> Self {
+        let shown = String::from_utf8_lossy(comm.as_ref()).into_owned();
+        Self { comm: comm.as_ref().to_vec(), shown, uid: None }
+    }
+
+    /// What the event log should make of the name.
+    pub fn shown_as(mut self, shown: &str) -> Self {
+        shown.clone_into(&mut self.shown);
+        self
+    }
+
+    pub fn uid(mut self, uid: u32) -> Self {
+        self.uid = Some(uid);
+        self
+    }
+}
+
+/// A running actor, which ends when it is dropped.
+pub struct Actor {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    answers: Receiver<String>,
+    /// The process that holds the sockets: the child, or after [`Actor::fork`] its child.
+    pub pid: u32,
+    /// Its name as the event log should have it.
+    pub comm: String,
+    /// Cookie of the listener it opened last.
+    pub cookie: Option<u64>,
+}
+
+impl Actor {
+    /// Starts an actor in a namespace and waits until it is ready for commands.
+    pub fn start(place: &Place, costume: &Costume) -> Self {
+        let mut command = Command::new(std::env::current_exe().expect("the path of this test binary"));
+        command.arg("actor");
+        match place {
+            Place::Path(path) => {
+                command.arg("--netns").arg(path);
+            }
+            Place::Unshared => {
+                command.arg("--unshare");
+            }
+        }
+        if let Some(uid) = costume.uid {
+            command.arg("--uid").arg(uid.to_string());
+        }
+        let hex: String = costume.comm.iter().map(|byte| format!("{byte:02x}")).collect();
+        command.arg("--comm").arg(hex);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start an actor: {error}"));
+        let stdin = child.stdin.take();
+        let stdout = BufReader::new(child.stdout.take().expect("a piped stdout"));
+        let (sender, answers) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let pid = child.id();
+        let actor = Self { child, stdin, answers, pid, comm: costume.shown.clone(), cookie: None };
+        assert_eq!(actor.answer(), "ready", "the first word of an actor");
+        actor
+    }
+
+    /// Gives a command whose answer is taken later, by [`Actor::outcome`].
+    pub fn tell(&mut self, command: &str) {
+        let stdin = self.stdin.as_mut().expect("an actor that has not been ended");
+        writeln!(stdin, "{command}").unwrap_or_else(|error| panic!("actor gone before `{command}`: {error}"));
+    }
+
+    /// Waits for the answer to the oldest command that was told: what it returned, or the errno.
+    pub fn outcome(&self) -> Result<String, Errno> {
+        let answer = self.answer();
+        match answer.split_once(' ').unwrap_or((&answer, "")) {
+            ("ok", value) => Ok(value.to_owned()),
+            ("errno", number) => Err(number.parse().expect("an errno")),
+            _ => panic!("an actor answered `{answer}`"),
+        }
+    }
+
+    /// Gives a command and waits for its answer.
+    pub fn ask(&mut self, command: &str) -> Result<String, Errno> {
+        self.tell(command);
+        self.outcome()
+    }
+
+    /// Gives a command that must succeed.
+    pub fn must(&mut self, command: &str) -> String {
+        self.ask(command).unwrap_or_else(|errno| {
+            panic!("actor: `{command}`: {}", std::io::Error::from_raw_os_error(errno))
+        })
+    }
+
+    /// Calls `listen()` on the socket bound last.
+    pub fn listen(&mut self, backlog: u32) -> Result<(), Errno> {
+        let cookie = self.ask(&format!("listen {backlog}"))?;
+        self.cookie = Some(cookie.parse().expect("a cookie"));
+        Ok(())
+    }
+
+    /// Closes the listener; the process lives on.
+    pub fn close(&mut self) {
+        self.must("close");
+    }
+
+    /// Lets a child inherit the sockets and go on, while the process that opened them ends.
+    pub fn fork(&mut self) {
+        self.pid = self.must("fork").parse().expect("a process id");
+        self.child.wait().expect("the parent's end");
+    }
+
+    /// Exits with a code.
+    pub fn exit(&mut self, code: u8) -> ExitStatus {
+        self.tell(&format!("exit {code}"));
+        self.child.wait().expect("the actor's end")
+    }
+
+    /// Ends by SIGKILL.
+    pub fn kill(&mut self) -> ExitStatus {
+        self.child.kill().expect("to end an actor");
+        self.child.wait().expect("the actor's end")
+    }
+
+    /// The next line that it says.
+    fn answer(&self) -> String {
+        self.answers.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("no answer from actor {}", self.pid))
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if self.child.id() != self.pid {
+            // A forked actor's orphan: the tests are the reaper of what descends from them, so the id
+            // is still that of this process.
+            let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).expect("a process id");
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What a test needs of the host. What is missing is found out by trying, once, and named.
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+
+/// One thing that a test cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Root with all its capabilities, in the host's PID namespace, and a kernel with BTF.
+    Root,
+    /// Named namespaces, veth pairs and IPv6 in them.
+    Network,
+    /// nftables with its reject target, for both families.
+    Nft,
+    /// Multipath TCP sockets.
+    Mptcp,
+    /// seccomp filters.
+    Seccomp,
+}
+
+impl Need {
+    /// Why the host cannot give it; `None`: it can.
+    pub fn missing(self) -> Option<&'static str> {
+        static ROOT: LazyLock<Option<&str>> = LazyLock::new(root);
+        static NETWORK: LazyLock<Option<&str>> = LazyLock::new(network);
+        static NFT: LazyLock<Option<&str>> = LazyLock::new(nft);
+        match self {
+            Self::Root => *ROOT,
+            Self::Network => *NETWORK,
+            Self::Nft => *NFT,
+            Self::Mptcp => {
+                use rustix::net::{AddressFamily, SocketType, ipproto, socket};
+                let socket = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::MPTCP));
+                socket.is_err().then_some("needs a kernel with multipath TCP switched on")
+            }
+            Self::Seccomp => {
+                let there = Path::new("/proc/sys/kernel/seccomp/actions_avail").exists();
+                (!there).then_some("needs a kernel with seccomp filters")
+            }
+        }
+    }
+}
+
+fn root() -> Option<&'static str> {
+    /// `PROC_PID_INIT_INO` of include/linux/proc_ns.h: the first PID namespace.
+    const HOST: &str = "pid:[4026531836]";
+    if !rustix::process::geteuid().is_root() {
+        return Some("needs root");
+    }
+    if !succeeds(Command::new("true"), "") {
+        return Some("needs CAP_SYS_ADMIN: may not make a network namespace");
+    }
+    if std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link != Path::new(HOST)) {
+        return Some("needs the host's PID namespace: in another the tracer cannot tell processes");
+    }
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Some("needs a kernel with BTF");
+    }
+    None
+}
+
+fn network() -> Option<&'static str> {
+    let mut ip = Command::new("ip");
+    ip.args(["-batch", "-"]);
+    let veth = "link set lo up
+        link add eth0 type veth peer name peer0
+        addr add fd77::1/64 dev eth0 nodad";
+    (!succeeds(ip, veth)).then_some("needs `ip` (iproute2), veth pairs and IPv6")
+}
+
+fn nft() -> Option<&'static str> {
+    let mut nft = Command::new("nft");
+    nft.args(["-f", "-"]);
+    let rules = "table inet probe {
+        chain input {
+            type filter hook input priority 0
+            tcp dport 1 reject
+            tcp dport 2 reject with tcp reset
+        }
+    }";
+    (!succeeds(nft, rules)).then_some("needs `nft` (nftables) and a kernel with its reject target")
+}
+
+/// Whether a command succeeds in a network namespace of its own.
+fn succeeds(mut command: Command, input: &str) -> bool {
+    use std::io::Write;
+    // SAFETY: unshare(2) is all that runs between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            if libc::unshare(libc::CLONE_NEWNET) == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        });
+    }
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let Ok(mut child) = child else { return false };
+    // A command that takes no input has closed it already.
+    let _ = child.stdin.take().expect("a piped stdin").write_all(input.as_bytes());
+    child.wait().is_ok_and(|status| status.success())
+}

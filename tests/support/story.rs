@@ -1,0 +1,473 @@
+//! The story builder: a namespace, a port, who listens, who connects, and what the tracer must say of it.
+//!
+//! ```text
+//! let mut story = Story::begin();
+//! let gateway = story.listen("10.77.0.1");
+//! story.trace();
+//! story.refused("127.0.0.1").cause(Cause::WrongAddress).weighs(&gateway, Mismatch::Address);
+//! story.end();
+//! ```
+//!
+//! Addresses are written as in a URL: `127.0.0.1`, `[::1]`, `[::ffff:127.0.0.1]`, `[fe80::77%eth0]`. A
+//! connect is made by a process of its own, `client`, a listener held by one named `gateway`.
+
+use std::ops::{Deref, DerefMut};
+
+use rustix::io::Errno;
+use tracer::line::{Because, Cause, Change, Confidence, Listener, Mismatch, Refused, SentBy, Via};
+
+use super::cast::{Actor, Costume};
+use super::netns::{Netns, Place};
+use super::port::Port;
+use super::tracer::{Log, Tracer};
+
+/// The time for which a listener that changes makes a verdict uncertain (DESIGN 5), with some to spare.
+const CHANGING_US: u64 = 12_000;
+
+/// The accept queue of every listener here: no refusal depends on it.
+const BACKLOG: u32 = 16;
+
+/// A network namespace as the event log should name it.
+#[derive(Clone, Debug)]
+pub struct Spot {
+    pub place: Place,
+    pub id: u32,
+    pub name: Option<String>,
+}
+
+impl From<&Netns> for Spot {
+    fn from(netns: &Netns) -> Self {
+        Self { place: netns.place(), id: netns.id, name: Some(netns.name.clone()) }
+    }
+}
+
+/// What a listener is bound to.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    addr: String,
+    port: usize,
+    v6only: bool,
+    device: Option<String>,
+    mptcp: bool,
+    costume: Costume,
+}
+
+impl From<&str> for Listen {
+    fn from(addr: &str) -> Self {
+        Self {
+            addr: addr.to_owned(),
+            port: 0,
+            v6only: false,
+            device: None,
+            mptcp: false,
+            costume: Costume::named("gateway"),
+        }
+    }
+}
+
+impl Listen {
+    pub fn at(addr: &str) -> Self {
+        addr.into()
+    }
+
+    /// On the story's n-th port; otherwise on the first.
+    pub fn port(self, port: usize) -> Self {
+        Self { port, ..self }
+    }
+
+    /// For IPv6 only; otherwise an IPv6 wildcard takes IPv4 too.
+    pub fn v6only(self) -> Self {
+        Self { v6only: true, ..self }
+    }
+
+    /// Bound to this interface.
+    pub fn device(self, name: &str) -> Self {
+        Self { device: Some(name.to_owned()), ..self }
+    }
+
+    /// By multipath TCP.
+    pub fn mptcp(self) -> Self {
+        Self { mptcp: true, ..self }
+    }
+
+    pub fn by(self, costume: Costume) -> Self {
+        Self { costume, ..self }
+    }
+}
+
+/// Who refuses a connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The TCP stack, which has no socket for it.
+    Stack,
+    /// A packet filter with a RST.
+    Reset,
+    /// A packet filter with an ICMP message, its default.
+    Icmp,
+}
+
+/// A connect that will be refused.
+#[derive(Clone, Debug)]
+pub struct Client {
+    addr: String,
+    port: usize,
+    nonblocking: bool,
+    mptcp: bool,
+    by: By,
+    costume: Costume,
+}
+
+impl From<&str> for Client {
+    fn from(addr: &str) -> Self {
+        Self::blocking(addr)
+    }
+}
+
+impl Client {
+    /// `connect()` returns the refusal.
+    pub fn blocking(addr: &str) -> Self {
+        Self {
+            addr: addr.to_owned(),
+            port: 0,
+            nonblocking: false,
+            mptcp: false,
+            by: By::Stack,
+            costume: Costume::named("client"),
+        }
+    }
+
+    /// `connect()` returns EINPROGRESS, and SO_ERROR the refusal, as in curl, Node, Go.
+    pub fn nonblocking(addr: &str) -> Self {
+        Self { nonblocking: true, ..Self::blocking(addr) }
+    }
+
+    /// To the story's n-th port; otherwise to the first.
+    pub fn port(self, port: usize) -> Self {
+        Self { port, ..self }
+    }
+
+    /// By multipath TCP.
+    pub fn mptcp(self) -> Self {
+        Self { mptcp: true, ..self }
+    }
+
+    /// Refused by another than the TCP stack.
+    pub fn refused_by(self, by: By) -> Self {
+        Self { by, ..self }
+    }
+
+    pub fn by(self, costume: Costume) -> Self {
+        Self { costume, ..self }
+    }
+
+    /// Where the connect goes as the log should have it: an unspecified address is this host's, and an
+    /// IPv4-mapped one is IPv4.
+    fn destination(&self) -> String {
+        let addr = self.addr.trim_matches(['[', ']']);
+        match addr {
+            "0.0.0.0" => "127.0.0.1",
+            "::" => "::1",
+            _ => addr.strip_prefix("::ffff:").unwrap_or(addr),
+        }
+        .to_owned()
+    }
+}
+
+/// A listener that an actor holds, and where.
+pub struct Listening {
+    actor: Actor,
+    listen: Listen,
+    port: u16,
+    spot: Spot,
+}
+
+impl Deref for Listening {
+    type Target = Actor;
+
+    fn deref(&self) -> &Actor {
+        &self.actor
+    }
+}
+
+impl DerefMut for Listening {
+    fn deref_mut(&mut self) -> &mut Actor {
+        &mut self.actor
+    }
+}
+
+impl Listening {
+    /// Asserts that a listener of the log is this one, in every field.
+    pub fn assert_is(&self, listener: &Listener) {
+        let addr = self.listen.addr.trim_matches(['[', ']']);
+        // The kernel makes whatever is bound to one IPv6 address IPv6-only (inet6_bind, net/ipv6/af_inet6.c).
+        let v6only = addr.contains(':').then_some(self.listen.v6only || addr != "::");
+        let told = serde_json::to_string(listener).expect("a listener");
+        assert_eq!(listener.addr, addr, "{told}");
+        assert_eq!(listener.port, self.port, "{told}");
+        assert_eq!(listener.v6only, v6only, "{told}");
+        // A link-local address binds to its interface as well.
+        let device = self.listen.device.as_deref().or(addr.split_once('%').map(|(_, zone)| zone));
+        assert_eq!(listener.device.as_deref(), device, "{told}");
+        assert_eq!(listener.interface.as_deref(), carrier(addr), "{told}");
+        assert_eq!(listener.netns.id, self.spot.id, "{told}");
+        assert_eq!(listener.netns.name, self.spot.name, "{told}");
+        if !self.listen.mptcp {
+            // A multipath socket's cookie is not that of the TCP socket inside, which the log shows.
+            assert_eq!(listener.cookie, self.cookie.map(|cookie| cookie.to_string()), "{told}");
+        }
+        assert_eq!(listener.backlog, Some(BACKLOG), "{told}");
+        assert_eq!(listener.process.pid, Some(self.pid), "{told}");
+        assert_eq!(listener.process.comm.as_deref(), Some(self.comm.as_str()), "{told}");
+    }
+}
+
+/// A namespace with some ports, and a tracer that watches them from [`Story::trace`] on.
+pub struct Story {
+    pub tracer: Option<Tracer>,
+    pub netns: Netns,
+    pub ports: Vec<Port>,
+}
+
+impl Story {
+    pub fn begin() -> Self {
+        Self::with_ports(1)
+    }
+
+    pub fn with_ports(count: usize) -> Self {
+        Self { tracer: None, netns: Netns::new(), ports: (0..count).map(|_| Port::take()).collect() }
+    }
+
+    /// The first port.
+    pub fn port(&self) -> u16 {
+        self.ports[0].number
+    }
+
+    /// Starts the tracer and waits until it is ready. What listens before is there already; what listens
+    /// after is seen to open.
+    pub fn trace(&mut self) {
+        self.trace_with(&[]);
+    }
+
+    /// The same with more arguments.
+    pub fn trace_with(&mut self, more: &[&str]) {
+        let ports: Vec<u16> = self.ports.iter().map(|port| port.number).collect();
+        self.tracer = Some(Tracer::start(&ports, more));
+    }
+
+    pub fn tracer(&mut self) -> &mut Tracer {
+        self.tracer.as_mut().expect("a story that is traced")
+    }
+
+    /// Opens a listener, and where it is traced waits until the log says so and its opening is past.
+    pub fn listen(&mut self, listen: impl Into<Listen>) -> Listening {
+        self.listen_in(Spot::from(&self.netns), listen)
+    }
+
+    pub fn listen_in(&mut self, spot: impl Into<Spot>, listen: impl Into<Listen>) -> Listening {
+        let (spot, listen) = (spot.into(), listen.into());
+        let port = self.ports[listen.port].number;
+        let mut actor = Actor::start(&spot.place, &listen.costume);
+        let mut command = format!("bind {}:{port}", listen.addr);
+        if listen.v6only {
+            command.push_str(" v6only");
+        }
+        if listen.mptcp {
+            command.push_str(" mptcp");
+        }
+        if let Some(device) = &listen.device {
+            command.push_str(&format!(" device={device}"));
+        }
+        actor.must(&command);
+        actor.listen(BACKLOG).unwrap_or_else(|errno| panic!("listen on {}: errno {errno}", listen.addr));
+        let listening = Listening { actor, listen, port, spot };
+        if let Some(tracer) = &mut self.tracer {
+            let (line, mono_us) = tracer.listener_and_time(Change::Opened, listening.pid);
+            listening.assert_is(&line.listener);
+            assert!(line.listener.since.is_some(), "it was seen to open: {line:?}");
+            wait_past(mono_us + CHANGING_US);
+        }
+        listening
+    }
+
+    /// Closes a listener, whose process lives on, and waits until the log says so and the change is past.
+    pub fn close(&mut self, listening: &mut Listening) {
+        listening.close();
+        self.closed(listening.pid);
+    }
+
+    /// Waits until the log says that a listener of this process closed, and the change is past.
+    pub fn closed(&mut self, pid: u32) {
+        if let Some(tracer) = &mut self.tracer {
+            let (_, mono_us) = tracer.listener_and_time(Change::Closed, pid);
+            wait_past(mono_us + CHANGING_US);
+        }
+    }
+
+    /// A connect in the story's namespace, which is refused, and the log's line about it.
+    pub fn refused(&mut self, client: impl Into<Client>) -> Refusal {
+        self.refused_in(Spot::from(&self.netns), client)
+    }
+
+    pub fn refused_in(&mut self, spot: impl Into<Spot>, client: impl Into<Client>) -> Refusal {
+        self.all_refused_in(spot, [client.into()]).remove(0)
+    }
+
+    /// Several connects at once.
+    pub fn all_refused(&mut self, clients: impl IntoIterator<Item = Client>) -> Vec<Refusal> {
+        self.all_refused_in(Spot::from(&self.netns), clients)
+    }
+
+    pub fn all_refused_in(
+        &mut self,
+        spot: impl Into<Spot>,
+        clients: impl IntoIterator<Item = Client>,
+    ) -> Vec<Refusal> {
+        let spot = spot.into();
+        let attempts: Vec<(Client, Actor)> = clients
+            .into_iter()
+            .map(|client| {
+                let mut actor = Actor::start(&spot.place, &client.costume);
+                actor.tell(&self.connect_command(&client));
+                (client, actor)
+            })
+            .collect();
+        attempts
+            .into_iter()
+            .map(|(client, actor)| {
+                let outcome = actor.outcome();
+                let refused = Err(Errno::CONNREFUSED.raw_os_error());
+                assert_eq!(outcome, refused, "errno of {client:?} in {spot:?}");
+                let line = self.tracer().refused(actor.pid);
+                let refusal = Refusal { line, actor };
+                self.check(&client, &spot, &refusal);
+                refusal
+            })
+            .collect()
+    }
+
+    /// The actor's command for a connect.
+    pub fn connect_command(&self, client: &Client) -> String {
+        let mut command = format!("connect {}:{}", client.addr, self.ports[client.port].number);
+        if client.nonblocking {
+            command.push_str(" nonblocking");
+        }
+        if client.mptcp {
+            command.push_str(" mptcp");
+        }
+        command
+    }
+
+    /// A connect that is answered.
+    pub fn answered(&mut self, client: impl Into<Client>) {
+        let client = client.into();
+        let mut actor = Actor::start(&self.netns.place(), &client.costume);
+        actor.must(&self.connect_command(&client));
+    }
+
+    /// Asserts what does not depend on the verdict.
+    fn check(&mut self, client: &Client, spot: &Spot, refusal: &Refusal) {
+        let Refusal { line, actor } = refusal;
+        let told = refusal.told();
+        assert_eq!(line.client.comm.as_deref(), Some(actor.comm.as_str()), "{told}");
+        assert_eq!(line.dst.addr, client.destination(), "{told}");
+        assert_eq!(line.dst.port, Some(self.ports[client.port].number), "{told}");
+        assert_eq!(line.src.addr.contains(':'), line.dst.addr.contains(':'), "families: {told}");
+        assert!(line.src.port.is_some_and(|port| port != 0), "{told}");
+        assert_eq!(line.netns.id, spot.id, "{told}");
+        assert_eq!(line.netns.name, spot.name, "{told}");
+
+        let knows_sender = self.tracer().hooks("tcp_send_reset");
+        let (via, sent_by) = match client.by {
+            By::Stack => (Via::Rst, Some(SentBy::Tcp)),
+            By::Reset => (Via::Rst, Some(SentBy::Filter)),
+            By::Icmp => (Via::Icmp, None),
+        };
+        assert_eq!(line.via, via, "{told}");
+        assert_eq!(line.sent_by, sent_by.filter(|_| knows_sender), "{told}");
+
+        let verdict = &line.verdict;
+        assert_eq!(verdict.confidence == Confidence::Certain, verdict.because.is_empty(), "{told}");
+        let shown = verdict.listeners.len();
+        assert_eq!(shown as u64, verdict.listeners_total.min(16), "{told}");
+        for sentence in [Some(&verdict.summary), verdict.hint.as_ref()].into_iter().flatten() {
+            assert!(!sentence.trim().is_empty(), "{told}");
+            assert!(!sentence.contains(char::is_control), "{told}");
+        }
+    }
+
+    /// Stops the tracer, which checks what must hold for every run, and returns its log.
+    pub fn end(mut self) -> Log {
+        self.tracer.take().expect("a story that is traced").stop()
+    }
+}
+
+/// A connect that was refused: what the log says of it, and the client, which is still alive.
+pub struct Refusal {
+    pub line: Refused,
+    pub actor: Actor,
+}
+
+impl Refusal {
+    /// Asserts the cause, and that it is certain.
+    pub fn cause(&self, cause: Cause) -> &Self {
+        self.verdict(cause, &[])
+    }
+
+    /// Asserts the cause, and what makes it less than certain.
+    pub fn verdict(&self, cause: Cause, because: &[Because]) -> &Self {
+        let verdict = &self.line.verdict;
+        assert_eq!((verdict.cause, verdict.because.as_slice()), (cause, because), "{}", self.told());
+        self
+    }
+
+    /// Asserts that a listener was weighed, and why it did not answer (`None`: it should have).
+    pub fn weighs(&self, listening: &Listening, mismatch: impl Into<Option<Mismatch>>) -> &Self {
+        let pid = Some(listening.pid);
+        let weighed = self.line.verdict.listeners.iter().find(|weighed| weighed.listener.process.pid == pid);
+        let weighed = weighed.unwrap_or_else(|| panic!("process {pid:?} not weighed: {}", self.told()));
+        listening.assert_is(&weighed.listener);
+        assert_eq!(weighed.mismatch, mismatch.into(), "{}", self.told());
+        self
+    }
+
+    /// Asserts how many listeners were weighed.
+    pub fn weighs_only(&self, count: usize) -> &Self {
+        assert_eq!(self.line.verdict.listeners_total, count as u64, "{}", self.told());
+        self
+    }
+
+    /// The line, for a failing test.
+    pub fn told(&self) -> String {
+        serde_json::to_string(&self.line).expect("a line")
+    }
+}
+
+/// The interface that carries an address of a story's namespace; a wildcard is carried by none.
+fn carrier(addr: &str) -> Option<&'static str> {
+    match addr {
+        "0.0.0.0" | "::" => None,
+        "::1" => Some("lo"),
+        _ if addr.starts_with("127.") => Some("lo"),
+        _ => Some("eth0"),
+    }
+}
+
+/// Waits until the monotonic clock has passed a moment: for rules that are about time.
+pub fn wait_past(mono_us: u64) {
+    loop {
+        let now = mono_now_us();
+        if now > mono_us {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_micros(mono_us - now + 1));
+    }
+}
+
+fn mono_now_us() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the structure outlives the call.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    assert_eq!(result, 0, "CLOCK_MONOTONIC");
+    u64::try_from(now.tv_sec).expect("since boot") * 1_000_000
+        + u64::try_from(now.tv_nsec).expect("a part") / 1000
+}

@@ -1,0 +1,378 @@
+//! A running `tracer`, its event log line by line, and what must hold for every run.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+use tracer::line::{Body, Cause, Change, Line, ListenerLine, Refused, Start, Stop, StopReason};
+
+use super::netns::inode;
+use super::{LIMIT, poll, schema};
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_tracer");
+
+/// The process: starts, gets ready, is signalled, ends; killed when it is dropped before.
+pub struct Running {
+    child: Child,
+    stderr: Arc<Mutex<String>>,
+    ready: Receiver<()>,
+}
+
+impl Running {
+    /// `tracer trace` with these arguments.
+    pub fn spawn<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
+        let mut command = Command::new(BINARY);
+        command.arg("trace").args(arguments);
+        Self::spawn_command(command)
+    }
+
+    pub fn spawn_command(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let pipe = BufReader::new(child.stderr.take().expect("a piped stderr"));
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let (sender, ready) = mpsc::channel();
+        let copy = Arc::clone(&stderr);
+        std::thread::spawn(move || {
+            for line in pipe.split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line);
+                copy.lock().expect("the stderr of tracer").push_str(&format!("{line}\n"));
+                if line.starts_with("tracer: ready") {
+                    let _ = sender.send(());
+                }
+            }
+        });
+        Self { child, stderr, ready }
+    }
+
+    pub fn take_stdout(&mut self) -> ChildStdout {
+        self.child.stdout.take().expect("stdout is taken once")
+    }
+
+    /// Waits for the line on stderr that says it sees everything from here on.
+    pub fn wait_ready(&mut self) {
+        match self.ready.recv_timeout(LIMIT) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Timeout) => panic!("not ready after {LIMIT:?}; stderr:\n{}", self.stderr()),
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = self.child.wait().expect("the end of tracer");
+                panic!("{status} before it was ready; stderr:\n{}", self.stderr());
+            }
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+        rustix::process::kill_process(pid, signal).expect("to signal tracer");
+    }
+
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        poll("the end of tracer", || self.child.try_wait().expect("to wait for tracer"))
+    }
+
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().expect("the stderr of tracer").clone()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `tracer trace -o json` with every line of its log checked against the closed schema as it comes.
+pub struct Tracer {
+    running: Running,
+    incoming: Receiver<Result<Line, String>>,
+    lines: Vec<Line>,
+}
+
+impl Tracer {
+    /// Starts it on these ports and waits until it is ready.
+    pub fn start(ports: &[u16], more: &[&str]) -> Self {
+        let list: Vec<String> = ports.iter().map(u16::to_string).collect();
+        let mut arguments = vec!["-p".to_owned(), list.join(","), "-o".to_owned(), "json".to_owned()];
+        arguments.extend(more.iter().map(|&argument| argument.to_owned()));
+        let mut running = Running::spawn(arguments);
+        let stdout = running.take_stdout();
+        let (sender, incoming) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).split(b'\n') {
+                let parsed = line.map_err(|error| error.to_string()).and_then(|line| parse(&line));
+                let failed = parsed.is_err();
+                if sender.send(parsed).is_err() || failed {
+                    break;
+                }
+            }
+        });
+        let mut tracer = Self { running, incoming, lines: Vec::new() };
+        tracer.running.wait_ready();
+        tracer.wait_for("the ready line", |line| match &line.body {
+            Body::Ready(_) => Some(()),
+            _ => None,
+        });
+        let start = tracer.start_line();
+        assert_eq!((start.pid, start.ports.as_slice()), (tracer.running.pid(), ports), "{start:?}");
+        assert_eq!(start.own_netns.id, inode(Path::new("/proc/self/ns/net")), "{start:?}");
+        tracer
+    }
+
+    /// The first line, past or to come, that `find` takes.
+    pub fn wait_for<T>(&mut self, what: &str, mut find: impl FnMut(&Line) -> Option<T>) -> T {
+        if let Some(found) = self.lines.iter().find_map(&mut find) {
+            return found;
+        }
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            match self.incoming.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Ok(line)) => {
+                    self.lines.push(line);
+                    if let Some(found) = find(self.lines.last().expect("just pushed")) {
+                        return found;
+                    }
+                }
+                Ok(Err(error)) => panic!("{error}"),
+                Err(reason) => panic!("{what} did not come ({reason:?}); {}", self.told()),
+            }
+        }
+    }
+
+    /// The refusal of this process's connect.
+    pub fn refused(&mut self, pid: u32) -> Refused {
+        self.wait_for(&format!("the refusal of process {pid}"), |line| match &line.body {
+            Body::Refused(refused) if refused.client.pid == Some(pid) => Some((**refused).clone()),
+            _ => None,
+        })
+    }
+
+    /// The line that a listener of this process was there, opened or closed.
+    pub fn listener(&mut self, change: Change, pid: u32) -> ListenerLine {
+        self.listener_and_time(change, pid).0
+    }
+
+    /// The same with the line's `mono_us`.
+    pub fn listener_and_time(&mut self, change: Change, pid: u32) -> (ListenerLine, u64) {
+        self.wait_for(&format!("a listener of process {pid} {change:?}"), |line| match &line.body {
+            Body::Listener(listener)
+                if listener.change == change && listener.listener.process.pid == Some(pid) =>
+            {
+                Some((listener.clone(), line.mono_us))
+            }
+            _ => None,
+        })
+    }
+
+    pub fn start_line(&self) -> &Start {
+        match &self.lines.first().expect("it is ready, so it has begun").body {
+            Body::Start(start) => start,
+            other => panic!("the first line is {other:?}"),
+        }
+    }
+
+    /// Whether a kernel program is attached there.
+    pub fn hooks(&self, name: &str) -> bool {
+        self.start_line().hooks.iter().any(|hook| hook.name == name)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.running.signal(signal);
+    }
+
+    /// Ends it as ctrl-C does and returns its whole log.
+    pub fn stop(self) -> Log {
+        self.running.signal(Signal::INT);
+        self.ended(StopReason::Sigint)
+    }
+
+    /// Ends it by this signal.
+    pub fn stop_by(self, signal: Signal, reason: StopReason) -> Log {
+        self.running.signal(signal);
+        self.ended(reason)
+    }
+
+    /// Waits until it ends by itself or by a signal, checks what must hold for every run, and returns the
+    /// whole log.
+    pub fn ended(self, reason: StopReason) -> Log {
+        let log = self.log(reason);
+        assert_eq!(log.stop().lost, 0, "{}", log.text());
+        assert!(!log.lines.iter().any(|line| matches!(line.body, Body::Lost(_))), "{}", log.text());
+        log
+    }
+
+    /// As [`Tracer::stop`], where the kernel may have to skip a program that interrupts itself.
+    pub fn stop_with_losses(self) -> Log {
+        self.running.signal(Signal::INT);
+        self.log(StopReason::Sigint)
+    }
+
+    fn log(mut self, reason: StopReason) -> Log {
+        let status = self.running.wait_exit();
+        assert_eq!(status.code(), Some(0), "exit code of tracer; {}", self.told());
+        loop {
+            match self.incoming.recv_timeout(LIMIT) {
+                Ok(Ok(line)) => self.lines.push(line),
+                Ok(Err(error)) => panic!("{error}"),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("stdout stays open after the end"),
+            }
+        }
+        let log = Log { lines: std::mem::take(&mut self.lines) };
+        assert_eq!(log.stop().reason, reason, "{}", log.text());
+        log.check();
+        log
+    }
+
+    /// All that it has said, for a failing test.
+    fn told(&mut self) -> String {
+        self.lines.extend(self.incoming.try_iter().filter_map(Result::ok));
+        format!("stdout:\n{}stderr:\n{}", text(&self.lines), self.running.stderr())
+    }
+}
+
+/// One line of the log, which must be valid by the closed schema and be one JSON object of plain text.
+pub fn parse(line: &[u8]) -> Result<Line, String> {
+    let text = String::from_utf8_lossy(line);
+    let wrong = |what: String| format!("{what} in the line `{}`", text.escape_debug());
+    if let Some(byte) = line.iter().find(|byte| byte.is_ascii_control()) {
+        return Err(wrong(format!("a raw byte {byte:#04x}")));
+    }
+    let value: Value = serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
+    schema::check(&value).map_err(|error| wrong(format!("not valid: {error}")))?;
+    let time = value["time"].as_str().unwrap_or_default();
+    let decimals = time.split_once('.').and_then(|(_, rest)| rest.strip_suffix('Z')).unwrap_or_default();
+    if decimals.len() != 9 || !time.contains('T') {
+        return Err(wrong(format!("the time `{time}` is not UTC with nanoseconds")));
+    }
+    serde_json::from_value(value).map_err(|error| wrong(error.to_string()))
+}
+
+fn text(lines: &[Line]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        let _ = writeln!(text, "{}", serde_json::to_string(line).expect("a line"));
+    }
+    text
+}
+
+/// A log from `start` to `stop`.
+pub struct Log {
+    pub lines: Vec<Line>,
+}
+
+impl Log {
+    pub fn refusals(&self) -> impl Iterator<Item = &Refused> {
+        self.lines.iter().filter_map(|line| match &line.body {
+            Body::Refused(refused) => Some(&**refused),
+            _ => None,
+        })
+    }
+
+    pub fn listeners(&self) -> impl Iterator<Item = &ListenerLine> {
+        self.lines.iter().filter_map(|line| match &line.body {
+            Body::Listener(listener) => Some(listener),
+            _ => None,
+        })
+    }
+
+    pub fn stop(&self) -> &Stop {
+        match self.lines.last().map(|line| &line.body) {
+            Some(Body::Stop(stop)) => stop,
+            other => panic!("the last line is {other:?}"),
+        }
+    }
+
+    pub fn text(&self) -> String {
+        text(&self.lines)
+    }
+
+    /// Asserts what must hold for every run.
+    fn check(&self) {
+        let text = || self.text();
+        let run = self.lines[0].run;
+        assert!(matches!(self.lines[0].body, Body::Start(_)), "{}", text());
+        for (line, seq) in self.lines.iter().zip(1_u64..) {
+            assert_eq!((line.v, line.run, line.seq), (1, run, seq), "{}", text());
+            if seq > 1 {
+                assert!(!matches!(line.body, Body::Start(_)), "a second start: {}", text());
+            }
+        }
+        let count = |wanted: fn(&Body) -> bool| self.lines.iter().filter(|line| wanted(&line.body)).count();
+        assert_eq!(count(|body| matches!(body, Body::Ready(_))), 1, "{}", text());
+        assert_eq!(count(|body| matches!(body, Body::Stop(_))), 1, "{}", text());
+
+        let mut by_cause = BTreeMap::<Cause, u64>::new();
+        for refused in self.refusals() {
+            *by_cause.entry(refused.verdict.cause).or_default() += 1;
+        }
+        let stop = self.stop();
+        assert_eq!(stop.by_cause, by_cause, "{}", text());
+        assert_eq!(stop.refused, by_cause.values().sum::<u64>(), "{}", text());
+
+        let lost = |line: &Line| match &line.body {
+            Body::Lost(lost) => Some(lost.records),
+            _ => None,
+        };
+        assert_eq!(stop.lost, self.lines.iter().filter_map(lost).sum::<u64>(), "{}", text());
+    }
+}
+
+/// What a command printed and how it ended.
+pub struct Finished {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs a command to its end, which must come within the limit.
+pub fn finish(mut command: Command) -> Finished {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let stdout = read_all(child.stdout.take().expect("a piped stdout"));
+    let stderr = read_all(child.stderr.take().expect("a piped stderr"));
+    let deadline = Instant::now() + LIMIT;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("to wait for a command") {
+            break status;
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("{command:?} still runs after {LIMIT:?}");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    let stdout = stdout.join().expect("to read stdout");
+    let stderr = stderr.join().expect("to read stderr");
+    Finished { status, stdout, stderr }
+}
+
+fn read_all(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).expect("to read a pipe");
+        String::from_utf8(bytes).expect("a command speaks UTF-8")
+    })
+}
