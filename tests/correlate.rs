@@ -238,6 +238,10 @@ fn a_listener_stopped() {
             "127.0.0.1:18789 was closed 2.5 s ago: openclaw-gatewa[4242] was ended by SIGKILL",
         ),
         (
+            Close::Kernel,
+            "127.0.0.1:18789 was closed 2.5 s ago, by whom is not known; it was openclaw-gatewa[4242]'s",
+        ),
+        (
             Close::Force,
             "127.0.0.1:18789 was closed 2.5 s ago, by whom is not known; it was openclaw-gatewa[4242]'s",
         ),
@@ -470,4 +474,81 @@ fn the_first_screen_says_what_each_address_would_get() {
     ];
     assert_eq!(answers, expected.map(|(addr, answered)| (addr.to_owned(), answered)));
     assert_eq!(HOST, 4_026_531_840);
+}
+
+#[test]
+fn a_cause_is_decided_by_every_listener_not_by_those_shown() {
+    let mut many = story();
+    for pid in 1..=40 {
+        many = many.present(&server("192.168.50.2:18789").by("nginx", pid));
+    }
+    let verdict = many.present(&server("127.0.0.1:18789")).ready().refuse(&connect("[::1]:18789")).verdict();
+    assert_certain(&verdict, Cause::WrongFamily);
+    assert_eq!(verdict.listeners[0].listener.addr, "127.0.0.1");
+    assert!(verdict.summary.ends_with("IPv4 only; 127.0.0.1:18789 is answered"), "{}", verdict.summary);
+}
+
+#[test]
+fn an_address_that_would_be_refused_is_not_recommended() {
+    // `[::]` for IPv6 only, and on eth0 only: `::1` is refused as well.
+    let listener = server("[::]:18789").v6only().bound_to(2);
+    let verdict = story().present(&listener).ready().refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_certain(&verdict, Cause::WrongAddress);
+    assert!(!verdict.summary.contains("is answered") && !verdict.hint.unwrap().contains("[::1]"));
+
+    // The tailnet is down, and the listener still there.
+    let verdict = story()
+        .host(|host| host.local.retain(|route| route.device != 3))
+        .present(&server("100.101.102.103:18789"))
+        .ready()
+        .refuse(&connect("127.0.0.1:18789"))
+        .verdict();
+    assert!(verdict.hint.unwrap().starts_with("100.101.102.103 is no address of this namespace any more"));
+}
+
+#[test]
+fn each_owner_is_named_with_its_own_address() {
+    let verdict = story()
+        .present(&server("192.168.50.2:18789").by("one", 1))
+        .present(&server("100.101.102.103:18789").by("two", 2))
+        .ready()
+        .refuse(&connect("127.0.0.1:18789"))
+        .verdict();
+    assert!(
+        verdict.summary.starts_with(
+            "servers are up, but elsewhere: two[2] on 100.101.102.103:18789 (tailnet) and one[1] on \
+             192.168.50.2:18789"
+        ),
+        "{}",
+        verdict.summary
+    );
+}
+
+#[test]
+fn a_server_on_its_own_loopback_is_not_to_be_published() {
+    let verdict = story()
+        .netns(namespace(POD, None, &["172.17.0.2"], &[]))
+        .present(&server("127.0.0.1:18789").in_netns(POD))
+        .ready()
+        .refuse(&connect("127.0.0.1:18789"))
+        .verdict();
+    assert_certain(&verdict, Cause::OtherNetns);
+    assert!(verdict.hint.unwrap().ends_with("so that a published port would be refused too"));
+}
+
+#[test]
+fn a_container_that_was_made_anew_is_not_ambiguous() {
+    let gateway = server("127.0.0.1:18789").in_netns(POD + 1);
+    let mut story = story().netns(namespace(POD, None, &["172.17.0.2"], &[])).ready();
+    story = story.no_netns(POD).netns(namespace(POD + 1, None, &["172.17.0.2"], &[]));
+    let verdict = story.present(&gateway).look_again().refuse(&connect("172.17.0.2:18789")).verdict();
+    assert_certain(&verdict, Cause::WrongAddress);
+}
+
+#[test]
+fn a_filter_that_would_refuse_a_listener_too_is_not_kept_silent() {
+    let connect = connect("127.0.0.1:18789").sent_by(Some(SentBy::Filter));
+    let verdict = story().ready().refuse(&connect).verdict();
+    assert_certain(&verdict, Cause::NothingListening);
+    assert!(verdict.summary.ends_with("; a packet filter refused"), "{}", verdict.summary);
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use tracer::decode::{DecodeError, Decoded, decode};
-use tracer::event::{Event, ExitStatus, Mono};
+use tracer::event::{Closer, Event, ExitStatus, Mono};
 use tracer::line::{SentBy, Via};
 use tracer_ebpf as wire;
 
@@ -110,23 +110,24 @@ fn a_listener_opens_and_closes() {
     assert_eq!((opened.listener.backlog, opened.listener.since), (Some(511), Some(Mono(7_000))));
     assert_eq!((opened.tid, opened.netns_cookie), (101, 33));
 
-    let closed = |exiting, exit_code| {
+    let closed = |closer, exit_code| {
         let record = wire::Closed {
             header: header::<wire::Closed>(wire::kind::CLOSED),
             socket,
             task: task(b"node"),
             shutdown: 3,
-            exiting,
+            closer,
             exit_code,
             reserved: 0,
         };
         let Event::Closed(closed) = decode(&bytes(&record)).unwrap().event else { panic!("not a closing") };
-        closed.exit_status
+        closed.closer
     };
-    assert_eq!(closed(0, 9), None);
-    assert_eq!(closed(1, 78 << 8), Some(ExitStatus::Code(78)));
-    assert_eq!(closed(1, 9), Some(ExitStatus::Signal(9)));
-    assert_eq!(closed(1, 139), Some(ExitStatus::Signal(11)), "with a core dump");
+    assert_eq!(closed(0, 9), Closer::Process);
+    assert_eq!(closed(1, 78 << 8), Closer::Ending(ExitStatus::Code(78)));
+    assert_eq!(closed(1, 9), Closer::Ending(ExitStatus::Signal(9)));
+    assert_eq!(closed(2, 0), Closer::Kernel);
+    assert_eq!(closed(1, 139), Closer::Ending(ExitStatus::Signal(11)), "with a core dump");
 }
 
 #[test]

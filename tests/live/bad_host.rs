@@ -65,9 +65,9 @@ fn the_verifier() {
     /// What the verifier says of a read inside a pointer (kernel/bpf/btf.c, btf_struct_walk).
     const VERIFIER: &str = "cannot access ptr member sk_socket";
 
-    let quiet = refuses(sabotage::with_btf(&path), &["kernel refuses the maps"]);
+    let quiet = refuses(sabotage::with_btf(&path), &["kernel refuses the program"]);
     assert!(!quiet.stderr.contains(VERIFIER), "{}", quiet.stderr);
 
-    let loud = refuses_with(sabotage::with_btf(&path), &["-v"], &["kernel refuses the maps"]);
+    let loud = refuses_with(sabotage::with_btf(&path), &["-v"], &["kernel refuses the program"]);
     assert!(loud.stderr.contains(VERIFIER), "{}", loud.stderr);
 }

@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use tracer::clock::Clock;
 use tracer::correlate::{Correlator, Output};
 use tracer::event::{
-    Closed, Event, ExitStatus, Link, Listener, LocalRoute, Lost, Mono, Namespace, NetnsId, Opened, Refused,
-    Snapshot, SocketKey, Unreadable,
+    Closed, Closer, Event, ExitStatus, Link, Listener, LocalRoute, Lost, Mono, Namespace, NetnsId, Opened,
+    Refused, Snapshot, SocketKey, Unreadable,
 };
 use tracer::line::{Body, Hook, Line, LostWhere, Netns, Process, SentBy, Start, VERSION, Verdict, Via};
 
@@ -140,6 +140,8 @@ pub enum Close {
     End(ExitStatus),
     /// Its `listen()` has failed.
     Failure,
+    /// The kernel closes it, for a process that had let go of it.
+    Kernel,
     /// Another process closes it, `ss -K`.
     Force,
 }
@@ -201,6 +203,12 @@ impl Story {
     /// Another namespace of the host.
     pub fn netns(mut self, netns: Namespace) -> Self {
         self.namespaces.push(netns);
+        self
+    }
+
+    /// A namespace has ended.
+    pub fn no_netns(mut self, id: u32) -> Self {
+        self.namespaces.retain(|netns| netns.id != NetnsId(id));
         self
     }
 
@@ -275,23 +283,20 @@ impl Story {
         let mut listener = server.listener.clone();
         let netns_cookie = u64::from(listener.netns.0);
         let tid = listener.process.pid.unwrap_or_default();
-        let (shutdown, exit_status) = match how {
-            Close::Owner => (3, None),
-            Close::End(status) => (3, Some(status)),
-            Close::Failure => (0, None),
+        let (shutdown, closer) = match how {
+            Close::Owner => (3, Closer::Process),
+            Close::End(status) => (3, Closer::Ending(status)),
+            Close::Failure => (0, Closer::Process),
             Close::Force => {
                 listener.process = process("ss", 9000);
-                (0, None)
+                (0, Closer::Process)
+            }
+            Close::Kernel => {
+                listener.process = process("kworker/1:3", 300);
+                (3, Closer::Kernel)
             }
         };
-        self.apply(Event::Closed(Closed {
-            time: self.now,
-            listener,
-            tid,
-            shutdown,
-            exit_status,
-            netns_cookie,
-        }));
+        self.apply(Event::Closed(Closed { time: self.now, listener, tid, shutdown, closer, netns_cookie }));
         self
     }
 

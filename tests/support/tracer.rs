@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
-use tracer::line::{Body, Cause, Change, Line, ListenerLine, Refused, Start, Stop, StopReason};
+use tracer::line::{Body, Cause, Change, Line, ListenerLine, LostWhere, Refused, Start, Stop, StopReason};
 
 use super::netns::inode;
 use super::{LIMIT, poll, schema};
@@ -213,8 +213,13 @@ impl Tracer {
     /// whole log.
     pub fn ended(self, reason: StopReason) -> Log {
         let log = self.log(reason);
-        assert_eq!(log.stop().lost, 0, "{}", log.text());
-        assert!(!log.lines.iter().any(|line| matches!(line.body, Body::Lost(_))), "{}", log.text());
+        // The kernel counts each program that it skipped inside of itself, for whichever socket of the host: an
+        // upper bound that other tests add to.
+        let is_loss = |line: &Line| match &line.body {
+            Body::Lost(lost) => lost.place != LostWhere::Recursion,
+            _ => false,
+        };
+        assert!(!log.lines.iter().any(is_loss), "{}", log.text());
         log
     }
 

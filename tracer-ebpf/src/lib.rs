@@ -53,6 +53,17 @@ pub mod sent_by {
     pub const NOT_TCP: u32 = 2;
 }
 
+/// Values of [`Closed::closer`].
+pub mod closer {
+    /// A process that goes on.
+    pub const PROCESS: u32 = 0;
+    /// A process that is ending.
+    pub const EXITING: u32 = 1;
+    /// The kernel itself, for a process that let go of the socket: one that died with the socket on its way
+    /// through a Unix socket.
+    pub const KERNEL: u32 = 2;
+}
+
 /// Indexes of the per-CPU loss counters.
 pub mod lost {
     /// Records that found the ring buffer full.
@@ -151,9 +162,9 @@ pub struct Closed {
     pub task: Task,
     /// `sk_shutdown`: 3 when the socket is closed, 0 when its `listen()` failed.
     pub shutdown: u32,
-    /// 1 when the closing thread was exiting.
-    pub exiting: u32,
-    /// With `exiting`: its wait status, the exit code shifted left by 8, or the signal that ended it.
+    /// One of [`closer`].
+    pub closer: u32,
+    /// With [`closer::EXITING`]: the wait status, the exit code shifted left by 8, or the signal.
     pub exit_code: u32,
     /// Always 0.
     pub reserved: u32,

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers;
 use core::ffi::c_void;
-use tracer_ebpf::Task;
+use tracer_ebpf::{Task, closer};
 
 use crate::{config::offset, sock::read_or_zero};
 
@@ -43,17 +43,23 @@ pub unsafe fn describe_current(out: *mut Task) {
 }
 
 /// `PF_EXITING` (include/linux/sched.h): the thread is on its way out of `do_exit`.
-const PF_EXITING: u32 = 4;
+const PF_EXITING: u32 = 0x4;
 
-/// The wait status of the current thread when it is exiting. `do_exit` (kernel/exit.c) sets it before it
-/// closes the thread's files.
+/// `PF_KTHREAD`: a thread of the kernel's own.
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// What the current thread is to a socket that it closes, one of [`closer`], and its wait status when it is
+/// exiting. `do_exit` (kernel/exit.c) sets that before it closes the thread's files.
 #[inline(always)]
-pub fn exit_status_of_current() -> Option<u32> {
+pub fn closer() -> (u32, u32) {
     // SAFETY: the helper has no preconditions.
     let task = unsafe { helpers::bpf_get_current_task() } as *const c_void;
     let flags: u32 = read_or_zero(task.wrapping_byte_add(offset!(task_flags)), 0);
-    if flags & PF_EXITING == 0 {
-        return None;
+    if flags & PF_KTHREAD != 0 {
+        (closer::KERNEL, 0)
+    } else if flags & PF_EXITING != 0 {
+        (closer::EXITING, read_or_zero(task.wrapping_byte_add(offset!(task_exit_code)), 0))
+    } else {
+        (closer::PROCESS, 0)
     }
-    Some(read_or_zero(task.wrapping_byte_add(offset!(task_exit_code)), 0))
 }

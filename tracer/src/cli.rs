@@ -1,6 +1,6 @@
 //! The command line, parsed into final types.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -126,7 +126,14 @@ fn parse_port(text: &str) -> Result<NonZeroU16, String> {
 
 fn parse_address(text: &str) -> Result<IpAddr, String> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    bare.parse().map_err(|_| "an address is like 127.0.0.1 or ::1, without a port".to_owned())
+    let addr: IpAddr =
+        bare.parse().map_err(|_| "an address is like 127.0.0.1 or ::1, without a port".to_owned())?;
+    // A connect to no address in particular goes to loopback.
+    Ok(match addr.to_canonical() {
+        IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        addr => addr,
+    })
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

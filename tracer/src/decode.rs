@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tracer_ebpf as wire;
 
 use crate::escape::escape;
-use crate::event::{Closed, Event, ExitStatus, Listener, Mono, NetnsId, Opened, Refused, SocketKey};
+use crate::event::{Closed, Closer, Event, ExitStatus, Listener, Mono, NetnsId, Opened, Refused, SocketKey};
 
 use crate::line::{Process, SentBy, Via};
 
@@ -121,7 +121,12 @@ fn closed(record: wire::Closed) -> Result<Decoded, DecodeError> {
             listener: listener(&record.socket, process(&record.task))?,
             tid: record.task.tid,
             shutdown: record.shutdown,
-            exit_status: (record.exiting != 0).then(|| ExitStatus::from_wait(record.exit_code)),
+            closer: match record.closer {
+                wire::closer::PROCESS => Closer::Process,
+                wire::closer::EXITING => Closer::Ending(ExitStatus::from_wait(record.exit_code)),
+                wire::closer::KERNEL => Closer::Kernel,
+                value => return Err(DecodeError::UnknownValue { field: "closer", value }),
+            },
             netns_cookie: record.socket.netns_cookie,
         }),
         start_boottime: record.task.start_time,

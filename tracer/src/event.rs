@@ -89,9 +89,19 @@ pub struct Closed {
     pub tid: u32,
     /// `sk_shutdown`: 3 for a close, 0 for a `listen()` that failed.
     pub shutdown: u32,
-    /// Wait status of the closing process, when it closed the socket by ending.
-    pub exit_status: Option<ExitStatus>,
+    pub closer: Closer,
     pub netns_cookie: u64,
+}
+
+/// What closed a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closer {
+    /// A process that goes on.
+    Process,
+    /// A process that was ending.
+    Ending(ExitStatus),
+    /// The kernel itself, in place of a process that had let go of it.
+    Kernel,
 }
 
 /// How a process ended.
@@ -226,6 +236,18 @@ pub enum Event {
     Refused(Refused),
     Snapshot(Snapshot),
     Lost(Lost),
+}
+
+impl Event {
+    /// When the kernel recorded it; `None`: it was not the kernel.
+    pub fn time(&self) -> Option<Mono> {
+        match self {
+            Self::Opened(opened) => Some(opened.time),
+            Self::Closed(closed) => Some(closed.time),
+            Self::Refused(refused) => Some(refused.time),
+            Self::Snapshot(_) | Self::Lost(_) => None,
+        }
+    }
 }
 
 /// The address that a client of `localhost` tries next: `counterpart(D)` of the verdict table.

@@ -1,6 +1,7 @@
 //! How tracer ends: its exit codes, and failures that a person can mend.
 
 use std::fmt;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 /// The exit codes, all of them.
@@ -55,16 +56,21 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// Says a line on stderr. That nobody listens is no reason to fail.
+pub fn talk(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// Says on stderr why tracer failed, and gives the code to exit with.
 pub fn explain(error: &anyhow::Error, verbose: bool) -> Exit {
     let Some(failure) = error.downcast_ref::<Failure>() else {
-        eprintln!("tracer: {error:#}");
+        talk(format_args!("tracer: {error:#}"));
         return Exit::Failure;
     };
-    eprintln!("tracer: {error:#}");
+    talk(format_args!("tracer: {error:#}"));
     if let (true, Some(detail)) = (verbose, &failure.detail) {
-        eprintln!("\n{detail}");
+        talk(format_args!("\n{detail}"));
     }
-    eprintln!("\nhint: {}", failure.hint);
+    talk(format_args!("\nhint: {}", failure.hint));
     failure.exit
 }

@@ -472,6 +472,8 @@ pub struct Status {
     pub addr: String,
     pub port: u16,
     pub netns: Netns,
+    /// Whether it is an address of this network namespace.
+    pub is_local: bool,
     /// By the table of listeners: nothing was connected.
     pub answered: bool,
     /// The listeners that were weighed, nearest first, 16 at most.

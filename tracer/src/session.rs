@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya_log::EbpfLogger;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,7 +20,7 @@ use crate::correlate::join::{is_disturbed, join};
 use crate::correlate::{Correlator, Need, Output};
 use crate::decode::{Decoded, decode};
 use crate::event::{Event, Lost, Mono, NetnsId, Snapshot};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, talk};
 use crate::kernel::load::{Kernel, Losses};
 use crate::kernel::ring::Ring;
 use crate::kernel::snapshot::Snapshotter;
@@ -34,8 +35,14 @@ const BATCH: usize = 1_024;
 /// How often a dump that listeners closed under is taken again.
 const RETAKES: usize = 3;
 
-/// What one event may ask for before it is taken as it is: its namespace, then all.
+/// What one event may ask for before it is taken as it is: its namespace, the destination's, then all.
 const NEEDS: usize = 3;
+
+/// Batches in a full ring, of the smallest records.
+const RING_BATCHES: usize = tracer_ebpf::RING_BYTES as usize / size_of::<tracer_ebpf::Opened>() / BATCH + 1;
+
+/// How long the host is let alone after a look at it has failed.
+const BLIND_MS: u64 = 1_000;
 
 /// Runs the trace to its end.
 ///
@@ -84,31 +91,47 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    hangup: Signal,
+    hangup: Option<Signal>,
 }
 
 impl Signals {
     fn new() -> Result<Self> {
-        // A second SIGINT ends at once, also while stdout takes nothing: from the handler itself.
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let sigint = signal_hook::consts::SIGINT;
-        let code = i32::from(Exit::Interrupted as u8);
-        signal_hook::flag::register_conditional_shutdown(sigint, code, Arc::clone(&interrupted))?;
-        signal_hook::flag::register(sigint, interrupted)?;
+        // A second signal ends at once, also while stdout takes nothing: from the handler itself.
+        let armed = Arc::new(AtomicBool::new(false));
+        for (number, exit) in [(SIGINT, i32::from(Exit::Interrupted as u8)), (SIGTERM, 128 + SIGTERM)] {
+            signal_hook::flag::register_conditional_shutdown(number, exit, Arc::clone(&armed))?;
+            signal_hook::flag::register(number, Arc::clone(&armed))?;
+        }
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
+            // Under nohup(1) it stays ignored.
+            hangup: if is_ignored(SIGHUP) { None } else { Some(signal(SignalKind::hangup())?) },
         })
     }
 
     async fn next(&mut self) -> StopReason {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => StopReason::Sigint,
             _ = self.terminate.recv() => StopReason::Sigterm,
-            _ = self.hangup.recv() => StopReason::Sighup,
+            _ = hangup => StopReason::Sighup,
         }
     }
+}
+
+/// Whether a signal is ignored, as whoever started this process left it.
+fn is_ignored(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: with no new action, the kernel only writes the old one.
+    let known = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) } == 0;
+    // SAFETY: written by the call above, which succeeded.
+    known && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
 }
 
 /// A trace under way.
@@ -124,6 +147,11 @@ struct Session {
     filter: Option<Netns>,
     /// Process ids from the kernel mean nothing in here.
     is_foreign_pid_namespace: bool,
+    /// Time of the newest event taken from the ring.
+    newest: Mono,
+    attached_at: Mono,
+    /// Until when the host is not looked at, because that has just failed.
+    blind_until: Mono,
     losses: Losses,
     losses_at: Mono,
     undecodable: u64,
@@ -146,6 +174,9 @@ impl Session {
             ports,
             filter,
             is_foreign_pid_namespace: !process::in_host_pid_namespace(),
+            newest: Mono::default(),
+            attached_at: clock::now(),
+            blind_until: Mono::default(),
             losses: Losses::default(),
             losses_at: clock::now(),
             undecodable: 0,
@@ -156,23 +187,24 @@ impl Session {
     /// Says what there is, up to `ready`.
     fn begin(&mut self, ring: &mut Ring) -> Result<()> {
         self.write(Output { mono: clock::now(), body: Body::Start(self.start()?) })?;
-        let snapshot = self.take_snapshot(ring, Need::Snapshot)?;
+        let snapshot = self.take_snapshot(ring, Need::Snapshot, None)?;
         self.apply(Event::Snapshot(snapshot))?;
         let ready = self.correlator.ready(&self.ports);
         let (namespaces, listeners) = (ready.namespaces, ready.listeners);
         self.write(Output { mono: clock::now(), body: Body::Ready(ready) })?;
         self.sink.flush()?;
-        eprintln!(
+        talk(format_args!(
             "tracer: ready: {}, {}. Now repeat what failed (ctrl-C stops).",
             counted(namespaces, "network namespace"),
             counted(listeners, "listener"),
-        );
+        ));
         Ok(())
     }
 
     /// Turns the crank until a signal, the time or the count says stop.
     async fn run(&mut self, ring: &mut Ring, mut signals: Signals, duration: Option<Duration>) -> Result<()> {
-        let end = duration.map(|duration| Instant::now() + duration);
+        // A time too far to be told is no end.
+        let end = duration.and_then(|duration| Instant::now().checked_add(duration));
         let reason = loop {
             let more = self.pump(ring)?;
             if self.sink.is_full() {
@@ -196,15 +228,14 @@ impl Session {
         self.clock = clock::read();
         let drained_at = clock::now();
         let more = self.drain(ring) == BATCH;
+        // What is known to be complete: all until the ring was found empty, or the newest of the batch.
+        let until = if more { self.newest } else { drained_at };
         while let Some(event) = self.queue.pop_front() {
             self.fulfil(ring, &event)?;
             self.apply(event)?;
         }
-        // Only what happened before the ring was found empty is known to be complete.
-        if !more {
-            let outputs = self.correlator.tick(drained_at, &self.clock);
-            self.write_all(outputs)?;
-        }
+        let outputs = self.correlator.tick(until, &self.clock);
+        self.write_all(outputs)?;
         self.sink.flush()?;
         Ok(more)
     }
@@ -222,6 +253,12 @@ impl Session {
                 self.queue.push_back(Event::Lost(lost));
             }
         }
+        self.newest = records
+            .iter()
+            .filter_map(|decoded| decoded.event.time())
+            .max()
+            .unwrap_or_default()
+            .max(self.newest);
         let is_foreign = self.is_foreign_pid_namespace;
         self.queue.extend(records.into_iter().map(|decoded| describe(decoded, is_foreign)));
         count
@@ -251,29 +288,46 @@ impl Session {
     /// Tells the correlator what it must know before it can take `event`.
     fn fulfil(&mut self, ring: &mut Ring, event: &Event) -> Result<()> {
         for _ in 0..NEEDS {
-            let Some(need) = self.correlator.need(event, clock::now()) else {
+            let now = clock::now();
+            if now < self.blind_until {
+                break;
+            }
+            let Some(need) = self.correlator.need(event, now) else {
                 break;
             };
-            let snapshot = self.take_snapshot(ring, need)?;
-            self.apply(Event::Snapshot(snapshot))?;
+            match self.take_snapshot(ring, need, Some(event)) {
+                Ok(snapshot) => self.apply(Event::Snapshot(snapshot))?,
+                // No threads, no descriptors: the weather of an incident, and no reason to stop.
+                Err(_) => {
+                    self.blind_until = now.plus_millis(BLIND_MS);
+                    self.correlator.blind(now, clock::now().since(now));
+                }
+            }
         }
         Ok(())
     }
 
-    /// Looks at the host's listeners, as of the moment before the first event in the queue.
-    fn take_snapshot(&mut self, ring: &mut Ring, need: Need) -> Result<Snapshot> {
+    /// Looks at the host's listeners, as of the moment before `event`, which is at hand, or else before the
+    /// first event in the queue.
+    fn take_snapshot(&mut self, ring: &mut Ring, need: Need, event: Option<&Event>) -> Result<Snapshot> {
         let mut retakes = RETAKES;
         loop {
             let snapshot = match need {
                 Need::Snapshot => self.snapshotter.take()?,
                 Need::Namespace(netns, pid) => self.snapshotter.listeners_of(netns, pid),
             };
-            self.drain(ring);
-            if retakes > 0 && is_disturbed(&snapshot, &self.queue) {
+            // Everything that happened while it was taken, and no more than a ring's worth of it.
+            for _ in 0..RING_BATCHES {
+                if self.drain(ring) < BATCH || self.newest > snapshot.ended {
+                    break;
+                }
+            }
+            let queued = || event.into_iter().chain(&self.queue);
+            if retakes > 0 && is_disturbed(&snapshot, queued()) {
                 retakes -= 1;
                 continue;
             }
-            return Ok(join(snapshot, &self.queue));
+            return Ok(join(snapshot, queued()));
         }
     }
 
@@ -292,7 +346,9 @@ impl Session {
 
     /// Says what was held back, what was lost unsaid, and `stop`.
     fn end(&mut self, ring: &mut Ring, reason: StopReason) -> Result<()> {
-        while self.pump(ring)? && !self.sink.is_full() {}
+        // What happened until now is still told; what goes on happening is not.
+        let now = clock::now();
+        while self.pump(ring)? && !self.sink.is_full() && self.newest < now {}
         let outputs = self.correlator.finish(&self.clock);
         self.write_all(outputs)?;
         let mut losses = self.count_losses();
@@ -301,7 +357,7 @@ impl Session {
             losses.push(Lost {
                 records: skipped,
                 place: LostWhere::Recursion,
-                from: self.losses_at,
+                from: self.attached_at,
                 to: clock::now(),
             });
         }
@@ -392,7 +448,7 @@ impl log::Log for Stderr {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        eprintln!("tracer: kernel: {}", record.args());
+        talk(format_args!("tracer: kernel: {}", record.args()));
     }
 
     fn flush(&self) {}

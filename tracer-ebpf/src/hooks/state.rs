@@ -73,16 +73,16 @@ fn connect_begins(ctx: &BtfTracePointContext, sock: Sock) {
 }
 
 /// SYN_SENT -> anything. `sk_err` alone tells a refusal from an application that gave up, a timeout or
-/// a cancelled attempt; an ICMP refusal may have left it 0, and was noted when it came.
+/// a cancelled attempt. Where an ICMP refusal has left it 0, that was recorded when it came
+/// (`error_report`), or its connect has ended otherwise.
 #[inline(always)]
 fn connect_ends(sock: Sock, new: i32) {
     let Some(attempt) = emit::attempt(sock.address()) else {
         return;
     };
     // SAFETY: map values stay valid while a program runs.
-    let (icmp, recorded) = unsafe { ((*attempt).icmp, (*attempt).recorded) };
-    let refused = new == state::CLOSE && (sock.error() == ECONNREFUSED || icmp != 0);
-    if refused && recorded == 0 {
+    let recorded = unsafe { (*attempt).recorded != 0 };
+    if new == state::CLOSE && sock.error() == ECONNREFUSED && !recorded {
         refused::record_and_end(sock, attempt);
     } else {
         emit::end_attempt(sock.address());
@@ -120,9 +120,9 @@ fn listener_closes(sock: Sock) {
         sock.describe(&raw mut (*record).socket);
         task::describe_current(&raw mut (*record).task);
         (&raw mut (*record).shutdown).write(sock.shutdown());
-        let status = task::exit_status_of_current();
-        (&raw mut (*record).exiting).write(u32::from(status.is_some()));
-        (&raw mut (*record).exit_code).write(status.unwrap_or(0));
+        let (closer, exit_code) = task::closer();
+        (&raw mut (*record).closer).write(closer);
+        (&raw mut (*record).exit_code).write(exit_code);
         (&raw mut (*record).reserved).write(0);
     }
     entry.submit(0);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::namespaces::Route;
+use super::namespaces::{LO, Route};
 use crate::event::{Listener, NetnsId, counterpart};
 use crate::line::Mismatch;
 
@@ -47,24 +47,25 @@ pub fn mismatch(listener: &Listener, destination: &Destination) -> Option<Mismat
         (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)) => return Some(Mismatch::Address),
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return Some(Mismatch::Family),
     }
-    if is_device_equal(listener, destination.route) { None } else { Some(Mismatch::Device) }
+    if is_device_equal(listener, destination) { None } else { Some(Mismatch::Device) }
 }
 
 /// Whether the device that a listener is bound to, if any, lets it see the connect.
-fn is_device_equal(listener: &Listener, route: Option<Route>) -> bool {
-    match (listener.device, route) {
+fn is_device_equal(listener: &Listener, destination: &Destination) -> bool {
+    match (listener.device, destination.route) {
         (None, Some(Route { vrf: Some(_), l3mdev_accept, .. })) => l3mdev_accept,
         (None, _) => true,
         (Some(device), Some(route)) => device == route.device || Some(device) == route.vrf,
-        // The address is not local, as far as is known: no device carries it.
-        (Some(_), None) => false,
+        // The namespace could not be read, or the address is not local: no device is known to carry it. That
+        // of loopback is known all the same.
+        (Some(device), None) => destination.addr.is_loopback() && device == LO,
     }
 }
 
 /// Whether `listener` is on the right port of the namespace, but for the other family only.
 pub fn answers_other_family(listener: &Listener, destination: &Destination) -> bool {
     match mismatch(listener, destination) {
-        Some(Mismatch::V6only) => true,
+        Some(Mismatch::V6only) => is_device_equal(listener, destination),
         Some(Mismatch::Family) => mismatch(listener, &destination.counterpart()).is_none(),
         Some(
             Mismatch::Address

@@ -55,18 +55,24 @@ enum Place {
     Nowhere(Destination),
 }
 
-/// How near a listener was to answering: the order in which they are shown.
-const fn distance(mismatch: Option<Mismatch>) -> u8 {
+/// How near a listener was to answering: the order in which they are shown. A cause that one of them decides
+/// is decided by the nearest, so that none is decided by a listener that is not shown.
+fn distance(listener: &Listener, mismatch: Option<Mismatch>, destination: &Destination) -> u8 {
     match mismatch {
         None => 0,
         Some(Mismatch::Closed) => 1,
-        Some(Mismatch::NotYet) => 2,
-        Some(Mismatch::Device) => 3,
+        Some(Mismatch::Device) => 2,
+        Some(Mismatch::V6only | Mismatch::Family)
+            if coverage::answers_other_family(listener, destination) =>
+        {
+            3
+        }
         Some(Mismatch::V6only) => 4,
         Some(Mismatch::Family) => 5,
         Some(Mismatch::Address) => 6,
-        Some(Mismatch::Port) => 7,
-        Some(Mismatch::Netns) => 8,
+        Some(Mismatch::NotYet) => 7,
+        Some(Mismatch::Port) => 8,
+        Some(Mismatch::Netns) => 9,
     }
 }
 
@@ -116,9 +122,11 @@ pub fn judge(refused: &Refused, table: &Table, namespaces: &Namespaces, health: 
     let (mut weighed, total) = weigh(&destination, refused.started, table);
     let gone = covering_gone(refused, &destination, table);
     if let Some(gone) = &gone {
-        weighed
-            .insert(0, WeighedListener { listener: gone.listener.clone(), mismatch: Some(Mismatch::Closed) });
-        weighed.sort_by_key(|one| distance(one.mismatch));
+        let at = usize::from(weighed.first().is_some_and(|first| first.mismatch.is_none()));
+        weighed.insert(
+            at,
+            WeighedListener { listener: gone.listener.clone(), mismatch: Some(Mismatch::Closed) },
+        );
         weighed.truncate(WEIGHED_MAX);
     }
     let total = total + u64::from(gone.is_some());
@@ -191,7 +199,7 @@ fn weigh(destination: &Destination, connected: Mono, table: &Table) -> (Vec<Weig
                 None if listener.since.is_some_and(|since| since > connected) => Some(Mismatch::NotYet),
                 mismatch => mismatch,
             };
-            (distance(mismatch), listener, mismatch)
+            (distance(listener, mismatch, destination), listener, mismatch)
         })
         .collect();
     let total = order.len() as u64;
@@ -242,6 +250,6 @@ pub fn foresee(netns: NetnsId, addr: IpAddr, port: u16, table: &Table, namespace
     let route = namespaces.get(netns).and_then(|namespace| namespace.route_to(addr, None));
     let destination = Destination { netns, addr, port, route };
     let (weighed, total) = weigh(&destination, Mono(u64::MAX), table);
-    let answered = weighed.iter().any(|one| one.mismatch.is_none());
+    let answered = route.is_some() && weighed.iter().any(|one| one.mismatch.is_none());
     Prospect { destination, answered, weighed, total }
 }

@@ -12,8 +12,10 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::clock::Clock;
-use crate::event::{Closed, Event, Listener, Lost, Mono, Namespace, NetnsId, Opened, Refused, Snapshot};
-use crate::line::{self, Body, Cause, Change, Confidence, LostWhere, SentBy, Via};
+use crate::event::{
+    Closed, Closer, Event, Listener, Lost, Mono, Namespace, NetnsId, Opened, Refused, Snapshot,
+};
+use crate::line::{self, Because, Body, Cause, Change, Confidence, LostWhere, SentBy, Via};
 use judge::{DOUBT_NS, Health, Judgement, Prospect};
 use listeners::{Gone, OwnerEnd, Table};
 use namespaces::Namespaces;
@@ -25,6 +27,9 @@ const FAILURE_NS: u64 = 1_000_000;
 /// How old what is known of a namespace's addresses may be when a verdict rests on it: short against what a
 /// person does, and long against what asking costs.
 const FRESH_NS: u64 = 5_000_000;
+
+/// Refusals held back at once: those of 10 ms. More are judged by what is known at once.
+const PENDING_MAX: usize = 4_096;
 
 /// What a line says, and the moment it is about.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,21 +118,16 @@ impl Correlator {
                 // A snapshot may take a twentieth of the time, and no more.
                 let rest = Mono(self.snapshot_at.0.saturating_add(20 * self.snapshot_cost));
                 let is_old = self.snapshot_at < refused.time && now > rest;
-                match self.judge(refused).cause {
-                    Cause::Remote if is_old => Some(Need::Snapshot),
-                    Cause::OtherNetns | Cause::NothingListening if !self.is_absence_verified => {
-                        Some(Need::Snapshot)
-                    }
-                    _ if self.health.lost && is_old => Some(Need::Snapshot),
-                    Cause::Remote
-                    | Cause::Intercepted
-                    | Cause::WrongDevice
-                    | Cause::Stopped
-                    | Cause::WrongFamily
-                    | Cause::WrongAddress
-                    | Cause::OtherNetns
-                    | Cause::NothingListening => None,
+                let judgement = self.judge(refused);
+                let destination = judgement.destination.netns;
+                if destination != netns && is_stale(destination, refused.time) {
+                    return Some(Need::Namespace(destination, None));
                 }
+                let is_ambiguous = judgement.because.contains(&Because::AmbiguousNetns);
+                let rests_on_absence = matches!(judgement.cause, Cause::OtherNetns | Cause::NothingListening)
+                    && !self.is_absence_verified;
+                let asks = judgement.cause == Cause::Remote || is_ambiguous || self.health.lost;
+                (asks && is_old || rests_on_absence).then_some(Need::Snapshot)
             }
             Event::Refused(_) | Event::Snapshot(_) | Event::Lost(_) => None,
         }
@@ -181,6 +181,15 @@ impl Correlator {
     /// Ends: nothing more will come, so what was held back is said now.
     pub fn finish(&mut self, clock: &Clock) -> Vec<Output> {
         self.tick(Mono(u64::MAX), clock)
+    }
+
+    /// The host could not be looked at, which took `cost` nanoseconds: what rests on an absence is in doubt until
+    /// it can.
+    pub fn blind(&mut self, now: Mono, cost: u64) {
+        self.namespaces.set_unreadable(NetnsId(0), true, now);
+        self.is_absence_verified |= self.health.ready;
+        self.snapshot_at = now;
+        self.snapshot_cost = cost;
     }
 
     /// Says that the snapshot is complete.
@@ -247,11 +256,11 @@ impl Correlator {
                 format!("{at}{only}{elsewhere} ({owner})")
             }
         };
-        let answered = answered && is_local;
         line::Status {
             addr: self.namespaces.show_addr(netns, addr, None),
             port: destination.port,
             netns: self.namespaces.show(netns),
+            is_local,
             answered,
             listeners: self.weighed(&weighed, clock),
             listeners_total: total,
@@ -262,11 +271,12 @@ impl Correlator {
     fn opened(&mut self, opened: Opened) {
         self.drop_if_replaced(opened.listener.netns, opened.netns_cookie);
         self.table.insert(opened.listener.clone());
+        // A millisecond's worth; time passes whenever a batch of events has been taken.
         self.opening.push_back(opened);
     }
 
     fn closed(&mut self, closed: Closed, clock: &Clock, out: &mut Vec<Output>) {
-        let Closed { time, listener, tid, shutdown, exit_status, netns_cookie } = closed;
+        let Closed { time, listener, tid, shutdown, closer: by, netns_cookie } = closed;
         self.drop_if_replaced(listener.netns, netns_cookie);
         let known = self.table.remove(listener.netns, listener.key);
         let opening = self.opening.iter().position(|opened| opened.listener.key.is_same(listener.key));
@@ -287,14 +297,15 @@ impl Correlator {
         // the socket, do not, and the one who did it need not be its owner.
         let closer = listener.process.clone();
         let owner = match &known {
-            Some(known) if shutdown == 0 || known.process.pid == closer.pid => known.process.clone(),
+            Some(known) if shutdown == 0 || by == Closer::Kernel || known.process.pid == closer.pid => {
+                known.process.clone()
+            }
             Some(_) | None => closer.clone(),
         };
-        let end = match exit_status {
-            Some(status) if shutdown != 0 => OwnerEnd::Ended(status),
-            Some(_) => OwnerEnd::Unknown,
-            None if owner.pid == closer.pid && owner.pid.is_some() => OwnerEnd::Alive,
-            None => OwnerEnd::Unknown,
+        let end = match by {
+            Closer::Ending(status) if shutdown != 0 => OwnerEnd::Ended(status),
+            Closer::Process if owner.pid == closer.pid && owner.pid.is_some() => OwnerEnd::Alive,
+            Closer::Ending(_) | Closer::Process | Closer::Kernel => OwnerEnd::Unknown,
         };
         let gone = Listener {
             process: owner,
@@ -315,7 +326,8 @@ impl Correlator {
         // no socket was asked about does not need it.
         let asked_nobody = refused.via == Via::Icmp || refused.sent_by == Some(SentBy::Filter);
         let due = Mono(refused.started.0 + DOUBT_NS);
-        if self.judge(&refused).cause == Cause::Intercepted && !asked_nobody && refused.time < due {
+        let may_wait = !asked_nobody && refused.time < due && self.pending.len() < PENDING_MAX;
+        if may_wait && self.judge(&refused).cause == Cause::Intercepted {
             let at = self.pending.partition_point(|pending| pending.due <= due);
             self.pending.insert(at, Pending { due, refused });
         } else {
@@ -329,8 +341,13 @@ impl Correlator {
 
     fn report(&mut self, refused: &Refused, clock: &Clock, out: &mut Vec<Output>) {
         let judgement = self.judge(refused);
-        let wording =
-            Wording { refused, judgement: &judgement, namespaces: &self.namespaces, now: refused.time };
+        let wording = Wording {
+            refused,
+            judgement: &judgement,
+            table: &self.table,
+            namespaces: &self.namespaces,
+            now: refused.time,
+        };
         let Words { summary, hint } = wording.words();
         let netns = refused.netns;
         let endpoint = |addr, port| line::Endpoint {
@@ -367,13 +384,19 @@ impl Correlator {
     fn snapshot(&mut self, snapshot: Snapshot, clock: &Clock, out: &mut Vec<Output>) {
         let Snapshot { is_complete, began, ended, namespaces, listeners, unreadable } = snapshot;
         let read: Vec<NetnsId> = namespaces.iter().map(|namespace| namespace.id).collect();
+        if is_complete {
+            // What is not there any more is gone, but for a namespace that only its sockets keep.
+            let table = &self.table;
+            self.namespaces.retain(|netns| read.contains(&netns) || table.open_in(netns).next().is_some());
+        }
         for namespace in namespaces {
             self.namespace(namespace, ended);
         }
         for unreadable in unreadable {
-            self.namespaces.set_unreadable(unreadable.id, ended);
+            self.namespaces.set_unreadable(unreadable.id, is_complete, ended);
         }
-        if is_complete && self.health.lost {
+        let was_lost = self.health.lost;
+        if is_complete && was_lost {
             self.reconcile(&read, &listeners, began, ended, clock, out);
         }
         let mut found = listeners;
@@ -383,6 +406,9 @@ impl Correlator {
             if is_known || self.table.closed_since(listener.netns, listener.key, began) {
                 continue;
             }
+            // Whose opening was lost has opened since the tracer is here, at the latest now.
+            let since = if was_lost && self.health.ready { Some(began) } else { listener.since };
+            let listener = Listener { since, ..listener };
             out.push(self.listener_line(Change::Present, ended, &listener, None, clock));
             self.table.insert(listener);
         }

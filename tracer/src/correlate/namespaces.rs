@@ -1,7 +1,9 @@
 //! What is known of the host's network namespaces: names, interfaces, and the addresses that are local.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::slice;
 
 use crate::event::{Link, LocalRoute, Mono, Namespace, NetnsId};
 use crate::line::Netns;
@@ -12,8 +14,12 @@ const NAMESPACES_MAX: usize = 4_096;
 /// The routing table of addresses that are local outside of any VRF (`RT_TABLE_LOCAL`).
 const TABLE_LOCAL: u32 = 255;
 
+/// The tables that a connect outside of any VRF is routed by, where no one has made rules, in order: local, main,
+/// default (`fib_default_rules_init()`, net/ipv4/fib_rules.c; `fib6_lookup()`, net/ipv6/ip6_fib.c).
+const TABLES: [u32; 3] = [TABLE_LOCAL, 254, 253];
+
 /// The interface index of `lo`, the first one in every namespace.
-const LO: u32 = 1;
+pub(super) const LO: u32 = 1;
 
 /// How a connect reaches a local address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +42,10 @@ struct Known {
 #[derive(Debug, Default)]
 pub struct Namespaces {
     known: HashMap<NetnsId, Known>,
+    /// Those that a look at the whole host could not read.
     unreadable: HashMap<NetnsId, Mono>,
+    /// Those that were asked for alone and could not be read; most have ended.
+    missed: HashMap<NetnsId, Mono>,
 }
 
 impl Namespace {
@@ -56,23 +65,35 @@ impl Namespace {
     /// How a connect from a socket bound to `device` reaches `addr`, when that is local here.
     pub fn route_to(&self, addr: IpAddr, device: Option<u32>) -> Option<Route> {
         let vrf = device.and_then(|device| self.vrf_of(device));
-        let table = vrf.and_then(|link| link.vrf_table).unwrap_or(TABLE_LOCAL);
+        let own_table = vrf.and_then(|link| link.vrf_table);
+        let tables = own_table.as_ref().map_or(&TABLES[..], slice::from_ref);
         let l3mdev_accept = self.l3mdev_accept.unwrap_or(false);
-        let matching = |route: &&LocalRoute| route.table == table && route.contains(addr);
-        // The same link-local address can be on several interfaces: the scope says which is meant.
-        let scoped = |route: &&LocalRoute| device.is_none_or(|device| route.device == device);
-        let longest = |route: &&LocalRoute| route.prefix_len;
-        let route = self
-            .local
-            .iter()
-            .filter(matching)
-            .filter(scoped)
-            .max_by_key(longest)
-            .or_else(|| self.local.iter().filter(matching).max_by_key(longest));
+        let first = |is_usable: &dyn Fn(&LocalRoute) -> bool| {
+            tables.iter().find_map(|table| {
+                let matching =
+                    |route: &&LocalRoute| route.table == *table && route.contains(addr) && is_usable(route);
+                // Of equal ones the first: it was there first, and the dump has the kernel's order.
+                self.local.iter().filter(matching).min_by_key(|route| Reverse(route.prefix_len))
+            })
+        };
+        // A socket bound to a device is routed through no other, not even to an address of this host:
+        // `fib_lookup_good_nhc()` (net/ipv4/fib_trie.c, flowi4_oif) and `rt6_score_route()` (net/ipv6/route.c,
+        // RT6_LOOKUP_F_IFACE). What it asks for is then outside, whoever has the address. A VRF itself goes to
+        // each of its devices (`l3mdev_update_flow()`).
+        let through = |device: u32| first(&|route| route.device == device);
+        let route = match device {
+            None => first(&|_| true),
+            Some(device) if vrf.is_some() => through(device).or_else(|| first(&|_| true)),
+            Some(device) => through(device),
+        };
         let device = match route {
             Some(route) => route.device,
+            // Over lo the own namespace has every IPv4 address: what no route leads to is taken to be on the
+            // link (`ip_route_output_key_hash_rcu()`), and on lo the link is this host (`__mkroute_output()`,
+            // IFF_LOOPBACK).
+            None if device == Some(LO) && addr.is_ipv4() && first(&|_| true).is_some() => LO,
             // lo's own addresses are local even while the table has not been read.
-            None if addr.is_loopback() && vrf.is_none() => LO,
+            None if addr.is_loopback() && vrf.is_none() && device.is_none_or(|device| device == LO) => LO,
             None => return None,
         };
         Some(Route { device, vrf: vrf.map(|link| link.index), l3mdev_accept })
@@ -102,16 +123,31 @@ impl Namespace {
 impl Namespaces {
     pub fn insert(&mut self, namespace: Namespace, read: Mono) {
         self.unreadable.remove(&namespace.id);
+        self.missed.remove(&namespace.id);
         self.known.insert(namespace.id, Known { namespace, read });
     }
 
-    pub fn set_unreadable(&mut self, netns: NetnsId, read: Mono) {
-        self.unreadable.insert(netns, read);
+    /// Notes that a namespace could not be read, in a look at the whole host or alone.
+    pub fn set_unreadable(&mut self, netns: NetnsId, whole_host: bool, read: Mono) {
+        if whole_host {
+            self.unreadable.insert(netns, read);
+        } else {
+            self.missed.insert(netns, read);
+        }
+    }
+
+    /// Begins a new look at the whole host: drops the namespaces that are not there, and what could not be
+    /// read before.
+    pub fn retain(&mut self, is_there: impl Fn(NetnsId) -> bool) {
+        self.known.retain(|netns, _| is_there(*netns));
+        self.unreadable.clear();
+        self.missed.clear();
     }
 
     pub fn forget(&mut self, netns: NetnsId) {
         self.known.remove(&netns);
         self.unreadable.remove(&netns);
+        self.missed.remove(&netns);
     }
 
     /// Drops namespaces above the bound, those first that `keep` does not ask for.
@@ -119,8 +155,8 @@ impl Namespaces {
         if self.known.len() > NAMESPACES_MAX {
             self.known.retain(|netns, known| known.namespace.is_own || keep(*netns));
         }
-        if self.unreadable.len() > NAMESPACES_MAX {
-            self.unreadable.clear();
+        if self.missed.len() > NAMESPACES_MAX {
+            self.missed.clear();
         }
     }
 
@@ -141,7 +177,7 @@ impl Namespaces {
     }
 
     pub fn is_unreadable(&self, netns: NetnsId) -> bool {
-        self.unreadable.contains_key(&netns)
+        self.unreadable.contains_key(&netns) || self.missed.contains_key(&netns)
     }
 
     pub fn any_unreadable(&self) -> bool {
@@ -151,7 +187,7 @@ impl Namespaces {
     /// When a namespace was last looked into, with or without success.
     pub fn read_at(&self, netns: NetnsId) -> Option<Mono> {
         let known = self.known.get(&netns).map(|known| known.read);
-        known.max(self.unreadable.get(&netns).copied())
+        known.max(self.unreadable.get(&netns).copied()).max(self.missed.get(&netns).copied())
     }
 
     /// The cookie that tells a namespace from a later one with its number; 0: unknown.
@@ -176,7 +212,9 @@ impl Namespaces {
         if addr.is_unspecified() {
             return None;
         }
-        let route = self.get(netns)?.route_to(addr, device)?;
+        let namespace = self.get(netns)?;
+        // A listener may be bound to another device than its address is on.
+        let route = namespace.route_to(addr, device).or_else(|| namespace.route_to(addr, None))?;
         Some(self.device_name(netns, route.device))
     }
 

@@ -4,8 +4,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::judge::{Judgement, WeighedListener};
-use super::listeners::{Gone, OwnerEnd};
+use super::judge::{self, Judgement, WeighedListener};
+use super::listeners::{Gone, OwnerEnd, Table};
 use super::namespaces::Namespaces;
 use crate::event::{ExitStatus, Listener, Mono, NetnsId, Refused};
 use crate::line::{Cause, Mismatch, Process, SentBy, Via};
@@ -61,6 +61,7 @@ pub fn ago(nanoseconds: u64) -> String {
 pub struct Wording<'a> {
     pub refused: &'a Refused,
     pub judgement: &'a Judgement,
+    pub table: &'a Table,
     pub namespaces: &'a Namespaces,
     pub now: Mono,
 }
@@ -119,7 +120,7 @@ impl Wording<'_> {
             Some(namespace) if namespace.name.is_some() => {
                 format!("network namespace {}", namespace.name.as_deref().unwrap_or_default())
             }
-            Some(namespace) if namespace.is_own => "the host's own network namespace".to_owned(),
+            Some(namespace) if namespace.is_own => "tracer's own network namespace".to_owned(),
             _ => format!("network namespace {netns}"),
         }
     }
@@ -165,25 +166,23 @@ impl Wording<'_> {
         enumerate(&all)
     }
 
-    /// The namespace's other addresses that none of `listeners` answers.
-    fn also_refused(&self, listeners: &[&Listener]) -> Vec<String> {
+    /// Whether an address of the destination's namespace is answered from inside.
+    fn is_answered(&self, addr: IpAddr) -> bool {
+        judge::foresee(self.netns(), addr, self.port(), self.table, self.namespaces).answered
+    }
+
+    /// The namespace's other addresses that are refused.
+    fn also_refused(&self) -> Vec<String> {
         let Some(namespace) = self.namespaces.get(self.netns()) else {
             return Vec::new();
         };
-        namespace
-            .addresses()
-            .into_iter()
-            .filter(|addr| *addr != self.dst())
-            .filter(|addr| {
-                let destination = super::coverage::Destination {
-                    addr: *addr,
-                    route: namespace.route_to(*addr, None),
-                    ..self.judgement.destination
-                };
-                !listeners.iter().any(|listener| super::coverage::mismatch(listener, &destination).is_none())
-            })
-            .map(bracketed)
-            .collect()
+        let others = namespace.addresses().into_iter().filter(|addr| *addr != self.dst());
+        others.filter(|addr| !self.is_answered(*addr)).map(bracketed).collect()
+    }
+
+    /// A filter that would refuse with a listener too.
+    fn is_filtered(&self) -> bool {
+        self.refused.via == Via::Icmp || self.refused.sent_by == Some(SentBy::Filter)
     }
 
     fn remote(&self) -> Words {
@@ -347,15 +346,21 @@ impl Wording<'_> {
                 )),
             };
         }
-        let other = SocketAddr::new(other, self.port());
         let both = if is_openclaw(&listener.process) && self.dst().is_ipv6() {
             "gateway.bind \"loopback\" (listens on both)".to_owned()
         } else {
             format!("let the server listen on {} too", bracketed(self.dst()))
         };
+        if !self.is_answered(other) {
+            return Words {
+                summary: format!("{owner} listens on {endpoint}{in_netns}, {only}"),
+                hint: Some(both),
+            };
+        }
+        let at = SocketAddr::new(other, self.port());
         Words {
-            summary: format!("{owner} listens on {endpoint}{in_netns}, {only}; {other} is answered"),
-            hint: Some(format!("use {} instead of localhost, or {both}", bracketed(other.ip()))),
+            summary: format!("{owner} listens on {endpoint}{in_netns}, {only}; {at} is answered"),
+            hint: Some(format!("use {} instead of localhost, or {both}", bracketed(other))),
         }
     }
 
@@ -364,25 +369,41 @@ impl Wording<'_> {
         let Some(listener) = listeners.first() else {
             return self.nothing_listening();
         };
-        let owner = who(&listener.process);
-        let also = self.also_refused(&listeners);
-        let also = match also.as_slice() {
+        let also = match self.also_refused().as_slice() {
             [] => String::new(),
             [one] => format!("; {one} is refused too"),
             many => format!("; {} are refused too", enumerate(many)),
         };
-        let summary =
-            format!("{owner} is up, but on {}{} only{also}", self.endpoints(&listeners), self.in_netns());
-        let reachable = SocketAddr::new(listener.addr, listener.port);
+        let is_one_owner = listeners.iter().all(|other| other.process.pid == listener.process.pid);
+        let in_netns = self.in_netns();
+        let summary = if is_one_owner {
+            let owner = who(&listener.process);
+            format!("{owner} is up, but on {}{in_netns} only{also}", self.endpoints(&listeners))
+        } else {
+            let each: Vec<String> = listeners
+                .iter()
+                .map(|listener| format!("{} on {}", who(&listener.process), self.endpoints(&[listener])))
+                .collect();
+            format!("servers are up, but elsewhere: {}{in_netns}{also}", enumerate(&each))
+        };
+        let reachable = self.endpoint(listener);
+        let is_there = listener.addr.is_unspecified() || self.is_answered(listener.addr);
         let hint = if self.is_elsewhere() {
             let bind = if is_openclaw(&listener.process) {
-                "set gateway.bind \"lan\"".to_owned()
+                "set gateway.bind \"lan\" (opens every interface of it: keep gateway.auth.token and a firewall)"
+                    .to_owned()
             } else {
                 format!("let the server listen on {}", bracketed(self.dst()))
             };
             format!(
                 "{bind} inside {}, then start it anew; change nothing outside",
                 self.show_netns(self.netns())
+            )
+        } else if !is_there {
+            format!(
+                "{} is no address of this namespace any more: bring its interface back, or start the server on \
+                 an address that is there",
+                bracketed(listener.addr)
             )
         } else if listener.addr.is_loopback() {
             format!(
@@ -428,21 +449,37 @@ impl Wording<'_> {
                 self.endpoint(listener),
                 self.show_netns(listener.netns),
             ),
-            hint: Some(match enter {
-                Some(enter) => format!(
+            hint: match (enter, listener.addr.is_loopback()) {
+                // What is published is led to the container's address, and refused there.
+                (Some(enter), true) => Some(format!(
+                    "to reach it from in there: {enter} COMMAND; it listens on its own loopback only, so that a \
+                     published port would be refused too"
+                )),
+                (None, true) => None,
+                (Some(enter), false) => Some(format!(
                     "to reach it from in there: {enter} COMMAND; from here, publish or forward the port \
                      (docker -p, kubectl port-forward)"
-                ),
-                None => "publish or forward the port (docker -p, kubectl port-forward)".to_owned(),
-            }),
+                )),
+                (None, false) => {
+                    Some("publish or forward the port (docker -p, kubectl port-forward)".to_owned())
+                }
+            },
         }
     }
 
     fn nothing_listening(&self) -> Words {
+        let (and, firewall) = if self.is_filtered() {
+            ("; a packet filter refused", "; and a REJECT rule would refuse it still: nft list ruleset")
+        } else {
+            ("", "")
+        };
         Words {
-            summary: format!("nothing listens on port {} in any network namespace of this host", self.port()),
+            summary: format!(
+                "nothing listens on port {} in any network namespace of this host{and}",
+                self.port()
+            ),
             hint: Some(format!(
-                "start the server; if it runs, it is on another port than {}: ss -ltnp",
+                "start the server; if it runs, it is on another port than {}: ss -ltnp{firewall}",
                 self.target()
             )),
         }

@@ -42,6 +42,12 @@ struct KnownLimit {
     why: &'static str,
 }
 
+impl From<&KnownLimit> for Limit {
+    fn from(limit: &KnownLimit) -> Self {
+        Self { what: limit.what.to_owned(), why: limit.why.to_owned() }
+    }
+}
+
 const PROGRAMS: [Program; 4] = [
     Program {
         name: "error_report",
@@ -102,18 +108,12 @@ impl Kernel {
         let types = std::fs::read(btf::VMLINUX).with_context(|| format!("cannot read `{}`", btf::VMLINUX))?;
         let index = Btf::parse(&types).map_err(unfit)?;
         let (offsets, v6only_mask) = index.offsets().map_err(unfit)?;
-        let mut hooks = Vec::new();
         let mut limits = Vec::new();
         let mut wanted = Vec::new();
         for program in PROGRAMS {
-            match (index.tracepoint_arguments(program.tracepoint), program.without) {
-                (Some(arguments), _) if arguments == program.arguments => {
-                    hooks.push(Hook { name: program.tracepoint.to_owned(), kind: "tp_btf".to_owned() });
-                    wanted.push((program.name, program.tracepoint));
-                }
-                (_, Some(limit)) => {
-                    limits.push(Limit { what: limit.what.to_owned(), why: limit.why.to_owned() });
-                }
+            match (index.tracepoint_arguments(program.tracepoint), &program.without) {
+                (Some(arguments), _) if arguments == program.arguments => wanted.push(program),
+                (_, Some(limit)) => limits.push(limit.into()),
                 (_, None) => return Err(no_tracepoint(program.tracepoint).into()),
             }
         }
@@ -122,37 +122,24 @@ impl Kernel {
             .with_context(|| format!("cannot understand `{}`", btf::VMLINUX))?;
         drop(types);
 
-        // 2. Set globals, load, attach. Whether the cookie helper may be called is decided by the load.
+        // 2. Set globals, load, attach. What this kernel allows is decided by what it loads.
         let mut config = Config {
             offsets,
             v6only_mask,
             cookie_helper: 1,
-            send_hook: u32::from(wanted.iter().any(|(name, _)| *name == "reset_sent")),
-            receive_hook: u32::from(wanted.iter().any(|(name, _)| *name == "reset_received")),
+            send_hook: 0,
+            receive_hook: 0,
             ports: [0; PORTS_MAX],
         };
         for (slot, port) in config.ports.iter_mut().zip(ports) {
             *slot = *port;
         }
-        let mut ebpf = match load(&config, &btf, &wanted, verbose) {
-            Ok(ebpf) => ebpf,
-            Err(first) => {
-                config.cookie_helper = 0;
-                let Ok(ebpf) = load(&config, &btf, &wanted, verbose) else {
-                    return Err(first.into());
-                };
-                limits.push(Limit {
-                    what: "no-socket-cookie".to_owned(),
-                    why: "this kernel does not lend bpf_get_socket_cookie to tracing programs (5.12 and \
-                          later): sockets are told apart by inode number"
-                        .to_owned(),
-                });
-                ebpf
-            }
-        };
-        for (name, _) in &wanted {
+        let mut ebpf = load_what_it_allows(&mut config, &btf, &mut wanted, &mut limits, verbose)?;
+        let mut hooks = Vec::new();
+        for Program { name, tracepoint, .. } in &wanted {
             let program: &mut BtfTracePoint = program_mut(&mut ebpf, name)?;
             program.attach().map_err(|error| refused_by_kernel(&format!("the program `{name}`"), &error))?;
+            hooks.push(Hook { name: (*tracepoint).to_owned(), kind: "tp_btf".to_owned() });
         }
 
         // 3. What the session reads.
@@ -192,13 +179,52 @@ impl Kernel {
     }
 }
 
-/// One attempt to load every wanted program with one configuration.
+/// Loads the wanted programs; those that the kernel refuses and that can be done without make room for a
+/// limit.
+fn load_what_it_allows(
+    config: &mut Config,
+    btf: &aya::Btf,
+    wanted: &mut Vec<Program>,
+    limits: &mut Vec<Limit>,
+    verbose: bool,
+) -> Result<Ebpf, Failure> {
+    loop {
+        let is_wanted = |name: &str| u32::from(wanted.iter().any(|program| program.name == name));
+        config.send_hook = is_wanted("reset_sent");
+        config.receive_hook = is_wanted("reset_received");
+        config.cookie_helper = 1;
+        let (refused, failure) = match load(config, btf, wanted, verbose) {
+            Ok(ebpf) => return Ok(ebpf),
+            Err(refusal) => refusal,
+        };
+        config.cookie_helper = 0;
+        if let Ok(ebpf) = load(config, btf, wanted, verbose) {
+            limits.push(Limit {
+                what: "no-socket-cookie".to_owned(),
+                why: "this kernel does not lend bpf_get_socket_cookie to tracing programs (5.12 and later): \
+                      sockets are told apart by inode number"
+                    .to_owned(),
+            });
+            return Ok(ebpf);
+        }
+        let Some(limit) = refused.and_then(|index| wanted.get(index)?.without.as_ref()) else {
+            return Err(failure);
+        };
+        limits.push(limit.into());
+        if let Some(index) = refused {
+            wanted.remove(index);
+        }
+    }
+}
+
+/// One attempt to load every wanted program with one configuration. Of a refusal it gives the program, where
+/// it is one's.
 fn load(
     config: &Config,
     btf: &aya::Btf,
-    wanted: &[(&'static str, &'static str)],
+    wanted: &[Program],
     verbose: bool,
-) -> Result<Ebpf, Failure> {
+) -> Result<Ebpf, (Option<usize>, Failure)> {
     let globals = Globals(*config);
     let log_level = if verbose { 2u8 } else { 0 };
     let mut loader = EbpfLoader::new();
@@ -207,13 +233,13 @@ fn load(
         .verifier_log_level(if verbose { VerifierLogLevel::VERBOSE } else { VerifierLogLevel::DISABLE })
         .override_global("CONFIG", &globals, true)
         .override_global(aya_log::LEVEL, &log_level, false);
-    let mut ebpf = loader.load(OBJECT).map_err(|error| refused_by_kernel("the maps", &error))?;
-    for (name, tracepoint) in wanted {
-        let program: &mut BtfTracePoint = program_mut(&mut ebpf, name)
-            .map_err(|error| refused_by_kernel(&format!("the program `{name}`"), &*error))?;
-        program
-            .load(tracepoint, btf)
-            .map_err(|error| refused_by_kernel(&format!("the program `{name}`"), &error))?;
+    let mut ebpf = loader.load(OBJECT).map_err(|error| (None, refused_by_kernel("the maps", &error)))?;
+    for (index, Program { name, tracepoint, .. }) in wanted.iter().enumerate() {
+        let refused = |error: &(dyn std::error::Error + 'static)| {
+            (Some(index), refused_by_kernel(&format!("the program `{name}`"), error))
+        };
+        let program: &mut BtfTracePoint = program_mut(&mut ebpf, name).map_err(|error| refused(&*error))?;
+        program.load(tracepoint, btf).map_err(|error| refused(&error))?;
     }
     Ok(ebpf)
 }

@@ -330,8 +330,12 @@ fn reason(because: Because) -> &'static str {
 
 fn status_line(status: &Status, text: &mut String) {
     let target = format!("{}:{}", bracketed(&status.addr), status.port);
-    let (style, answer) = if status.answered { (GOOD, "answered") } else { (ALARM, "refused ") };
-    put(text, format_args!("{target:<22}  {style}{answer}{style:#}  {}\n", status.summary));
+    let (style, answer) = match (status.is_local, status.answered) {
+        (_, true) => (GOOD, "answered "),
+        (true, false) => (ALARM, "refused  "),
+        (false, false) => (CHANGE, "not local"),
+    };
+    put(text, format_args!("{target:<22}  {style}{answer}{style:#} {}\n", status.summary));
 }
 
 fn stop_line(stop: &Stop, text: &mut String) {
