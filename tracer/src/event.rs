@@ -68,7 +68,7 @@ pub struct Listener {
     pub process: Process,
 }
 
-/// A socket entered LISTEN. It may still fail: see [`Closed::is_failure`].
+/// A socket entered LISTEN. It may still fail: then a [`Closed`] follows at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {
     pub time: Mono,
