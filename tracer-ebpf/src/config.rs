@@ -1,6 +1,6 @@
 //! What the user side decided before the programs were loaded.
 
-use tracer_ebpf::{Config, PORTS_MAX};
+use tracer_ebpf::{Config, NAMES_MAX, PORTS_MAX};
 
 /// Set by the loader, then frozen: see [`Config`].
 #[unsafe(no_mangle)]
@@ -43,6 +43,29 @@ pub fn send_hook() -> bool {
 #[inline(always)]
 pub fn receive_hook() -> bool {
     read(&CONFIG.receive_hook) == 1
+}
+
+/// Whether a program of this name may be a server whose start is to be told. A name counts by its first
+/// eight bytes.
+#[inline(always)]
+pub fn is_server(name: [u8; 16]) -> bool {
+    if read(&CONFIG.exec_all) == 1 {
+        return true;
+    }
+    let [a, b, c, d, e, f, g, h, ..] = name;
+    let start = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    let mut index = 0;
+    while index < NAMES_MAX {
+        let wanted = read(&CONFIG.exec_names[index]);
+        if wanted == 0 {
+            return false;
+        }
+        if wanted == start {
+            return true;
+        }
+        index += 1;
+    }
+    false
 }
 
 /// Whether the port is watched. The ports are constants for the verifier, which cuts the comparisons

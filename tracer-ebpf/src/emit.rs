@@ -6,7 +6,10 @@ use aya_ebpf::{
     macros::map,
     maps::{HashMap, LruHashMap, PerCpuArray, RingBuf, ring_buf::RingBufEntry},
 };
-use tracer_ebpf::{ATTEMPTS_MAX, Header, RESETS_MAX, RING_BYTES, Task, lost};
+use tracer_ebpf::{
+    ATTEMPTS_MAX, BINDING_MAX, BOUND_MAX, FALLBACK_NS, FOLLOWED_MAX, Header, REFUSED_MAX, RESETS_MAX,
+    RING_BYTES, Task, lost,
+};
 
 /// The stream of records to the user side.
 #[map]
@@ -24,6 +27,43 @@ static ATTEMPTS: HashMap<u64, Attempt> = HashMap::with_max_entries(ATTEMPTS_MAX,
 #[map]
 static RESETS: LruHashMap<ResetKey, u64> = LruHashMap::with_max_entries(RESETS_MAX, 0);
 
+/// Sockets bound to a watched port, by the address of their `struct sock`.
+#[map]
+static BOUND: HashMap<u64, u32> = HashMap::with_max_entries(BOUND_MAX, 0);
+
+/// Processes whose end is told, by id; the user side adds to it too.
+#[map]
+static FOLLOWED: HashMap<u32, u32> = HashMap::with_max_entries(FOLLOWED_MAX, 0);
+
+/// When a process was refused last, by process id.
+#[map]
+static REFUSED: LruHashMap<u32, u64> = LruHashMap::with_max_entries(REFUSED_MAX, 0);
+
+/// What a thread inside of `bind()` asked for, where the system call is followed.
+#[map]
+static BINDING: LruHashMap<u64, Binding> = LruHashMap::with_max_entries(BINDING_MAX, 0);
+
+/// The arguments of a `bind()` under way.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Binding {
+    /// Address of the `struct sock`.
+    pub sock: u64,
+    pub request: Request,
+}
+
+/// What a `bind()` asks for.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Request {
+    /// In network order; of `AF_INET` the first four bytes.
+    pub addr: [u64; 2],
+    pub family: u16,
+    /// In host order.
+    pub port: u16,
+    pub reserved: u32,
+}
+
 /// A connect under way, with the identity that only its beginning can tell: a refusal arrives in
 /// whatever context the CPU happens to be in.
 #[repr(C)]
@@ -32,7 +72,7 @@ pub struct Attempt {
     /// `CLOCK_MONOTONIC` nanoseconds at CLOSE -> SYN_SENT.
     pub started: u64,
     pub task: Task,
-    /// 1 once an ICMP message has refused it.
+    /// The error that an ICMP message gave it; 0: none did.
     pub icmp: u32,
     /// 1 once it has received a reset.
     pub reset: u32,
@@ -115,4 +155,68 @@ pub fn reset_was_sent(key: &ResetKey, since: u64) -> bool {
         Some(time) => unsafe { *time >= since },
         None => false,
     }
+}
+
+/// Follows a bound socket; false when there are too many.
+#[inline(always)]
+pub fn follow_socket(sock: u64) -> bool {
+    BOUND.insert(sock, 1, u64::from(BPF_ANY)).is_ok()
+}
+
+/// Whether a socket that is gone was followed.
+#[inline(always)]
+pub fn unfollow_socket(sock: u64) -> bool {
+    BOUND.remove(sock).is_ok()
+}
+
+/// Asks for the end of a process to be told. A full table costs that, and nothing else.
+#[inline(always)]
+pub fn follow_process(pid: u32) {
+    let _ = FOLLOWED.insert(pid, 1, u64::from(BPF_ANY));
+}
+
+/// Whether a process that has ended was followed.
+#[inline(always)]
+pub fn unfollow_process(pid: u32) -> bool {
+    FOLLOWED.remove(pid).is_ok()
+}
+
+/// Whether the end of a process is asked for.
+#[inline(always)]
+pub fn is_followed(pid: u32) -> bool {
+    FOLLOWED.get_ptr(pid).is_some()
+}
+
+/// Remembers that a process was refused now.
+#[inline(always)]
+pub fn remember_refusal(pid: u32) {
+    // An LRU map always finds room.
+    let _ = REFUSED.insert(pid, now(), u64::from(BPF_ANY));
+}
+
+/// Whether a process was refused a moment ago.
+#[inline(always)]
+pub fn was_refused(pid: u32) -> bool {
+    match REFUSED.get_ptr(pid) {
+        // SAFETY: map values stay valid while a program runs.
+        Some(time) => now() - unsafe { *time } < FALLBACK_NS,
+        None => false,
+    }
+}
+
+/// Remembers what a thread asks `bind()` for.
+#[inline(always)]
+pub fn begin_binding(thread: u64, binding: &Binding) {
+    // An LRU map always finds room.
+    let _ = BINDING.insert(thread, binding, u64::from(BPF_ANY));
+}
+
+/// What a thread that leaves `bind()` asked for.
+#[inline(always)]
+pub fn end_binding(thread: u64) -> Option<Binding> {
+    let binding = BINDING.get_ptr(thread)?;
+    // SAFETY: map values stay valid while a program runs.
+    let binding = unsafe { *binding };
+    let _ = BINDING.remove(thread);
+    Some(binding)
 }

@@ -25,6 +25,24 @@ pub const ATTEMPTS_MAX: u32 = 16_384;
 /// loopback, so that a handful would do; the least recently used one is dropped first.
 pub const RESETS_MAX: u32 = 1_024;
 
+/// Sockets bound to a watched port that have not been destroyed: more are not followed, and say so.
+pub const BOUND_MAX: u32 = 4_096;
+
+/// Processes whose end is told: owners of listeners, and those that the user side asks for.
+pub const FOLLOWED_MAX: u32 = 16_384;
+
+/// Processes that were refused a moment ago, whose next connects are told.
+pub const REFUSED_MAX: u32 = 1_024;
+
+/// How long a refused process's connects are told: time enough to try the other family.
+pub const FALLBACK_NS: u64 = 1_000_000_000;
+
+/// Threads that can be inside a `bind()` system call at once, where those are followed.
+pub const BINDING_MAX: u32 = 4_096;
+
+/// Names of programs whose start is told, besides those of [`Config::exec_all`].
+pub const NAMES_MAX: usize = 4;
+
 /// Values of [`Header::kind`].
 pub mod kind {
     /// CLOSE -> LISTEN: an [`crate::Opened`].
@@ -33,6 +51,18 @@ pub mod kind {
     pub const CLOSED: u32 = 2;
     /// A connect was refused: a [`crate::Refused`].
     pub const REFUSED: u32 = 3;
+    /// A `bind()` to a watched port has returned: a [`crate::Bound`].
+    pub const BOUND: u32 = 4;
+    /// A socket bound to a watched port is gone: a [`crate::Destroyed`].
+    pub const DESTROYED: u32 = 5;
+    /// A followed process has ended: an [`crate::Exited`].
+    pub const EXITED: u32 = 6;
+    /// A program that may be a server has started: an [`crate::Executed`].
+    pub const EXECUTED: u32 = 7;
+    /// A process that was refused a moment ago has connected: a [`crate::Connected`].
+    pub const CONNECTED: u32 = 8;
+    /// A connect ended otherwise than by a refusal: a [`crate::Failed`].
+    pub const FAILED: u32 = 9;
 }
 
 /// Values of [`Refused::via`].
@@ -186,6 +216,88 @@ pub struct Refused {
     pub sent_by: u32,
 }
 
+/// A `bind()` to a watched port has returned.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Bound {
+    pub header: Header,
+    /// The socket as it is now; its local address is what it is bound to, if it is.
+    pub socket: Socket,
+    /// Who called `bind()`.
+    pub task: Task,
+    /// The address asked for, in network order; of `AF_INET` the first four bytes.
+    pub requested: [u8; 16],
+    /// Address family asked for.
+    pub requested_family: u16,
+    /// The port asked for.
+    pub requested_port: u16,
+    /// 0, or the error.
+    pub errno: u32,
+    /// 1 when a [`Destroyed`] will tell of the socket's end.
+    pub followed: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// What [`Destroyed`] will call the socket: unique among those that live.
+    pub sock: u64,
+}
+
+/// A socket that was bound to a watched port is gone.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Destroyed {
+    pub header: Header,
+    /// The socket, as [`Bound`] called it: its inode is gone by now.
+    pub sock: u64,
+}
+
+/// The last thread of a followed process has ended.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Exited {
+    pub header: Header,
+    /// Nanoseconds since boot at which the process started.
+    pub start_time: u64,
+    /// Process id as the host counts.
+    pub pid: u32,
+    /// Wait status: the exit code shifted left by 8, or the signal.
+    pub exit_code: u32,
+}
+
+/// A process has become another program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Executed {
+    pub header: Header,
+    pub task: Task,
+}
+
+/// A connect to a watched port has succeeded, of a process that was refused within [`FALLBACK_NS`] or that is
+/// followed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Connected {
+    pub header: Header,
+    pub socket: Socket,
+    pub task: Task,
+    /// `CLOCK_MONOTONIC` nanoseconds at which the attempt began.
+    pub started: u64,
+}
+
+/// A connect to a watched port has ended without a connection and without a refusal.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Failed {
+    pub header: Header,
+    pub socket: Socket,
+    pub task: Task,
+    /// `CLOCK_MONOTONIC` nanoseconds at which the attempt began.
+    pub started: u64,
+    /// The error; 0: the application gave up.
+    pub errno: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
 /// Where the running kernel keeps what the programs read, in bytes from the start of the structure
 /// named first. [`MISSING`] marks an optional one that this kernel does not have.
 #[repr(C)]
@@ -212,6 +324,8 @@ pub struct Offsets {
     pub sock_shutdown: u32,
     pub sock_max_ack_backlog: u32,
     pub sock_socket: u32,
+    /// `skc_cookie`: set when someone asks for it.
+    pub sock_cookie: u32,
     /// `sk_error_queue.prev`: the newest queued error.
     pub sock_error_queue_prev: u32,
     /// Local port in network order, in `struct inet_sock`.
@@ -222,7 +336,10 @@ pub struct Offsets {
     /// From a `struct socket` to the `i_ino` of the inode allocated with it.
     pub socket_inode: u32,
     pub socket_file: u32,
+    pub socket_sk: u32,
     pub file_flags: u32,
+    /// Of a socket's file: its `struct socket`.
+    pub file_private_data: u32,
     pub task_group_leader: u32,
     pub task_comm: u32,
     pub task_start_boottime: u32,
@@ -231,6 +348,14 @@ pub struct Offsets {
     pub task_thread_pid: u32,
     pub task_flags: u32,
     pub task_exit_code: u32,
+    /// `signal`, shared by the threads of a process.
+    pub task_signal: u32,
+    /// `signal_struct.live`: threads that have not ended.
+    pub signal_live: u32,
+    pub task_files: u32,
+    pub files_fdt: u32,
+    pub fdt_fd: u32,
+    pub fdt_max_fds: u32,
     pub pid_level: u32,
     pub pid_numbers: u32,
     /// Bytes of one `struct upid`, which [`Offsets::pid_numbers`] is an array of.
@@ -256,6 +381,10 @@ pub struct Config {
     pub send_hook: u32,
     /// 1 when `tcp_receive_reset` is attached, likewise.
     pub receive_hook: u32,
+    /// 1 when every program's start is told, whatever its name.
+    pub exec_all: u32,
+    /// First eight bytes of the names of programs whose start is told, the unused ones at the end 0.
+    pub exec_names: [u64; NAMES_MAX],
     /// Watched ports in host order, the unused ones at the end 0.
     pub ports: [u16; PORTS_MAX],
 }
@@ -279,13 +408,16 @@ impl Offsets {
         sock_shutdown: MISSING,
         sock_max_ack_backlog: MISSING,
         sock_socket: MISSING,
+        sock_cookie: MISSING,
         sock_error_queue_prev: MISSING,
         inet_sport: MISSING,
         net_inum: MISSING,
         net_cookie: MISSING,
         socket_inode: MISSING,
         socket_file: MISSING,
+        socket_sk: MISSING,
         file_flags: MISSING,
+        file_private_data: MISSING,
         task_group_leader: MISSING,
         task_comm: MISSING,
         task_start_boottime: MISSING,
@@ -294,6 +426,12 @@ impl Offsets {
         task_thread_pid: MISSING,
         task_flags: MISSING,
         task_exit_code: MISSING,
+        task_signal: MISSING,
+        signal_live: MISSING,
+        task_files: MISSING,
+        files_fdt: MISSING,
+        fdt_fd: MISSING,
+        fdt_max_fds: MISSING,
         pid_level: MISSING,
         pid_numbers: MISSING,
         upid_size: MISSING,
@@ -312,6 +450,8 @@ impl Config {
         cookie_helper: 0,
         send_hook: 0,
         receive_hook: 0,
+        exec_all: 0,
+        exec_names: [0; NAMES_MAX],
         ports: [0; PORTS_MAX],
     };
 }
@@ -324,6 +464,12 @@ const _: () = {
     assert!(size_of::<Opened>() == 16 + 72 + 56 + 8);
     assert!(size_of::<Closed>() == 16 + 72 + 56 + 16);
     assert!(size_of::<Refused>() == 16 + 72 + 56 + 16);
-    assert!(size_of::<Offsets>() == 38 * 4);
-    assert!(size_of::<Config>() == 38 * 4 + 16 + 32);
+    assert!(size_of::<Bound>() == 16 + 72 + 56 + 40);
+    assert!(size_of::<Destroyed>() == 16 + 8);
+    assert!(size_of::<Exited>() == 16 + 16);
+    assert!(size_of::<Executed>() == 16 + 56);
+    assert!(size_of::<Connected>() == 16 + 72 + 56 + 8);
+    assert!(size_of::<Failed>() == 16 + 72 + 56 + 16);
+    assert!(size_of::<Offsets>() == 47 * 4);
+    assert!(size_of::<Config>() == 47 * 4 + 20 + 32 + 32);
 };

@@ -18,6 +18,7 @@ pub const ECONNREFUSED: i32 = 111;
 
 /// TCP states as `include/net/tcp_states.h` numbers them.
 pub mod state {
+    pub const ESTABLISHED: i32 = 1;
     pub const SYN_SENT: i32 = 2;
     pub const CLOSE: i32 = 7;
     pub const LISTEN: i32 = 10;
@@ -59,12 +60,6 @@ impl Sock {
         i32::from(unsafe { self.load::<u8>(offset!(sock_state)) })
     }
 
-    #[inline(always)]
-    pub fn family(self) -> u16 {
-        // SAFETY: `skc_family` is an `unsigned short`.
-        unsafe { self.load::<u16>(offset!(sock_family)) }
-    }
-
     /// The port a connect goes to.
     #[inline(always)]
     pub fn remote_port(self) -> u16 {
@@ -90,6 +85,12 @@ impl Sock {
     pub fn is_tcp(self) -> bool {
         // SAFETY: `sk_protocol` is a `u16` since 5.6.
         unsafe { self.load::<u16>(offset!(sock_protocol)) == IPPROTO_TCP }
+    }
+
+    /// The same by probing, for a pointer the verifier does not know.
+    #[inline(always)]
+    pub fn is_tcp_probed(self) -> bool {
+        self.probe(offset!(sock_protocol), 0u16) == IPPROTO_TCP
     }
 
     #[inline(always)]
@@ -139,11 +140,16 @@ impl Sock {
         self.0.wrapping_byte_add(offset)
     }
 
+    /// Reads a member by probing.
+    #[inline(always)]
+    fn probe<T: Copy>(self, offset: usize, zero: T) -> T {
+        read_or_zero(self.beyond(offset), zero)
+    }
+
     /// `sk_socket` as an address for probing reads.
     #[inline(always)]
     fn socket(self) -> *const c_void {
-        let socket: u64 = read_or_zero(self.beyond(offset!(sock_socket)), 0u64);
-        socket as *const c_void
+        self.probe(offset!(sock_socket), 0u64) as *const c_void
     }
 
     /// The sockfs inode number, read as the kernel's `SOCK_INODE` finds it: allocated in one piece with
@@ -157,8 +163,11 @@ impl Sock {
         read_or_zero(socket.wrapping_byte_add(offset!(socket_inode)), 0u64)
     }
 
+    /// The cookie, given to the socket where it has none yet.
+    ///
+    /// Only where the verifier trusts the pointer and lends the helper: in BTF programs.
     #[inline(always)]
-    fn cookie(self) -> u64 {
+    pub fn cookie(self) -> u64 {
         if config::cookie_helper() {
             // SAFETY: the helper takes a socket pointer the verifier trusts, which this is.
             unsafe { helpers::generated::bpf_get_socket_cookie(self.0.cast_mut().cast()) }
@@ -167,43 +176,46 @@ impl Sock {
         }
     }
 
-    /// Fills in what a record says of a socket, piece by piece, so that no large value passes over
-    /// the programs' 512 bytes of stack.
+    /// The cookie, where the socket has one already.
+    #[inline(always)]
+    pub fn cookie_as_is(self) -> u64 {
+        self.probe(offset!(sock_cookie), 0u64)
+    }
+
+    /// Fills in what a record says of a socket, piece by piece, so that no large value passes over the
+    /// programs' 512 bytes of stack. By probing reads only, so that a program whose pointer the verifier does
+    /// not know can call it too.
     ///
     /// # Safety
     /// `out` must be valid for writes.
     #[inline(always)]
-    pub unsafe fn describe(self, out: *mut Socket) {
-        let family = self.family();
-        // SAFETY: `out` is the caller's; the loads are at offsets of the types they are read as:
-        // `skc_net` is a `possible_net_t` around one pointer, addresses are `__be32` and `in6_addr`.
+    pub unsafe fn describe(self, cookie: u64, out: *mut Socket) {
+        let family: u16 = self.probe(offset!(sock_family), 0);
+        let net = self.probe(offset!(sock_net), 0u64) as *const c_void;
+        let has_net_cookie = offset!(net_cookie) != MISSING as usize;
+        let net_cookie =
+            if has_net_cookie { read_or_zero(net.wrapping_byte_add(offset!(net_cookie)), 0u64) } else { 0 };
+        let v6only: u8 = self.probe(offset!(sock_ipv6only), 0);
+        // SAFETY: `out` is the caller's.
         unsafe {
-            let net: *const c_void = self.load(offset!(sock_net));
-            (&raw mut (*out).netns).write(net.byte_add(offset!(net_inum)).cast::<u32>().read_volatile());
-            let has_cookie = offset!(net_cookie) != MISSING as usize;
-            (&raw mut (*out).netns_cookie).write(if has_cookie {
-                net.byte_add(offset!(net_cookie)).cast::<u64>().read_volatile()
-            } else {
-                0
-            });
-            (&raw mut (*out).cookie).write(self.cookie());
+            (&raw mut (*out).netns).write(read_or_zero(net.wrapping_byte_add(offset!(net_inum)), 0u32));
+            (&raw mut (*out).netns_cookie).write(net_cookie);
+            (&raw mut (*out).cookie).write(cookie);
             (&raw mut (*out).inode).write(self.inode());
-            (&raw mut (*out).device).write(self.load::<u32>(offset!(sock_bound_dev_if)));
-            (&raw mut (*out).local_port).write(self.local_port());
-            (&raw mut (*out).remote_port).write(self.remote_port());
+            (&raw mut (*out).device).write(self.probe(offset!(sock_bound_dev_if), 0));
+            (&raw mut (*out).local_port).write(self.probe(offset!(sock_num), 0));
+            (&raw mut (*out).remote_port).write(u16::from_be(self.probe(offset!(sock_dport), 0)));
             (&raw mut (*out).family).write(family);
-            (&raw mut (*out).v6only)
-                .write(u16::from(self.load::<u8>(offset!(sock_ipv6only)) & config::v6only_mask() != 0));
+            (&raw mut (*out).v6only).write(u16::from(v6only & config::v6only_mask() != 0));
             let local = (&raw mut (*out).local).cast::<u64>();
             let remote = (&raw mut (*out).remote).cast::<u64>();
             if family == AF_INET6 && offset!(sock_v6_daddr) != MISSING as usize {
-                // Two loads of eight bytes each: the verifier takes an `in6_addr` for an array of words.
                 self.copy_address(offset!(sock_v6_rcv_saddr), local);
                 self.copy_address(offset!(sock_v6_daddr), remote);
             } else {
-                local.write_unaligned(u64::from(self.load::<u32>(offset!(sock_rcv_saddr))));
+                local.write_unaligned(u64::from(self.probe(offset!(sock_rcv_saddr), 0u32)));
                 local.add(1).write_unaligned(0);
-                remote.write_unaligned(u64::from(self.load::<u32>(offset!(sock_daddr))));
+                remote.write_unaligned(u64::from(self.probe(offset!(sock_daddr), 0u32)));
                 remote.add(1).write_unaligned(0);
             }
         }
@@ -213,11 +225,11 @@ impl Sock {
     /// `offset` must be that of an `in6_addr`, and `out` valid for sixteen bytes.
     #[inline(always)]
     unsafe fn copy_address(self, offset: usize, out: *mut u64) {
-        let bytes: [u64; 2] = read_or_zero(self.beyond(offset), [0; 2]);
+        let [first, second]: [u64; 2] = self.probe(offset, [0; 2]);
         // SAFETY: the caller's.
         unsafe {
-            out.write_unaligned(bytes[0]);
-            out.add(1).write_unaligned(bytes[1]);
+            out.write_unaligned(first);
+            out.add(1).write_unaligned(second);
         }
     }
 }

@@ -6,7 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tracer_ebpf as wire;
 
 use crate::escape::escape;
-use crate::event::{Closed, Closer, Event, ExitStatus, Listener, Mono, NetnsId, Opened, Refused, SocketKey};
+use crate::event::{
+    Bound, Candidate, Closed, Closer, Connected, Destroyed, Event, ExitStatus, Exited, Failed, Listener,
+    Mono, NetnsId, Opened, Refused, SocketKey,
+};
 
 use crate::line::{Process, SentBy, Via};
 
@@ -69,6 +72,18 @@ unsafe impl Record for wire::Opened {}
 unsafe impl Record for wire::Closed {}
 // SAFETY: as above.
 unsafe impl Record for wire::Refused {}
+// SAFETY: as above.
+unsafe impl Record for wire::Bound {}
+// SAFETY: as above.
+unsafe impl Record for wire::Destroyed {}
+// SAFETY: as above.
+unsafe impl Record for wire::Exited {}
+// SAFETY: as above.
+unsafe impl Record for wire::Executed {}
+// SAFETY: as above.
+unsafe impl Record for wire::Connected {}
+// SAFETY: as above.
+unsafe impl Record for wire::Failed {}
 
 /// Reads the front of `bytes`; `None` when there are too few.
 fn read<T: Record>(bytes: &[u8]) -> Option<T> {
@@ -86,6 +101,12 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
         wire::kind::OPENED => opened(whole(bytes, header)?),
         wire::kind::CLOSED => closed(whole(bytes, header)?),
         wire::kind::REFUSED => refused(whole(bytes, header)?),
+        wire::kind::BOUND => bound(whole(bytes, header)?),
+        wire::kind::DESTROYED => Ok(destroyed(&whole(bytes, header)?)),
+        wire::kind::EXITED => Ok(exited(&whole(bytes, header)?)),
+        wire::kind::EXECUTED => Ok(executed(&whole(bytes, header)?)),
+        wire::kind::CONNECTED => connected(&whole(bytes, header)?),
+        wire::kind::FAILED => failed(&whole(bytes, header)?),
         kind => Err(DecodeError::UnknownKind(kind)),
     }
 }
@@ -143,6 +164,7 @@ fn refused(record: wire::Refused) -> Result<Decoded, DecodeError> {
             netns: NetnsId(socket.netns),
             netns_cookie: socket.netns_cookie,
             client: process(&record.task),
+            cgroup: record.task.cgroup,
             src: address(socket.family, socket.local)?.to_canonical(),
             src_port: nonzero(u32::from(socket.local_port)).map(|_| socket.local_port),
             dst: address(socket.family, socket.remote)?.to_canonical(),
@@ -162,6 +184,85 @@ fn refused(record: wire::Refused) -> Result<Decoded, DecodeError> {
         }),
         start_boottime: record.task.start_time,
     })
+}
+
+fn bound(record: wire::Bound) -> Result<Decoded, DecodeError> {
+    let addr = address(record.requested_family, record.requested)?.to_canonical();
+    let socket = Listener {
+        addr,
+        port: record.requested_port,
+        v6only: addr.is_ipv6().then_some(record.socket.v6only != 0),
+        ..listener(&record.socket, process(&record.task))?
+    };
+    Ok(Decoded {
+        event: Event::Bound(Bound {
+            time: Mono(record.header.time),
+            socket,
+            netns_cookie: record.socket.netns_cookie,
+            errno: errno(record.errno),
+            is_followed: record.followed != 0,
+            sock: record.sock,
+        }),
+        start_boottime: record.task.start_time,
+    })
+}
+
+fn destroyed(record: &wire::Destroyed) -> Decoded {
+    let destroyed = Destroyed { time: Mono(record.header.time), sock: record.sock };
+    Decoded { event: Event::Destroyed(destroyed), start_boottime: 0 }
+}
+
+fn exited(record: &wire::Exited) -> Decoded {
+    let event = Event::Exited(Exited {
+        time: Mono(record.header.time),
+        pid: record.pid,
+        start_boottime: record.start_time,
+        status: ExitStatus::from_wait(record.exit_code),
+    });
+    Decoded { event, start_boottime: record.start_time }
+}
+
+/// Which namespace it is in, and whether it is a candidate at all, is for `/proc` to say.
+fn executed(record: &wire::Executed) -> Decoded {
+    let time = Mono(record.header.time);
+    let process = process(&record.task);
+    let candidate = Candidate { time, since: time, netns: NetnsId(0), process, product: None };
+    Decoded { event: Event::Candidate(candidate), start_boottime: record.task.start_time }
+}
+
+fn connected(record: &wire::Connected) -> Result<Decoded, DecodeError> {
+    let socket = &record.socket;
+    let event = Event::Connected(Connected {
+        time: Mono(record.header.time),
+        netns: NetnsId(socket.netns),
+        pid: nonzero(record.task.pid),
+        dst: address(socket.family, socket.remote)?.to_canonical(),
+        dst_port: socket.remote_port,
+        device: nonzero(socket.device),
+    });
+    Ok(Decoded { event, start_boottime: record.task.start_time })
+}
+
+fn failed(record: &wire::Failed) -> Result<Decoded, DecodeError> {
+    let socket = &record.socket;
+    let event = Event::Failed(Failed {
+        time: Mono(record.header.time),
+        started: Mono(record.started),
+        netns: NetnsId(socket.netns),
+        client: process(&record.task),
+        src: address(socket.family, socket.local)?.to_canonical(),
+        src_port: nonzero(u32::from(socket.local_port)).map(|_| socket.local_port),
+        dst: address(socket.family, socket.remote)?.to_canonical(),
+        dst_port: socket.remote_port,
+        device: nonzero(socket.device),
+        errno: errno(record.errno),
+    });
+    Ok(Decoded { event, start_boottime: record.task.start_time })
+}
+
+/// An error number; none is larger than 4095 (`MAX_ERRNO`, include/linux/err.h).
+fn errno(value: u32) -> Option<i32> {
+    nonzero(value).map(|value| value.min(4095) as i32)
 }
 
 fn nonzero(value: u32) -> Option<u32> {

@@ -132,6 +132,8 @@ pub struct Refused {
     pub netns: NetnsId,
     pub netns_cookie: u64,
     pub client: Process,
+    /// Id of the client's cgroup v2 directory.
+    pub cgroup: u64,
     pub src: IpAddr,
     /// `None`: the kernel no longer knew.
     pub src_port: Option<u16>,
@@ -141,6 +143,110 @@ pub struct Refused {
     pub device: Option<u32>,
     pub via: Via,
     pub sent_by: Option<SentBy>,
+}
+
+/// A `bind()` to a watched port has returned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    pub time: Mono,
+    /// The socket: what it asked for as its address and port, and who asked as its process.
+    pub socket: Listener,
+    pub netns_cookie: u64,
+    /// `None`: it is bound.
+    pub errno: Option<i32>,
+    /// Whether a [`Destroyed`] will tell of the socket's end.
+    pub is_followed: bool,
+    /// What that will call the socket.
+    pub sock: u64,
+}
+
+/// A bound socket is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destroyed {
+    pub time: Mono,
+    pub sock: u64,
+}
+
+/// A process that owned a listener, or claims to be a server, has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exited {
+    pub time: Mono,
+    pub pid: u32,
+    /// When it started, in nanoseconds since boot; 0: unknown.
+    pub start_boottime: u64,
+    pub status: ExitStatus,
+}
+
+/// A process that claims to be the server, by its name or arguments: a candidate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// When it was found, or became what it is.
+    pub time: Mono,
+    /// When it started, as far as is known.
+    pub since: Mono,
+    pub netns: NetnsId,
+    pub process: Process,
+    /// The product that it is recognised as; `None`: by the user's own pattern.
+    pub product: Option<Product>,
+}
+
+/// A server that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Product {
+    OpenClaw,
+}
+
+/// A process that was refused, or claims to be a server, has reached a watched port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connected {
+    pub time: Mono,
+    pub netns: NetnsId,
+    pub pid: Option<u32>,
+    pub dst: IpAddr,
+    pub dst_port: u16,
+    pub device: Option<u32>,
+}
+
+/// A connect ended without a connection, and without a refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    pub time: Mono,
+    pub started: Mono,
+    pub netns: NetnsId,
+    pub client: Process,
+    pub src: IpAddr,
+    pub src_port: Option<u16>,
+    pub dst: IpAddr,
+    pub dst_port: u16,
+    pub device: Option<u32>,
+    /// `None`: the application gave up.
+    pub errno: Option<i32>,
+}
+
+/// The listeners that some processes hold on ports that are not watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherPorts {
+    pub time: Mono,
+    pub netns: NetnsId,
+    pub listeners: Vec<Listener>,
+}
+
+/// Who holds a port of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holders {
+    pub time: Mono,
+    pub netns: NetnsId,
+    pub port: u16,
+    pub sockets: Vec<Holder>,
+}
+
+/// A socket that keeps an address from being bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub addr: IpAddr,
+    /// As `ss` names it: `LISTEN`, `TIME-WAIT`, ...
+    pub state: &'static str,
+    pub process: Process,
 }
 
 /// One address range that a namespace takes for its own.
@@ -234,7 +340,15 @@ pub enum Event {
     Opened(Opened),
     Closed(Closed),
     Refused(Refused),
+    Bound(Bound),
+    Destroyed(Destroyed),
+    Exited(Exited),
+    Candidate(Candidate),
+    Connected(Connected),
+    Failed(Failed),
     Snapshot(Snapshot),
+    OtherPorts(OtherPorts),
+    Holders(Holders),
     Lost(Lost),
 }
 
@@ -245,7 +359,13 @@ impl Event {
             Self::Opened(opened) => Some(opened.time),
             Self::Closed(closed) => Some(closed.time),
             Self::Refused(refused) => Some(refused.time),
-            Self::Snapshot(_) | Self::Lost(_) => None,
+            Self::Bound(bound) => Some(bound.time),
+            Self::Destroyed(destroyed) => Some(destroyed.time),
+            Self::Exited(exited) => Some(exited.time),
+            Self::Candidate(candidate) => Some(candidate.time),
+            Self::Connected(connected) => Some(connected.time),
+            Self::Failed(failed) => Some(failed.time),
+            Self::Snapshot(_) | Self::OtherPorts(_) | Self::Holders(_) | Self::Lost(_) => None,
         }
     }
 }

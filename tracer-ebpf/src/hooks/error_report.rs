@@ -36,11 +36,12 @@ fn error_report(ctx: BtfTracePointContext) -> i32 {
         }
         return 0;
     }
-    if sock.queued_error() != ECONNREFUSED {
+    let error = sock.queued_error();
+    // SAFETY: as above.
+    unsafe { (&raw mut (*attempt).icmp).write(error as u32) };
+    if error != ECONNREFUSED {
         return 0;
     }
-    // SAFETY: as above.
-    unsafe { (&raw mut (*attempt).icmp).write(1) };
     // A blocking connect goes on and is told at its next SYN, or never; a non-blocking one learns it
     // from its next poll, and this is the last that the kernel says of it.
     if sock.is_nonblocking() {

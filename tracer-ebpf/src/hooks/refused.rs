@@ -6,7 +6,7 @@ use tracer_ebpf::{Refused, kind, sent_by, via};
 use crate::{
     config,
     emit::{self, Attempt, ResetKey},
-    sock::{AF_INET6, Sock},
+    sock::{AF_INET6, ECONNREFUSED, Sock},
 };
 
 /// Records a refusal whose attempt is over.
@@ -45,12 +45,13 @@ pub fn record(sock: Sock, attempt: *mut Attempt) {
 unsafe fn fill(record: *mut Refused, sock: Sock, attempt: *const Attempt) {
     // SAFETY: the caller's; every member behind the header is written.
     unsafe {
-        sock.describe(&raw mut (*record).socket);
+        sock.describe(sock.cookie(), &raw mut (*record).socket);
         let port = sock.source_port();
         (&raw mut (*record).socket.local_port).write(port);
         (&raw mut (*record).task).write((*attempt).task);
         let started = (*attempt).started;
         (&raw mut (*record).started).write(started);
+        emit::remember_refusal((*attempt).task.pid);
         let local = (&raw const (*record).socket.local).cast::<u64>();
         let family = (*record).socket.family;
         let key = reset_key(family, [local.read_unaligned(), local.add(1).read_unaligned()], port);
@@ -58,7 +59,7 @@ unsafe fn fill(record: *mut Refused, sock: Sock, attempt: *const Attempt) {
         // An ICMPv6 error is queued for no socket that did not ask for it (`ipv6_icmp_error`,
         // net/ipv6/datagram.c): what no reset has refused, ICMP has.
         let by_reset = (*attempt).reset != 0 || sent_by_tcp || !config::receive_hook();
-        let by_icmp = (*attempt).icmp != 0 || !by_reset;
+        let by_icmp = (*attempt).icmp == ECONNREFUSED as u32 || !by_reset;
         (&raw mut (*record).via).write(if by_icmp { via::ICMP } else { via::RST });
         let sender = if by_icmp || !config::send_hook() {
             sent_by::UNKNOWN

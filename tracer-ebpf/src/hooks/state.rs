@@ -2,7 +2,7 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use core::ffi::c_void;
-use tracer_ebpf::{Closed, Opened, Task, kind, lost};
+use tracer_ebpf::{Closed, Connected, Failed, Opened, Task, kind, lost};
 
 use crate::{
     config::is_watched,
@@ -81,12 +81,55 @@ fn connect_ends(sock: Sock, new: i32) {
         return;
     };
     // SAFETY: map values stay valid while a program runs.
-    let recorded = unsafe { (*attempt).recorded != 0 };
-    if new == state::CLOSE && sock.error() == ECONNREFUSED && !recorded {
-        refused::record_and_end(sock, attempt);
-    } else {
-        emit::end_attempt(sock.address());
+    let (icmp, recorded, pid) = unsafe { ((*attempt).icmp as i32, (*attempt).recorded, (*attempt).task.pid) };
+    if recorded == 0 && new == state::CLOSE {
+        let error = sock.error();
+        if error == ECONNREFUSED {
+            refused::record_and_end(sock, attempt);
+            return;
+        }
+        connect_fails(sock, attempt, if error != 0 { error } else { icmp });
+    } else if new == state::ESTABLISHED && (emit::was_refused(pid) || emit::is_followed(pid)) {
+        connect_succeeds(sock, attempt);
     }
+    emit::end_attempt(sock.address());
+}
+
+/// SYN_SENT -> CLOSE, and it was no refusal.
+#[inline(always)]
+fn connect_fails(sock: Sock, attempt: *const Attempt, error: i32) {
+    let Some(mut entry) = emit::reserve::<Failed>(kind::FAILED, emit::now()) else {
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the record is reserved and every member of it is written; map values stay valid while a
+    // program runs.
+    unsafe {
+        sock.describe(sock.cookie(), &raw mut (*record).socket);
+        (&raw mut (*record).socket.local_port).write(sock.source_port());
+        (&raw mut (*record).task).write((*attempt).task);
+        (&raw mut (*record).started).write((*attempt).started);
+        (&raw mut (*record).errno).write(error as u32);
+        (&raw mut (*record).reserved).write(0);
+    }
+    entry.submit(0);
+}
+
+/// SYN_SENT -> ESTABLISHED, of a process that was refused a moment ago, or whose end is followed: a candidate that
+/// turns out to be a client.
+#[inline(always)]
+fn connect_succeeds(sock: Sock, attempt: *const Attempt) {
+    let Some(mut entry) = emit::reserve::<Connected>(kind::CONNECTED, emit::now()) else {
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: as above.
+    unsafe {
+        sock.describe(sock.cookie(), &raw mut (*record).socket);
+        (&raw mut (*record).task).write((*attempt).task);
+        (&raw mut (*record).started).write((*attempt).started);
+    }
+    entry.submit(0);
 }
 
 /// CLOSE -> LISTEN, in the context of the process that listens. It comes before the kernel confirms the
@@ -100,8 +143,9 @@ fn listener_opens(sock: Sock) {
     let record = entry.as_mut_ptr();
     // SAFETY: the record is reserved and every member of it is written.
     unsafe {
-        sock.describe(&raw mut (*record).socket);
+        sock.describe(sock.cookie(), &raw mut (*record).socket);
         task::describe_current(&raw mut (*record).task);
+        emit::follow_process((*record).task.pid);
         (&raw mut (*record).backlog).write(sock.backlog());
         (&raw mut (*record).reserved).write(0);
     }
@@ -117,7 +161,7 @@ fn listener_closes(sock: Sock) {
     let record = entry.as_mut_ptr();
     // SAFETY: the record is reserved and every member of it is written.
     unsafe {
-        sock.describe(&raw mut (*record).socket);
+        sock.describe(sock.cookie(), &raw mut (*record).socket);
         task::describe_current(&raw mut (*record).task);
         (&raw mut (*record).shutdown).write(sock.shutdown());
         let (closer, exit_code) = task::closer();

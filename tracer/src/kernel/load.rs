@@ -1,16 +1,17 @@
 //! Puts the kernel programs in place: open, set globals, load, attach.
 
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result};
-use aya::maps::{MapData, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, ProgramError};
+use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::{BtfTracePoint, FExit, ProgramError, TracePoint};
 use aya::{Ebpf, EbpfLoader, Endianness, Pod, VerifierLogLevel};
 use aya_log::EbpfLogger;
-use tracer_ebpf::{Config, PORTS_MAX, lost};
+use tracer_ebpf::{Config, NAMES_MAX, PORTS_MAX, lost};
 
 use super::btf::{self, Btf};
 use super::ring::Ring;
+use super::tracepoint::Tracefs;
 use crate::exit::{Exit, Failure};
 use crate::line::{Hook, Limit};
 
@@ -48,7 +49,7 @@ impl From<&KnownLimit> for Limit {
     }
 }
 
-const PROGRAMS: [Program; 4] = [
+const PROGRAMS: [Program; 7] = [
     Program {
         name: "error_report",
         tracepoint: "inet_sk_error_report",
@@ -70,6 +71,35 @@ const PROGRAMS: [Program; 4] = [
         }),
     },
     Program {
+        name: "socket_destroyed",
+        tracepoint: "tcp_destroy_sock",
+        arguments: 1,
+        without: Some(KnownLimit {
+            what: "no-bound-sockets",
+            why: "this kernel has no tcp_destroy_sock tracepoint: a socket that is bound and does not listen is \
+                  not told of",
+        }),
+    },
+    Program {
+        name: "process_exit",
+        tracepoint: "sched_process_exit",
+        // One before 6.16, two since; the program uses neither.
+        arguments: ANY,
+        without: Some(KnownLimit {
+            what: "no-exits",
+            why: "this kernel has no sched_process_exit tracepoint: how a server ended is not told",
+        }),
+    },
+    Program {
+        name: "process_exec",
+        tracepoint: "sched_process_exec",
+        arguments: ANY,
+        without: Some(KnownLimit {
+            what: "no-starts",
+            why: "this kernel has no sched_process_exec tracepoint: a server that starts is seen once it binds",
+        }),
+    },
+    Program {
         name: "reset_received",
         tracepoint: "tcp_receive_reset",
         arguments: 1,
@@ -81,10 +111,27 @@ const PROGRAMS: [Program; 4] = [
     Program { name: "sock_state", tracepoint: "inet_sock_set_state", arguments: 3, without: None },
 ];
 
+/// Any number of arguments will do.
+const ANY: usize = usize::MAX;
+
+/// The programs that see `bind()` return, the better pair first, and the functions they follow: where the
+/// kernel has the first pair, the second calls it.
+const BINDS: [[(&str, &str); 2]; 2] = [
+    [("bind_v4_sock", "inet_bind_sk"), ("bind_v6_sock", "inet6_bind_sk")],
+    [("bind_v4_socket", "inet_bind"), ("bind_v6_socket", "inet6_bind")],
+];
+
+/// The programs that see it as a system call.
+const BIND_CALLS: [(&str, &str); 2] =
+    [("bind_exit", "syscalls/sys_exit_bind"), ("bind_enter", "syscalls/sys_enter_bind")];
+
 /// The attached programs. Dropping it detaches them.
 pub struct Kernel {
     ebpf: Ebpf,
     lost: PerCpuArray<MapData, u64>,
+    followed: HashMap<MapData, u32, u32>,
+    /// Holds programs on tracepoints.
+    _events: Vec<OwnedFd>,
     pub hooks: Vec<Hook>,
     pub limits: Vec<Limit>,
 }
@@ -103,7 +150,7 @@ impl Kernel {
     ///
     /// # Errors
     /// A [`Failure`] that says what this kernel lacks.
-    pub fn attach(ports: &[u16], verbose: bool) -> Result<(Self, Ring)> {
+    pub fn attach(ports: &[u16], servers: &Servers, verbose: bool) -> Result<(Self, Ring)> {
         // 1. The running kernel's types: where its structures keep what the programs read.
         let types = std::fs::read(btf::VMLINUX).with_context(|| format!("cannot read `{}`", btf::VMLINUX))?;
         let index = Btf::parse(&types).map_err(unfit)?;
@@ -112,7 +159,9 @@ impl Kernel {
         let mut wanted = Vec::new();
         for program in PROGRAMS {
             match (index.tracepoint_arguments(program.tracepoint), &program.without) {
-                (Some(arguments), _) if arguments == program.arguments => wanted.push(program),
+                (Some(arguments), _) if arguments == program.arguments || program.arguments == ANY => {
+                    wanted.push(program);
+                }
                 (_, Some(limit)) => limits.push(limit.into()),
                 (_, None) => return Err(no_tracepoint(program.tracepoint).into()),
             }
@@ -129,8 +178,13 @@ impl Kernel {
             cookie_helper: 1,
             send_hook: 0,
             receive_hook: 0,
+            exec_all: u32::from(servers.every),
+            exec_names: [0; NAMES_MAX],
             ports: [0; PORTS_MAX],
         };
+        for (slot, name) in config.exec_names.iter_mut().zip(&servers.names) {
+            *slot = first_eight(name);
+        }
         for (slot, port) in config.ports.iter_mut().zip(ports) {
             *slot = *port;
         }
@@ -142,12 +196,16 @@ impl Kernel {
             hooks.push(Hook { name: (*tracepoint).to_owned(), kind: "tp_btf".to_owned() });
         }
 
+        let events = attach_binds(&mut ebpf, &btf, &mut hooks, &mut limits);
+
         // 3. What the session reads.
         let ring = RingBuf::try_from(ebpf.take_map("EVENTS").context("the object has no map `EVENTS`")?)?;
         let lost = PerCpuArray::try_from(ebpf.take_map("LOST").context("the object has no map `LOST`")?)?;
+        let followed =
+            HashMap::try_from(ebpf.take_map("FOLLOWED").context("the object has no map `FOLLOWED`")?)?;
         drop(btf);
         release_memory();
-        Ok((Self { ebpf, lost, hooks, limits }, Ring::new(ring)?))
+        Ok((Self { ebpf, lost, followed, _events: events, hooks, limits }, Ring::new(ring)?))
     }
 
     /// Takes the stream of the programs' own messages, which are rare and off without `-v`.
@@ -156,6 +214,11 @@ impl Kernel {
     /// When the object has no such stream.
     pub fn logger<T: log::Log>(&mut self, logger: T) -> Result<EbpfLogger<T>> {
         Ok(EbpfLogger::init_with_logger(&mut self.ebpf, logger)?)
+    }
+
+    /// Asks for the end of a process to be told; a full table costs that, and nothing else.
+    pub fn follow(&mut self, pid: u32) {
+        let _ = self.followed.insert(pid, 1, 0);
     }
 
     /// Reads the loss counters.
@@ -174,8 +237,68 @@ impl Kernel {
         self.ebpf
             .programs()
             .filter_map(|(_, program)| program.fd().ok())
-            .map(|fd| recursion_misses(std::os::fd::AsFd::as_fd(fd)))
+            .map(|fd| recursion_misses(fd.as_fd()))
             .sum()
+    }
+}
+
+/// The programs whose start the kernel side tells of.
+#[derive(Clone, Debug, Default)]
+pub struct Servers {
+    /// Every one.
+    pub every: bool,
+    /// Those whose names begin with one of these, of which eight bytes count.
+    pub names: Vec<&'static str>,
+}
+
+/// A name as the kernel side compares it.
+fn first_eight(name: &str) -> u64 {
+    let mut bytes = [0; 8];
+    for (slot, byte) in bytes.iter_mut().zip(name.bytes()) {
+        *slot = byte;
+    }
+    u64::from_le_bytes(bytes)
+}
+
+/// Follows `bind()`, by the best means that this kernel's real answer leaves. Gives what has to be held
+/// open.
+fn attach_binds(
+    ebpf: &mut Ebpf,
+    btf: &aya::Btf,
+    hooks: &mut Vec<Hook>,
+    limits: &mut Vec<Limit>,
+) -> Vec<OwnedFd> {
+    for [v4, v6] in BINDS {
+        if attach_function(ebpf, btf, v4).is_ok() {
+            hooks.push(Hook { name: v4.1.to_owned(), kind: "fexit".to_owned() });
+            // A kernel without IPv6 has no such function, and nothing to follow.
+            if attach_function(ebpf, btf, v6).is_ok() {
+                hooks.push(Hook { name: v6.1.to_owned(), kind: "fexit".to_owned() });
+            }
+            return Vec::new();
+        }
+    }
+    match attach_calls(ebpf) {
+        Ok(events) => {
+            for (_, name) in BIND_CALLS {
+                hooks.push(Hook { name: name.replace('/', ":"), kind: "tracepoint".to_owned() });
+            }
+            limits.push(Limit {
+                what: "bind-by-syscall".to_owned(),
+                why:
+                    "this kernel refuses fexit programs: bind() is followed by its system call, which makes \
+                      every system call of the host some 30 ns slower, and binds by io_uring are not seen"
+                        .to_owned(),
+            });
+            events
+        }
+        Err(error) => {
+            limits.push(Limit {
+                what: "no-binds".to_owned(),
+                why: format!("bind() cannot be followed, so that failed binds are not told: {error:#}"),
+            });
+            Vec::new()
+        }
     }
 }
 
@@ -215,6 +338,28 @@ fn load_what_it_allows(
             wanted.remove(index);
         }
     }
+}
+
+fn attach_function(ebpf: &mut Ebpf, btf: &aya::Btf, (name, function): (&str, &str)) -> Result<()> {
+    let program = ebpf.program_mut(name).with_context(|| format!("the object has no program `{name}`"))?;
+    let program: &mut FExit = program.try_into()?;
+    program.load(function, btf)?;
+    program.attach()?;
+    Ok(())
+}
+
+fn attach_calls(ebpf: &mut Ebpf) -> Result<Vec<OwnedFd>> {
+    let tracefs = Tracefs::open().context("cannot mount tracefs")?;
+    let mut events = Vec::new();
+    for (name, tracepoint) in BIND_CALLS {
+        let program =
+            ebpf.program_mut(name).with_context(|| format!("the object has no program `{name}`"))?;
+        let program: &mut TracePoint = program.try_into()?;
+        program.load()?;
+        let event = tracefs.attach(tracepoint, program.fd()?.as_fd());
+        events.push(event.with_context(|| format!("cannot attach to `{tracepoint}`"))?);
+    }
+    Ok(events)
 }
 
 /// One attempt to load every wanted program with one configuration. Of a refusal it gives the program, where

@@ -15,3 +15,4 @@ pub mod ring;
 pub mod routes;
 pub mod snapshot;
 pub mod sock_diag;
+mod tracepoint;

@@ -22,7 +22,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::netns::{self, Place};
 use super::sock_diag::Unavailable;
 use super::{clock, routes, sock_diag};
-use crate::event::{Listener, Mono, Namespace, NetnsId, Snapshot, Unreadable};
+use crate::event::{Holder, Holders, Listener, Mono, Namespace, NetnsId, OtherPorts, Snapshot, Unreadable};
+use crate::line::Process;
 use netlink::Channel;
 
 /// `SO_NETNS_COOKIE`: asm-generic/socket.h, since 5.14.
@@ -146,6 +147,31 @@ impl Snapshotter {
                 unreadable: vec![unreadable],
             },
         }
+    }
+
+    /// What is listened to in one namespace on ports other than the watched ones.
+    pub fn other_ports(&mut self, id: NetnsId) -> OtherPorts {
+        let time = clock::now();
+        let read = |_: &Place| Ok(sock_diag::every_listener(&mut sock_diag::open()?, id)?);
+        let mut listeners = visit(id, None, read).unwrap_or_default();
+        listeners.retain(|listener| !self.ports.contains(&listener.port));
+        owners::fill(&mut listeners, &netns::processes().unwrap_or_default());
+        OtherPorts { time, netns: id, listeners }
+    }
+
+    /// Who holds a port of one namespace.
+    pub fn holders(&mut self, id: NetnsId, port: u16) -> Holders {
+        let time = clock::now();
+        let read = |_: &Place| Ok(sock_diag::holders(&mut sock_diag::open()?, id, port)?);
+        let (mut sockets, states): (Vec<_>, Vec<_>) =
+            visit(id, None, read).unwrap_or_default().into_iter().unzip();
+        owners::fill(&mut sockets, &netns::processes().unwrap_or_default());
+        let holder = |(socket, state): (Listener, _)| {
+            // A socket without an inode has no owner any more: its user id 0 says nothing.
+            let process = if socket.key.inode == 0 { Process::default() } else { socket.process };
+            Holder { addr: socket.addr, state, process }
+        };
+        Holders { time, netns: id, port, sockets: sockets.into_iter().zip(states).map(holder).collect() }
     }
 
     /// In the namespace that the thread is in.

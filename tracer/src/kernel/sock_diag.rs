@@ -128,27 +128,94 @@ pub fn listeners(channel: &mut Channel, netns: NetnsId, ports: &[u16]) -> Result
     }
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
-        found.extend(channel.dump(SOCK_DIAG_BY_FAMILY, &request(family, ports), |_, payload| {
-            let response = InetResponse::parse(payload).map_err(netlink::Error::malformed)?;
-            Ok(listener(&response, netns).filter(|listener| ports.contains(&listener.port)))
-        })?);
+        found.extend(channel.dump(
+            SOCK_DIAG_BY_FAMILY,
+            &request(family, StateFlags::LISTEN, ports),
+            |_, payload| {
+                let response = InetResponse::parse(payload).map_err(netlink::Error::malformed)?;
+                Ok(listener(&response, netns).filter(|listener| ports.contains(&listener.port)))
+            },
+        )?);
     }
     Ok(found)
 }
 
-fn request(family: u8, ports: &[u16]) -> Vec<u8> {
+/// Every listener of the channel's namespace, whatever its port.
+pub fn every_listener(channel: &mut Channel, netns: NetnsId) -> Result<Vec<Listener>, Error> {
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        found.extend(channel.dump(
+            SOCK_DIAG_BY_FAMILY,
+            &request(family, StateFlags::LISTEN, &[]),
+            |_, payload| {
+                let response = InetResponse::parse(payload).map_err(netlink::Error::malformed)?;
+                Ok(listener(&response, netns))
+            },
+        )?);
+    }
+    Ok(found)
+}
+
+/// Every socket of the channel's namespace whose own port is `port`, as a listener has it, with its state as
+/// `ss` names it: what keeps the port from being bound. A TIME-WAIT socket has no inode.
+pub fn holders(
+    channel: &mut Channel,
+    netns: NetnsId,
+    port: u16,
+) -> Result<Vec<(Listener, &'static str)>, Error> {
+    // Bound and no more: TCP_BOUND_INACTIVE, which kernels before 6.8 do not list.
+    let states = StateFlags::from_bits_retain(StateFlags::all().bits() | 1 << 13);
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        found.extend(channel.dump(
+            SOCK_DIAG_BY_FAMILY,
+            &request(family, states.clone(), &[port]),
+            |_, payload| {
+                let response = InetResponse::parse(payload).map_err(netlink::Error::malformed)?;
+                let state = state_name(response.header.state);
+                let socket = socket(&response, netns);
+                Ok((socket.port == port).then_some((socket, state)))
+            },
+        )?);
+    }
+    Ok(found)
+}
+
+/// States as `ss` names them: include/net/tcp_states.h.
+fn state_name(state: u8) -> &'static str {
+    match state {
+        1 => "ESTAB",
+        2 => "SYN-SENT",
+        3 | 12 => "SYN-RECV",
+        4 => "FIN-WAIT-1",
+        5 => "FIN-WAIT-2",
+        6 => "TIME-WAIT",
+        7 | 13 => "UNCONN",
+        8 => "CLOSE-WAIT",
+        9 => "LAST-ACK",
+        10 => "LISTEN",
+        11 => "CLOSING",
+        _ => "UNKNOWN",
+    }
+}
+
+/// A dump of one family's sockets in some states; no ports: of all.
+fn request(family: u8, states: StateFlags, ports: &[u16]) -> Vec<u8> {
     let request = InetRequest {
         family,
         protocol: IPPROTO_TCP,
         extensions: ExtensionFlags::empty(),
-        states: StateFlags::LISTEN,
+        states,
         socket_id: if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() },
     };
-    let filter = DefaultNla::new(REQ_BYTECODE, port_filter(ports));
-    let mut body = vec![0; request.buffer_len() + filter.buffer_len()];
-    let (head, tail) = body.split_at_mut(request.buffer_len());
-    request.emit(head);
-    filter.emit(tail);
+    let mut body = vec![0; request.buffer_len()];
+    request.emit(&mut body);
+    if !ports.is_empty() {
+        let filter = DefaultNla::new(REQ_BYTECODE, port_filter(ports));
+        let mut tail = vec![0; filter.buffer_len()];
+        filter.emit(&mut tail);
+        body.extend(tail);
+    }
     body
 }
 
@@ -183,17 +250,19 @@ fn port_filter(ports: &[u16]) -> Vec<u8> {
 
 /// The socket that a dump describes, when it listens.
 fn listener(response: &InetResponse, netns: NetnsId) -> Option<Listener> {
+    (response.header.state == TCP_LISTEN).then(|| socket(response, netns))
+}
+
+/// The socket that a dump describes.
+fn socket(response: &InetResponse, netns: NetnsId) -> Listener {
     let InetResponse { header, nlas } = response;
-    if header.state != TCP_LISTEN {
-        return None;
-    }
     let id = &header.socket_id;
     let addr = id.source_address.to_canonical();
     let v6only = nlas.iter().find_map(|attribute| match attribute {
         Nla::SkV6Only(value) if addr.is_ipv6() => Some(*value),
         _ => None,
     });
-    Some(Listener {
+    Listener {
         key: SocketKey { inode: u64::from(header.inode), cookie: cookie(id.cookie) },
         netns,
         addr,
@@ -204,7 +273,7 @@ fn listener(response: &InetResponse, netns: NetnsId) -> Option<Listener> {
         backlog: Some(header.send_queue),
         since: None,
         process: Process { uid: Some(header.uid), ..Process::default() },
-    })
+    }
 }
 
 /// Two 32-bit halves, the lower first (`sock_diag_save_cookie()`).
