@@ -50,6 +50,15 @@ pub struct Trace {
     /// Only refusals of clients in this network namespace: a name (ip netns), a path, or a process id
     #[arg(short, long, value_name = "NAME|/PATH|PID")]
     pub netns: Option<String>,
+    /// Also connects that failed otherwise than by a refusal
+    #[arg(short, long)]
+    pub all: bool,
+    /// Say every so often that tracer is running
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub heartbeat: Option<Duration>,
+    /// Text in the name or arguments of the server's process, when it is not OpenClaw's
+    #[arg(long, value_name = "PATTERN", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub server: Option<String>,
     /// When to colour text
     #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub color: Color,
@@ -60,9 +69,9 @@ pub struct Trace {
 
 #[derive(Clone, Debug, Args)]
 pub struct Status {
-    /// Addresses to ask about
-    #[arg(value_name = "ADDR", default_value = "127.0.0.1", value_parser = parse_address)]
-    pub addresses: Vec<IpAddr>,
+    /// Addresses to ask about; `localhost` is 127.0.0.1 and ::1
+    #[arg(value_name = "ADDR", default_value = "127.0.0.1", value_parser = parse_addresses)]
+    addresses: Vec<Addresses>,
     #[command(flatten)]
     pub ports: Ports,
     /// Form of the answer on stdout
@@ -124,10 +133,28 @@ fn parse_port(text: &str) -> Result<NonZeroU16, String> {
     text.parse().map_err(|_| "a port is a number from 1 to 65535".to_owned())
 }
 
+/// The addresses that one argument names.
+#[derive(Clone, Debug)]
+struct Addresses(Vec<IpAddr>);
+
+impl Status {
+    /// The addresses asked about, in order.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().flat_map(|Addresses(addresses)| addresses.iter().copied())
+    }
+}
+
+fn parse_addresses(text: &str) -> Result<Addresses, String> {
+    match text {
+        "localhost" => Ok(Addresses(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])),
+        _ => parse_address(text).map(|address| Addresses(vec![address])),
+    }
+}
+
 fn parse_address(text: &str) -> Result<IpAddr, String> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let addr: IpAddr =
-        bare.parse().map_err(|_| "an address is like 127.0.0.1 or ::1, without a port".to_owned())?;
+        bare.parse().map_err(|_| "an address is like 127.0.0.1 or ::1; the port goes with -p".to_owned())?;
     // A connect to no address in particular goes to loopback.
     Ok(match addr.to_canonical() {
         IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -14,7 +14,17 @@ pub struct Clock {
     pub boottime_offset: i128,
 }
 
+/// Two readings differ by the time that passes between reading one clock and the next: that much is no step.
+const JITTER_NS: u128 = 1_000_000;
+
 impl Clock {
+    /// The newer reading where the wall clock has moved, else this one: so that one moment is the same time in
+    /// every line.
+    pub fn followed_by(self, newer: Self) -> Self {
+        let moved = newer.realtime_offset.abs_diff(self.realtime_offset) > JITTER_NS;
+        if moved { newer } else { self }
+    }
+
     /// The wall-clock time of a monotonic moment.
     pub fn time(&self, mono: Mono) -> Time {
         Self::timestamp(i128::from(mono.0) + self.realtime_offset)
@@ -24,6 +34,11 @@ impl Clock {
     /// `task_struct.start_boottime` has it.
     pub fn time_of_boottime(&self, nanoseconds: u64) -> Time {
         Self::timestamp(i128::from(nanoseconds) - self.boottime_offset + self.realtime_offset)
+    }
+
+    /// The monotonic moment of one given in nanoseconds since boot.
+    pub fn mono_of_boottime(&self, nanoseconds: u64) -> Mono {
+        Mono(u64::try_from(i128::from(nanoseconds) - self.boottime_offset).unwrap_or(0))
     }
 
     fn timestamp(nanoseconds: i128) -> Time {

@@ -21,11 +21,13 @@ pub mod status;
 
 pub mod kernel;
 pub mod process;
+pub mod server;
 
 pub mod clock;
 pub mod container;
 pub mod correlate;
 pub mod decode;
+pub mod errno;
 pub mod escape;
 pub mod event;
 pub mod line;

@@ -80,8 +80,20 @@ pub enum Body {
     Ready(Ready),
     /// A listener on a watched port was there already, opened or closed.
     Listener(ListenerLine),
+    /// A `bind()` or `listen()` on a watched port has returned.
+    Bind(Bind),
     /// A connect was refused, and why.
     Refused(Box<Refused>),
+    /// The same refusal happened again.
+    Repeated(Repeated),
+    /// A destination that was refused is answered again.
+    Recovered(Box<Recovered>),
+    /// A refused client has reached the other family: harmless.
+    Fallback(Fallback),
+    /// With `--all`: a connect ended otherwise than by a refusal.
+    Failed(Box<Failed>),
+    /// With `--heartbeat`: tracer is running.
+    Alive(Alive),
     /// Records were lost; verdicts that this could affect say so.
     Lost(Lost),
     /// `tracer status`: whether one address is answered.
@@ -275,6 +287,87 @@ pub struct Refused {
     pub verdict: Verdict,
 }
 
+/// A `bind()` or `listen()` on a watched port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Bind {
+    pub call: Call,
+    /// The address asked for, with `%zone` where it has one.
+    pub addr: String,
+    pub port: u16,
+    pub netns: Netns,
+    pub process: Process,
+    /// Name of the error; null: it succeeded.
+    pub errno: Option<String>,
+}
+
+/// How a server asks for a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Call {
+    Bind,
+    Listen,
+}
+
+/// Refusals like one that was told already: the same namespace, user, program, cgroup, destination and
+/// cause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Repeated {
+    /// `seq` of the first.
+    pub of: u64,
+    /// How many since the last line about it.
+    pub count: u64,
+    /// By how many processes, of those: at most 1024 are told apart.
+    pub processes: Option<u64>,
+    pub first: Time,
+    pub last: Time,
+}
+
+/// A refused destination is covered by a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Recovered {
+    /// `seq` of the refusals that it answers.
+    pub of: Vec<u64>,
+    pub dst: Endpoint,
+    pub netns: Netns,
+    /// Since the first refusal.
+    pub after_us: u64,
+    /// How many there were.
+    pub refusals: u64,
+    /// By how many processes: at most 1024 are told apart.
+    pub processes: Option<u64>,
+    pub listener: Listener,
+}
+
+/// A process that was refused has connected to the counterpart of its destination within a second.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Fallback {
+    /// `seq` of the refusal.
+    pub of: u64,
+    /// What answered.
+    pub dst: Endpoint,
+    /// Since the refusal.
+    pub after_us: u64,
+}
+
+/// A connect that was not refused, and did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Failed {
+    pub client: Process,
+    pub src: Endpoint,
+    pub dst: Endpoint,
+    pub netns: Netns,
+    /// Name of the error; null: the application gave up.
+    pub errno: Option<String>,
+    pub after_us: u64,
+}
+
+/// What was counted so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Alive {
+    pub refused: u64,
+    pub lost: u64,
+}
+
 /// What the refusal came as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -305,7 +398,7 @@ pub struct Verdict {
     /// How many there were in all.
     pub listeners_total: u64,
     pub failed_binds: Vec<FailedBind>,
-    pub candidates: Vec<Process>,
+    pub candidates: Vec<Candidate>,
     pub claims: Vec<Claim>,
     /// One sentence.
     pub summary: String,
@@ -323,27 +416,42 @@ pub enum Cause {
     Intercepted,
     /// A listener would cover the address but for the interface it is bound to.
     WrongDevice,
+    /// The last `bind()` or `listen()` on the port failed.
+    BindFailed,
     /// A listener that covered the address closed, and none has opened since.
     Stopped,
     /// A listener does not cover the address, but its counterpart of the other family.
     WrongFamily,
     /// A listener is up, on another address.
     WrongAddress,
+    /// A socket is bound to the port, and does not listen.
+    BoundNotListening,
+    /// A process that claims to be the server is alive, and has not listened yet.
+    Starting,
+    /// A process that claims to be the server has ended without listening.
+    NeverListened,
     /// A listener is up, in another network namespace.
     OtherNetns,
+    /// The server listens on another port.
+    OtherPort,
     /// None of the above.
     NothingListening,
 }
 
 impl Cause {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 13] = [
         Self::Remote,
         Self::Intercepted,
         Self::WrongDevice,
+        Self::BindFailed,
         Self::Stopped,
         Self::WrongFamily,
         Self::WrongAddress,
+        Self::BoundNotListening,
+        Self::Starting,
+        Self::NeverListened,
         Self::OtherNetns,
+        Self::OtherPort,
         Self::NothingListening,
     ];
 
@@ -353,10 +461,15 @@ impl Cause {
             Self::Remote => "remote",
             Self::Intercepted => "intercepted",
             Self::WrongDevice => "wrong-device",
+            Self::BindFailed => "bind-failed",
             Self::Stopped => "stopped",
             Self::WrongFamily => "wrong-family",
             Self::WrongAddress => "wrong-address",
+            Self::BoundNotListening => "bound-not-listening",
+            Self::Starting => "starting",
+            Self::NeverListened => "never-listened",
             Self::OtherNetns => "other-netns",
+            Self::OtherPort => "other-port",
             Self::NothingListening => "nothing-listening",
         }
     }
@@ -420,15 +533,42 @@ pub enum Mismatch {
 /// A `bind()` or `listen()` that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FailedBind {
-    /// `bind` or `listen`.
-    pub call: String,
+    pub call: Call,
+    /// The address asked for, with `%zone` where it has one.
     pub addr: String,
     pub port: u16,
     pub netns: Netns,
     pub process: Process,
     /// Name of the error.
-    pub errno: Option<String>,
-    pub time: Option<Time>,
+    pub errno: String,
+    /// The last time.
+    pub time: Time,
+    /// How often, by this process, since one succeeded.
+    pub times: u64,
+    /// With EADDRINUSE: the sockets that held the port when it was looked at.
+    pub held_by: Vec<HeldBy>,
+}
+
+/// A socket that holds a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HeldBy {
+    pub addr: String,
+    /// State of the socket as `ss` names it.
+    pub state: String,
+    /// All null for a TIME-WAIT socket, which has no owner any more.
+    pub process: Process,
+}
+
+/// A process that claims to be the server, by its name or arguments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Candidate {
+    pub process: Process,
+    /// `alive`, or how it ended.
+    pub state: Owner,
+    /// How long it has run, or ran.
+    pub age_us: u64,
+    /// When it ended.
+    pub ended: Option<Time>,
 }
 
 /// What a server's configuration, arguments or environment say.

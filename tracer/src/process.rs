@@ -9,12 +9,13 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
-use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat_raw, stat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, readlinkat_raw, stat, statat};
 use rustix::io::Errno;
 
 use crate::clock::Clock;
 use crate::container;
 use crate::escape::escape;
+use crate::event::NetnsId;
 use crate::kernel::clock;
 use crate::line::{Container, Process, Time};
 
@@ -30,6 +31,9 @@ const STATUS: usize = 16 * 1024;
 /// Enough for `/proc/PID/cgroup` with paths of 600 bytes in each of 13 hierarchies: a pod's in a container
 /// takes 350. Lines beyond it go unread.
 const CGROUP: usize = 8 * 1024;
+
+/// Generations that are looked back at.
+const ANCESTORS: usize = 32;
 
 /// Inode number of the PID namespace that the host boots with (`PROC_PID_INIT_INO`, linux/proc_ns.h).
 const HOST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
@@ -167,6 +171,35 @@ pub fn complete(process: &mut Process, start_boottime: u64) {
     }
 }
 
+/// What of a process says whether it claims to be a server, and where it runs.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Its name, as it is.
+    pub name: Vec<u8>,
+    /// The beginning of its arguments, each ended by a NUL.
+    pub arguments: Vec<u8>,
+    pub netns: NetnsId,
+    /// When it started, in nanoseconds since boot.
+    pub start_boottime: u64,
+}
+
+/// Reads that of the process that has the number `pid` now.
+pub fn claim(pid: u32) -> Option<Claim> {
+    let handle = Handle::open(pid).ok()?;
+    let mut name = [0; 128];
+    let name = handle.read(c"comm", &mut name)?;
+    let mut arguments = [0; PATH];
+    let arguments = handle.read(c"cmdline", &mut arguments)?;
+    let start = handle.stat()?.start;
+    let netns = statat(handle.directory(), c"ns/net", AtFlags::empty()).ok()?;
+    Some(Claim {
+        name: name.strip_suffix(b"\n").unwrap_or(name).to_vec(),
+        arguments: arguments.to_vec(),
+        netns: NetnsId(u32::try_from(netns.st_ino).ok()?),
+        start_boottime: start.saturating_mul(TICK),
+    })
+}
+
 /// Whether the process `pid` (as the host counts) that started `start_boottime` nanoseconds after boot
 /// still runs; `None`: not to be seen from here.
 pub fn is_alive(pid: u32, start_boottime: u64) -> Option<bool> {
@@ -180,6 +213,18 @@ pub fn is_alive(pid: u32, start_boottime: u64) -> Option<bool> {
         Err(Errno::NOENT | Errno::SRCH) => Some(false),
         Err(_) => None,
     }
+}
+
+/// This process and those that it descends from, up to the first.
+pub fn own_line() -> Vec<u32> {
+    let mut line = vec![std::process::id()];
+    while let Some(parent) = line.last().and_then(|pid| Handle::open(*pid).ok()?.stat()).map(|stat| stat.ppid)
+        && parent > 1
+        && line.len() < ANCESTORS
+    {
+        line.push(parent);
+    }
+    line
 }
 
 /// Whether process numbers here are the host's, as the kernel's records have them. False where `/proc`

@@ -17,17 +17,19 @@ use tokio::time::Instant;
 use crate::cli::Trace;
 use crate::clock::Clock;
 use crate::correlate::join::{is_disturbed, join};
-use crate::correlate::{Correlator, Need, Output};
+use crate::correlate::wording::counted;
+use crate::correlate::{Correlator, Need, Output, Scope};
 use crate::decode::{Decoded, decode};
-use crate::event::{Event, Lost, Mono, NetnsId, Snapshot};
+use crate::event::{Candidate, Event, Lost, Mono, NetnsId, Snapshot};
 use crate::exit::{Exit, Failure, talk};
-use crate::kernel::load::{Kernel, Losses};
+use crate::kernel::load::{Kernel, Losses, Servers};
 use crate::kernel::ring::Ring;
 use crate::kernel::snapshot::Snapshotter;
 use crate::kernel::{clock, host, netns, preflight};
 use crate::line::{Body, LostWhere, Netns, Process, Start, StopReason};
 use crate::process;
-use crate::sink::Sink;
+use crate::server::Recognition;
+use crate::sink::{Readers, Sink};
 
 /// Records taken from the ring before signals and time get their turn.
 const BATCH: usize = 1_024;
@@ -35,8 +37,9 @@ const BATCH: usize = 1_024;
 /// How often a dump that listeners closed under is taken again.
 const RETAKES: usize = 3;
 
-/// What one event may ask for before it is taken as it is: its namespace, the destination's, then all.
-const NEEDS: usize = 3;
+/// What one event may ask for before it is taken as it is: its namespace, the destination's, all, and then who
+/// else is there.
+const NEEDS: usize = 6;
 
 /// Batches in a full ring, of the smallest records.
 const RING_BATCHES: usize = tracer_ebpf::RING_BYTES as usize / size_of::<tracer_ebpf::Opened>() / BATCH + 1;
@@ -57,7 +60,7 @@ pub fn trace(options: &Trace) -> Result<Exit> {
         let signals = Signals::new()?;
         let (mut session, mut ring) = Session::attach(options, ports, filter)?;
         session.begin(&mut ring)?;
-        session.run(&mut ring, signals, options.duration).await
+        session.run(&mut ring, signals, options).await
     });
     match result {
         // Whoever read the log has seen enough.
@@ -139,6 +142,9 @@ struct Session {
     kernel: Kernel,
     snapshotter: Snapshotter,
     correlator: Correlator,
+    recognition: Recognition,
+    /// This process and those it descends from.
+    own_line: Vec<u32>,
     sink: Sink,
     clock: Clock,
     /// Events taken from the ring and not handed on yet.
@@ -160,15 +166,24 @@ struct Session {
 impl Session {
     /// Puts the kernel programs in place.
     fn attach(options: &Trace, ports: Vec<u16>, filter: Option<Netns>) -> Result<(Self, Ring)> {
-        let (mut kernel, ring) = Kernel::attach(&ports, options.verbose)?;
+        let recognition = Recognition { pattern: options.server.clone() };
+        let runners = recognition.runners();
+        let servers = Servers { every: runners.is_none(), names: runners.unwrap_or_default() };
+        let (mut kernel, ring) = Kernel::attach(&ports, &servers, options.verbose)?;
         if options.verbose {
             follow_log(&mut kernel)?;
         }
         let session = Self {
             kernel,
             snapshotter: Snapshotter::new(&ports),
-            correlator: Correlator::new(filter.as_ref().map(|netns| NetnsId(netns.id))),
-            sink: Sink::stdout(options.output, options.color, options.count),
+            correlator: Correlator::new(Scope {
+                netns: filter.as_ref().map(|netns| NetnsId(netns.id)),
+                count: options.count,
+                all: options.all,
+            }),
+            recognition,
+            own_line: process::own_line(),
+            sink: Sink::stdout(options.output, options.color),
             clock: clock::read(),
             queue: VecDeque::new(),
             ports,
@@ -186,12 +201,13 @@ impl Session {
 
     /// Says what there is, up to `ready`.
     fn begin(&mut self, ring: &mut Ring) -> Result<()> {
-        self.write(Output { mono: clock::now(), body: Body::Start(self.start()?) })?;
-        let snapshot = self.take_snapshot(ring, Need::Snapshot, None)?;
+        let start = self.start()?;
+        self.say(Body::Start(start))?;
+        let snapshot = self.take_snapshot(ring, Snapshotter::take, None)?;
         self.apply(Event::Snapshot(snapshot))?;
         let ready = self.correlator.ready(&self.ports);
         let (namespaces, listeners) = (ready.namespaces, ready.listeners);
-        self.write(Output { mono: clock::now(), body: Body::Ready(ready) })?;
+        self.say(Body::Ready(ready))?;
         self.sink.flush()?;
         talk(format_args!(
             "tracer: ready: {}, {}. Now repeat what failed (ctrl-C stops).",
@@ -202,21 +218,32 @@ impl Session {
     }
 
     /// Turns the crank until a signal, the time or the count says stop.
-    async fn run(&mut self, ring: &mut Ring, mut signals: Signals, duration: Option<Duration>) -> Result<()> {
+    async fn run(&mut self, ring: &mut Ring, mut signals: Signals, options: &Trace) -> Result<()> {
         // A time too far to be told is no end.
-        let end = duration.and_then(|duration| Instant::now().checked_add(duration));
+        let after =
+            |duration: Option<Duration>| duration.and_then(|duration| Instant::now().checked_add(duration));
+        let end = after(options.duration);
+        let mut heartbeat = after(options.heartbeat);
+        let mut readers = Readers::of_stdout();
         let reason = loop {
             let more = self.pump(ring)?;
-            if self.sink.is_full() {
+            if self.correlator.is_full() {
                 break StopReason::Count;
             }
-            let deadline = self.correlator.deadline().map(instant);
+            let deadlines = [self.correlator.deadline(), self.sink.deadline()];
+            let deadline = deadlines.into_iter().flatten().min().map(instant);
             tokio::select! {
                 biased;
                 reason = signals.next() => break reason,
                 () = sleep_until(end), if end.is_some() => break StopReason::Duration,
+                () = sleep_until(heartbeat), if heartbeat.is_some() => {
+                    heartbeat = after(options.heartbeat);
+                    let alive = self.correlator.alive();
+                    self.say(alive)?;
+                }
                 () = std::future::ready(()), if more => {}
                 readable = ring.readable() => readable?,
+                () = readers.gone() => return Ok(()),
                 () = sleep_until(deadline), if deadline.is_some() => {}
             }
         };
@@ -225,7 +252,7 @@ impl Session {
 
     /// Takes a batch of records through decode, correlate and render. Says whether there may be more.
     fn pump(&mut self, ring: &mut Ring) -> Result<bool> {
-        self.clock = clock::read();
+        self.clock = self.clock.followed_by(clock::read());
         let drained_at = clock::now();
         let more = self.drain(ring) == BATCH;
         // What is known to be complete: all until the ring was found empty, or the newest of the batch.
@@ -236,6 +263,7 @@ impl Session {
         }
         let outputs = self.correlator.tick(until, &self.clock);
         self.write_all(outputs)?;
+        self.sink.release(until)?;
         self.sink.flush()?;
         Ok(more)
     }
@@ -259,8 +287,10 @@ impl Session {
             .max()
             .unwrap_or_default()
             .max(self.newest);
-        let is_foreign = self.is_foreign_pid_namespace;
-        self.queue.extend(records.into_iter().map(|decoded| describe(decoded, is_foreign)));
+        for decoded in records {
+            let event = self.describe(decoded);
+            self.queue.extend(event);
+        }
         count
     }
 
@@ -295,27 +325,55 @@ impl Session {
             let Some(need) = self.correlator.need(event, now) else {
                 break;
             };
-            match self.take_snapshot(ring, need, Some(event)) {
-                Ok(snapshot) => self.apply(Event::Snapshot(snapshot))?,
-                // No threads, no descriptors: the weather of an incident, and no reason to stop.
-                Err(_) => {
-                    self.blind_until = now.plus_millis(BLIND_MS);
-                    self.correlator.blind(now, clock::now().since(now));
+            match need {
+                Need::Candidates => self.find_candidates()?,
+                Need::OtherPorts(netns) => {
+                    let other_ports = self.snapshotter.other_ports(netns);
+                    self.apply(Event::OtherPorts(other_ports))?;
+                }
+                Need::Holders(netns, port) => {
+                    let holders = self.snapshotter.holders(netns, port);
+                    self.apply(Event::Holders(holders))?;
+                }
+                Need::Snapshot => self.look(ring, Snapshotter::take, event)?,
+                Need::Namespace(netns, pid) => {
+                    self.look(ring, |snapshotter| Ok(snapshotter.listeners_of(netns, pid)), event)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Looks at the host's listeners, as of the moment before `event`, which is at hand, or else before the
-    /// first event in the queue.
-    fn take_snapshot(&mut self, ring: &mut Ring, need: Need, event: Option<&Event>) -> Result<Snapshot> {
+    /// Looks at the host's listeners before `event` is taken.
+    fn look(
+        &mut self,
+        ring: &mut Ring,
+        take: impl FnMut(&mut Snapshotter) -> Result<Snapshot>,
+        event: &Event,
+    ) -> Result<()> {
+        let now = clock::now();
+        match self.take_snapshot(ring, take, Some(event)) {
+            Ok(snapshot) => self.apply(Event::Snapshot(snapshot)),
+            // No threads, no descriptors: the weather of an incident, and no reason to stop.
+            Err(_) => {
+                self.blind_until = now.plus_millis(BLIND_MS);
+                self.correlator.blind(now, clock::now().since(now));
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes a snapshot, as of the moment before `event`, which is at hand, or else before the first event in the
+    /// queue.
+    fn take_snapshot(
+        &mut self,
+        ring: &mut Ring,
+        mut take: impl FnMut(&mut Snapshotter) -> Result<Snapshot>,
+        event: Option<&Event>,
+    ) -> Result<Snapshot> {
         let mut retakes = RETAKES;
         loop {
-            let snapshot = match need {
-                Need::Snapshot => self.snapshotter.take()?,
-                Need::Namespace(netns, pid) => self.snapshotter.listeners_of(netns, pid),
-            };
+            let snapshot = take(&mut self.snapshotter)?;
             // Everything that happened while it was taken, and no more than a ring's worth of it.
             for _ in 0..RING_BATCHES {
                 if self.drain(ring) < BATCH || self.newest > snapshot.ended {
@@ -327,8 +385,73 @@ impl Session {
                 retakes -= 1;
                 continue;
             }
-            return Ok(join(snapshot, queued()));
+            let snapshot = join(snapshot, queued());
+            // The kernel side follows the owners that it has not seen to listen.
+            for pid in snapshot.listeners.iter().filter_map(|listener| listener.process.pid) {
+                self.kernel.follow(pid);
+            }
+            return Ok(snapshot);
         }
+    }
+
+    /// Looks through the host's processes for some that claim to be the server; those that start from now on
+    /// the kernel side tells of.
+    fn find_candidates(&mut self) -> Result<()> {
+        let time = clock::now();
+        for (pid, _) in netns::processes().unwrap_or_default() {
+            if let Some(candidate) = self.candidate(pid, time) {
+                self.apply(Event::Candidate(candidate))?;
+            }
+        }
+        self.correlator.candidates_are_known();
+        Ok(())
+    }
+
+    /// The process as a candidate, if it claims to be the server; its end will be told.
+    fn candidate(&mut self, pid: u32, time: Mono) -> Option<Candidate> {
+        // Its own arguments hold the pattern, and so do those of the sudo that started it.
+        if self.own_line.contains(&pid) {
+            return None;
+        }
+        let claim = process::claim(pid)?;
+        let product = self.recognition.recognise(&claim.name, &claim.arguments)?;
+        self.kernel.follow(pid);
+        let process = process::describe(pid, Some(claim.start_boottime))?;
+        let since = self.clock.mono_of_boottime(claim.start_boottime);
+        Some(Candidate { time, since, netns: claim.netns, process, product })
+    }
+
+    /// The event with what only `/proc` can say of its process, while it still can; `None`: it is none of ours.
+    fn describe(&mut self, decoded: Decoded) -> Option<Event> {
+        let Decoded { mut event, start_boottime } = decoded;
+        let is_foreign = self.is_foreign_pid_namespace;
+        let process = match &mut event {
+            Event::Opened(opened) => &mut opened.listener.process,
+            Event::Closed(closed) => &mut closed.listener.process,
+            Event::Refused(refused) => &mut refused.client,
+            Event::Bound(bound) => &mut bound.socket.process,
+            Event::Failed(failed) => &mut failed.client,
+            Event::Candidate(candidate) => {
+                let pid = candidate.process.pid.filter(|_| !is_foreign)?;
+                let time = candidate.time;
+                return self.candidate(pid, time).map(Event::Candidate);
+            }
+            // Process ids that mean nothing here.
+            Event::Exited(_) if is_foreign => return None,
+            Event::Exited(_)
+            | Event::Connected(_)
+            | Event::Destroyed(_)
+            | Event::Snapshot(_)
+            | Event::OtherPorts(_)
+            | Event::Holders(_)
+            | Event::Lost(_) => return Some(event),
+        };
+        if is_foreign {
+            *process = Process::default();
+        } else {
+            process::complete(process, start_boottime);
+        }
+        Some(event)
     }
 
     fn apply(&mut self, event: Event) -> Result<()> {
@@ -340,6 +463,12 @@ impl Session {
         outputs.into_iter().try_for_each(|output| self.write(output))
     }
 
+    /// Writes a line of the session's own.
+    fn say(&mut self, body: Body) -> Result<()> {
+        let output = self.correlator.line(clock::now(), body);
+        self.write(output)
+    }
+
     fn write(&mut self, output: Output) -> Result<()> {
         Ok(self.sink.write(output, &self.clock)?)
     }
@@ -348,7 +477,7 @@ impl Session {
     fn end(&mut self, ring: &mut Ring, reason: StopReason) -> Result<()> {
         // What happened until now is still told; what goes on happening is not.
         let now = clock::now();
-        while self.pump(ring)? && !self.sink.is_full() && self.newest < now {}
+        while self.pump(ring)? && !self.correlator.is_full() && self.newest < now {}
         let outputs = self.correlator.finish(&self.clock);
         self.write_all(outputs)?;
         let mut losses = self.count_losses();
@@ -364,8 +493,9 @@ impl Session {
         for lost in losses {
             self.apply(Event::Lost(lost))?;
         }
-        let stop = self.sink.stop(reason);
-        self.write(Output { mono: clock::now(), body: stop })?;
+        self.sink.release(Mono(u64::MAX))?;
+        let stop = self.correlator.stop(reason);
+        self.say(stop)?;
         Ok(self.sink.flush()?)
     }
 
@@ -388,28 +518,6 @@ impl Session {
             limits,
         })
     }
-}
-
-/// The event with what only `/proc` can say of its process, while it still can.
-fn describe(decoded: Decoded, is_foreign_pid_namespace: bool) -> Event {
-    let Decoded { mut event, start_boottime } = decoded;
-    let process = match &mut event {
-        Event::Opened(opened) => &mut opened.listener.process,
-        Event::Closed(closed) => &mut closed.listener.process,
-        Event::Refused(refused) => &mut refused.client,
-        Event::Snapshot(_) | Event::Lost(_) => return event,
-    };
-    if is_foreign_pid_namespace {
-        *process = Process::default();
-    } else {
-        process::complete(process, start_boottime);
-    }
-    event
-}
-
-/// `1 listener`, `2 listeners`.
-fn counted(count: u64, what: &str) -> String {
-    if count == 1 { format!("{count} {what}") } else { format!("{count} {what}s") }
 }
 
 /// The runtime's instant of a monotonic moment, which it counts by the same clock.

@@ -1,15 +1,21 @@
-//! Where the log goes: numbers the lines, renders them, and counts what they said.
+//! Where the log goes: renders the lines, and holds back for people what may be harmless.
 
+use std::collections::VecDeque;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::fd::OwnedFd;
 
 use anstream::{AutoStream, ColorChoice};
 use jiff::tz::TimeZone;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use uuid::Uuid;
 
 use crate::cli::{Color, Form};
 use crate::clock::Clock;
-use crate::correlate::Output;
-use crate::line::{Body, Line, Stop, StopReason, VERSION};
+use crate::correlate::{HARMLESS_NS, Output};
+use crate::event::Mono;
+use crate::line::{Body, Cause, Line, VERSION};
 use crate::render::Renderer;
 use crate::render::text::Text;
 
@@ -21,23 +27,13 @@ pub struct Sink {
     out: BufWriter<AutoStream<io::Stdout>>,
     renderer: Renderer,
     run: Uuid,
-    seq: u64,
-    tally: Tally,
-    /// Refusals after which nothing more is said.
-    count: Option<u64>,
-}
-
-/// What the lines written so far add up to.
-#[derive(Clone, Debug, Default)]
-struct Tally {
-    refused: u64,
-    by_cause: std::collections::BTreeMap<crate::line::Cause, u64>,
-    lost: u64,
+    /// With text: refusals that may yet turn out to be harmless.
+    held: VecDeque<Line>,
 }
 
 impl Sink {
     /// The log on stdout.
-    pub fn stdout(form: Form, color: Color, count: Option<u64>) -> Self {
+    pub fn stdout(form: Form, color: Color) -> Self {
         let stdout = io::stdout();
         let width = if stdout.is_terminal() { terminal_width().unwrap_or(WIDTH) } else { WIDTH };
         let choice = match (form, color) {
@@ -53,48 +49,53 @@ impl Sink {
             out: BufWriter::new(AutoStream::new(stdout, choice)),
             renderer,
             run: Uuid::new_v4(),
-            seq: 0,
-            tally: Tally::default(),
-            count,
+            held: VecDeque::new(),
         }
     }
 
-    /// Whether as many refusals as were asked for have been written.
-    pub fn is_full(&self) -> bool {
-        self.count.is_some_and(|count| self.tally.refused >= count)
-    }
-
-    /// Writes one line; refusals beyond the count asked for are left out.
+    /// Writes one line. People are told of a refusal by the wrong family only once the other one has not
+    /// answered in its stead.
     ///
     /// # Errors
     /// When stdout does not take it.
     pub fn write(&mut self, output: Output, clock: &Clock) -> io::Result<()> {
-        let Output { mono, body } = output;
-        match &body {
-            Body::Refused(_) if self.is_full() => return Ok(()),
-            Body::Refused(refused) => {
-                self.tally.refused += 1;
-                *self.tally.by_cause.entry(refused.verdict.cause).or_default() += 1;
+        let Output { seq, mono, body } = output;
+        let line =
+            Line { v: VERSION, run: self.run, seq, time: clock.time(mono), mono_us: mono.0 / 1_000, body };
+        match (&self.renderer, &line.body) {
+            (Renderer::Text(_), Body::Refused(refused)) if refused.verdict.cause == Cause::WrongFamily => {
+                self.held.push_back(line);
+                return Ok(());
             }
-            Body::Lost(lost) => self.tally.lost += lost.records,
-            Body::Start(_) | Body::Ready(_) | Body::Listener(_) | Body::Status(_) | Body::Stop(_) => {}
+            (Renderer::Text(_), Body::Fallback(fallback)) => {
+                if let Some(index) = self.held.iter().position(|held| held.seq == fallback.of)
+                    && let Some(held) = self.held.remove(index)
+                    && let Renderer::Text(text) = &mut self.renderer
+                {
+                    text.remember(&held);
+                }
+            }
+            (Renderer::Text(_) | Renderer::Json, _) => {}
         }
-        self.seq += 1;
-        let line = Line {
-            v: VERSION,
-            run: self.run,
-            seq: self.seq,
-            time: clock.time(mono),
-            mono_us: mono.0 / 1_000,
-            body,
-        };
         self.renderer.write(&line, &mut self.out)
     }
 
-    /// The last line.
-    pub fn stop(&self, reason: StopReason) -> Body {
-        let Tally { refused, by_cause, lost } = self.tally.clone();
-        Body::Stop(Stop { reason, refused, by_cause, failed: std::collections::BTreeMap::new(), lost })
+    /// When [`Self::release`] has something to do.
+    pub fn deadline(&self) -> Option<Mono> {
+        self.held.front().map(|line| Mono((line.mono_us * 1_000).saturating_add(HARMLESS_NS)))
+    }
+
+    /// Writes what was held back for long enough.
+    ///
+    /// # Errors
+    /// When stdout does not take it.
+    pub fn release(&mut self, now: Mono) -> io::Result<()> {
+        while self.deadline().is_some_and(|due| due <= now) {
+            if let Some(line) = self.held.pop_front() {
+                self.renderer.write(&line, &mut self.out)?;
+            }
+        }
+        Ok(())
     }
 
     /// Hands what was written to stdout.
@@ -103,6 +104,39 @@ impl Sink {
     /// When stdout does not take it.
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+/// Tells when nobody reads stdout any more, also while there is nothing to write.
+pub struct Readers(Option<AsyncFd<OwnedFd>>);
+
+impl Readers {
+    /// Needs a runtime. A file has no readers that could go.
+    pub fn of_stdout() -> Self {
+        let register = |stdout: OwnedFd| {
+            // SAFETY: an `OwnedFd` keeps its descriptor open, and the same, until it is dropped.
+            unsafe { AsyncFd::register_with_interest(stdout, Interest::WRITABLE) }.ok()
+        };
+        Self(rustix::io::dup(io::stdout()).ok().and_then(register))
+    }
+
+    /// Waits until they have gone.
+    pub async fn gone(&mut self) {
+        let Some(stdout) = &mut self.0 else {
+            return std::future::pending().await;
+        };
+        loop {
+            match stdout.writable_mut().await {
+                // Written to is not gone: wait for the next change.
+                Ok(mut guard) => guard.clear_ready(),
+                Err(_) => return std::future::pending().await,
+            }
+            let mut poll = [PollFd::new(stdout.get_ref(), PollFlags::empty())];
+            let polled = rustix::event::poll(&mut poll, Some(&Timespec::default()));
+            if polled.is_ok() && poll[0].revents().contains(PollFlags::ERR) {
+                return;
+            }
+        }
     }
 }
 

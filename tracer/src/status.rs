@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 
 use crate::cli::Status;
-use crate::correlate::{Correlator, Output};
+use crate::correlate::{Correlator, Reader, Scope};
 use crate::event::Event;
 use crate::exit::{Exit, Failure};
 use crate::kernel::snapshot::Snapshotter;
@@ -28,19 +28,19 @@ pub fn status(options: &Status) -> Result<Exit> {
         None => error,
     })?;
     let clock = clock::read();
-    let mut correlator = Correlator::new(None);
+    let mut correlator = Correlator::new(Scope::default());
     correlator.apply(Event::Snapshot(snapshot), &clock);
-    let mut sink = Sink::stdout(options.output, options.color, None);
-    let reader = rustix::process::geteuid().as_raw();
+    let mut sink = Sink::stdout(options.output, options.color);
+    let reader = Reader { uid: rustix::process::geteuid().as_raw(), sees_own_only: !is_root };
     let mut exit = Exit::Done;
-    for addr in &options.addresses {
+    for addr in options.addresses() {
         for port in &ports {
-            let status = correlator.status(own, *addr, *port, reader, &clock);
+            let status = correlator.status(own, addr, *port, reader, &clock);
             if !status.answered {
                 exit = Exit::Unanswered;
             }
-            let written =
-                sink.write(Output { mono: clock::now(), body: Body::Status(Box::new(status)) }, &clock);
+            let line = correlator.line(clock::now(), Body::Status(Box::new(status)));
+            let written = sink.write(line, &clock);
             match written.and_then(|()| sink.flush()) {
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(exit),
                 written => written?,

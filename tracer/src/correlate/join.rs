@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::event::{Event, Listener, Snapshot, SocketKey};
+use crate::event::{Closed, Event, Listener, Snapshot, SocketKey};
 
 /// The snapshot as of the moment before the first of `queued`, which are the events recorded since then
 /// and not taken yet: the dump, minus the sockets whose first event is an opening, plus those whose first
@@ -13,7 +13,17 @@ pub fn join<'a>(mut snapshot: Snapshot, queued: impl IntoIterator<Item = &'a Eve
         let (key, closing): (SocketKey, Option<&Listener>) = match event {
             Event::Opened(opened) => (opened.listener.key, None),
             Event::Closed(closed) => (closed.listener.key, Some(&closed.listener)),
-            Event::Refused(_) | Event::Snapshot(_) | Event::Lost(_) => continue,
+            Event::Refused(_)
+            | Event::Bound(_)
+            | Event::Destroyed(_)
+            | Event::Exited(_)
+            | Event::Candidate(_)
+            | Event::Connected(_)
+            | Event::Failed(_)
+            | Event::Snapshot(_)
+            | Event::OtherPorts(_)
+            | Event::Holders(_)
+            | Event::Lost(_) => continue,
         };
         if !seen.insert((key.inode, key.cookie)) {
             continue;
@@ -35,8 +45,6 @@ pub fn join<'a>(mut snapshot: Snapshot, queued: impl IntoIterator<Item = &'a Eve
 /// Whether a listener closed while the snapshot was taken. Such a dump can leave out sockets that stayed
 /// open, and has to be taken again (seen on 5.10: 180 closed, 140 others left out).
 pub fn is_disturbed<'a>(snapshot: &Snapshot, queued: impl IntoIterator<Item = &'a Event>) -> bool {
-    queued.into_iter().any(|event| match event {
-        Event::Closed(closed) => closed.time >= snapshot.began && closed.time <= snapshot.ended,
-        Event::Opened(_) | Event::Refused(_) | Event::Snapshot(_) | Event::Lost(_) => false,
-    })
+    let is_during = |closed: &Closed| closed.time >= snapshot.began && closed.time <= snapshot.ended;
+    queued.into_iter().any(|event| matches!(event, Event::Closed(closed) if is_during(closed)))
 }

@@ -1,10 +1,13 @@
 //! The verdict: why nobody answered. The first cause that matches wins.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::binds::{Binds, BoundSocket, Failure};
 use super::coverage::{self, Destination};
 use super::listeners::{Gone, Table};
 use super::namespaces::Namespaces;
+use super::servers::{Known, Servers};
 use crate::event::{Listener, Mono, NetnsId, Refused};
 use crate::line::{Because, Cause, Mismatch, SentBy, Via};
 
@@ -43,6 +46,25 @@ pub struct Judgement {
     pub total: u64,
     /// With `stopped`: what closed.
     pub gone: Option<Gone>,
+    /// Binds that failed since one succeeded, the last first.
+    pub failures: Vec<Failure>,
+    /// With `bound-not-listening`: the socket.
+    pub bound: Option<BoundSocket>,
+    /// Processes that claim to be the server: with `starting` those that live, with `never-listened` those that
+    /// have ended.
+    pub candidates: Vec<Known>,
+    /// With `other-port`: what the server listens on.
+    pub elsewhere: Vec<Listener>,
+}
+
+/// Everything that a verdict is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct World<'a> {
+    pub table: &'a Table,
+    pub namespaces: &'a Namespaces,
+    pub binds: &'a Binds,
+    pub servers: &'a Servers,
+    pub health: Health,
 }
 
 /// Listeners shown in one verdict.
@@ -104,7 +126,8 @@ fn locate(refused: &Refused, table: &Table, namespaces: &Namespaces) -> Place {
 }
 
 /// Judges a refusal by what is known now.
-pub fn judge(refused: &Refused, table: &Table, namespaces: &Namespaces, health: Health) -> Judgement {
+pub fn judge(refused: &Refused, world: World<'_>) -> Judgement {
+    let World { table, namespaces, binds, servers, health } = world;
     let mut because = Vec::new();
     let (destination, is_local) = match locate(refused, table, namespaces) {
         Place::Here(destination) => (destination, true),
@@ -123,21 +146,50 @@ pub fn judge(refused: &Refused, table: &Table, namespaces: &Namespaces, health: 
     let gone = covering_gone(refused, &destination, table);
     if let Some(gone) = &gone {
         let at = usize::from(weighed.first().is_some_and(|first| first.mismatch.is_none()));
-        weighed.insert(
-            at,
-            WeighedListener { listener: gone.listener.clone(), mismatch: Some(Mismatch::Closed) },
-        );
+        let closed = WeighedListener { listener: gone.listener.clone(), mismatch: Some(Mismatch::Closed) };
+        weighed.insert(at, closed);
         weighed.truncate(WEIGHED_MAX);
     }
     let total = total + u64::from(gone.is_some());
+    let (netns, port) = (destination.netns, destination.port);
 
     let has = |wanted: Mismatch| weighed.iter().any(|one| one.mismatch == Some(wanted));
     let is_on_port = |one: &WeighedListener| {
-        one.listener.netns == destination.netns
-            && one.listener.port == destination.port
+        one.listener.netns == netns
+            && one.listener.port == port
             && one.mismatch != Some(Mismatch::Closed)
             && one.mismatch != Some(Mismatch::NotYet)
     };
+    let has_on_port = weighed.iter().any(is_on_port);
+    let failures: Vec<Failure> = binds.failures(netns, port).cloned().collect();
+    let would_cover = |failure: &Failure| coverage::mismatch(&failure.socket, &destination).is_none();
+    // A bind that failed while the listener was still up, which has closed since, is not what is wrong now.
+    let is_latest = |failure: &Failure| gone.as_ref().is_none_or(|gone| gone.time < failure.last);
+    let bound = binds.bound_to(netns, port).find(|bound| table.get(netns, bound.socket.key).is_none());
+    let alive = servers.alive(netns);
+    let is_client = |known: &&&Known| known.candidate.process.pid == refused.client.pid;
+    let alive: Vec<&Known> = alive.iter().filter(|known| !is_client(known)).copied().collect();
+    let listens_elsewhere = |known: &&Known| {
+        known.candidate.process.pid.is_some_and(|pid| servers.other_listeners(netns, pid).next().is_some())
+    };
+    let starting: Vec<Known> = alive
+        .iter()
+        .filter(|known| !known.has_listened && !listens_elsewhere(known))
+        .map(|known| (*known).clone())
+        .collect();
+    let ended: Vec<Known> =
+        servers.ended_without_listening(netns, refused.time).into_iter().cloned().collect();
+    // Whoever owned the port last, and those that claim to be the server.
+    let last_owner = table.closed_in(netns).find(|gone| gone.listener.port == port);
+    let elsewhere: Vec<Listener> = last_owner
+        .and_then(|gone| gone.listener.process.pid)
+        .into_iter()
+        .chain(alive.iter().filter_map(|known| known.candidate.process.pid))
+        .collect::<BTreeSet<u32>>()
+        .into_iter()
+        .flat_map(|pid| servers.other_listeners(netns, pid).cloned())
+        .collect();
+
     let covering = weighed.iter().find(|one| one.mismatch.is_none());
     let cause = if !is_local {
         Cause::Remote
@@ -151,6 +203,11 @@ pub fn judge(refused: &Refused, table: &Table, namespaces: &Namespaces, health: 
         Cause::Intercepted
     } else if has(Mismatch::Device) {
         Cause::WrongDevice
+    } else if failures
+        .first()
+        .is_some_and(|failure| is_latest(failure) && (!has_on_port || would_cover(failure)))
+    {
+        Cause::BindFailed
     } else if gone.as_ref().is_some_and(|gone| !reopened(gone, &destination, table)) {
         Cause::Stopped
     } else if weighed
@@ -158,10 +215,18 @@ pub fn judge(refused: &Refused, table: &Table, namespaces: &Namespaces, health: 
         .any(|one| coverage::answers_other_family(&one.listener, &destination) && is_on_port(one))
     {
         Cause::WrongFamily
-    } else if weighed.iter().any(is_on_port) {
+    } else if has_on_port {
         Cause::WrongAddress
+    } else if bound.is_some() {
+        Cause::BoundNotListening
+    } else if !starting.is_empty() {
+        Cause::Starting
+    } else if !ended.is_empty() {
+        Cause::NeverListened
     } else if has(Mismatch::Netns) {
         Cause::OtherNetns
+    } else if !elsewhere.is_empty() {
+        Cause::OtherPort
     } else {
         Cause::NothingListening
     };
@@ -170,9 +235,9 @@ pub fn judge(refused: &Refused, table: &Table, namespaces: &Namespaces, health: 
     }
 
     let rests_on_absence_elsewhere =
-        matches!(cause, Cause::Remote | Cause::OtherNetns | Cause::NothingListening);
-    if namespaces.is_unreadable(destination.netns)
-        || namespaces.get(destination.netns).is_none() && !refused.dst.is_loopback()
+        matches!(cause, Cause::Remote | Cause::OtherNetns | Cause::OtherPort | Cause::NothingListening);
+    if namespaces.is_unreadable(netns)
+        || namespaces.get(netns).is_none() && !refused.dst.is_loopback()
         || rests_on_absence_elsewhere && namespaces.any_unreadable()
     {
         because.push(Because::NetnsUnreadable);
@@ -185,8 +250,23 @@ pub fn judge(refused: &Refused, table: &Table, namespaces: &Namespaces, health: 
     }
     because.sort_unstable();
     because.dedup();
-    let gone = gone.filter(|_| cause == Cause::Stopped);
-    Judgement { cause, because, destination, weighed, total, gone }
+    let candidates = match cause {
+        Cause::Starting => starting,
+        Cause::NeverListened => ended,
+        _ => Vec::new(),
+    };
+    Judgement {
+        cause,
+        because,
+        destination,
+        weighed,
+        total,
+        gone: gone.filter(|_| cause == Cause::Stopped),
+        failures,
+        bound: bound.filter(|_| cause == Cause::BoundNotListening).cloned(),
+        candidates,
+        elsewhere: if cause == Cause::OtherPort { elsewhere } else { Vec::new() },
+    }
 }
 
 /// The listeners on the port in every namespace, nearest first, and how many there are. One that opened

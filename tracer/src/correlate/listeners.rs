@@ -101,6 +101,15 @@ impl Table {
         }
     }
 
+    /// A process has ended: what it had closed before, it does not open again.
+    pub fn owner_ended(&mut self, pid: u32, status: ExitStatus) {
+        for gone in self.netns.values_mut().flat_map(|local| &mut local.closed) {
+            if gone.listener.process.pid == Some(pid) && !matches!(gone.owner, OwnerEnd::Ended(_)) {
+                gone.owner = OwnerEnd::Ended(status);
+            }
+        }
+    }
+
     fn evict_oldest(&mut self) {
         let oldest = self
             .netns

@@ -1,24 +1,35 @@
 //! Joins each refusal with the listeners that should have answered. Pure: it is told what happened and
 //! what time it is, and returns what the log should say.
 
+pub mod binds;
 pub mod coverage;
+pub mod fold;
 pub mod join;
 pub mod judge;
 pub mod listeners;
 pub mod namespaces;
+pub mod servers;
 pub mod wording;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::clock::Clock;
+use crate::errno;
 use crate::event::{
-    Closed, Closer, Event, Listener, Lost, Mono, Namespace, NetnsId, Opened, Refused, Snapshot,
+    Bound, Candidate, Closed, Closer, Connected, Event, ExitStatus, Exited, Failed, Listener, Lost, Mono,
+    Namespace, NetnsId, Opened, Refused, Snapshot,
 };
-use crate::line::{self, Because, Body, Cause, Change, Confidence, LostWhere, SentBy, Via};
-use judge::{DOUBT_NS, Health, Judgement, Prospect};
+use crate::line::{
+    self, Because, Body, Call, Cause, Change, Confidence, LostWhere, Mismatch, OwnerState, SentBy, Via,
+};
+use binds::{Binds, Failure};
+use coverage::Destination;
+use fold::{Folds, Harmless, Key, Repeats, Waiting};
+use judge::{DOUBT_NS, Health, Judgement, Prospect, World};
 use listeners::{Gone, OwnerEnd, Table};
 use namespaces::Namespaces;
+use servers::{Known, Servers};
 use wording::{Wording, Words};
 
 /// A `listen()` that fails goes back to CLOSE within this time, in the same task.
@@ -31,11 +42,49 @@ const FRESH_NS: u64 = 5_000_000;
 /// Refusals held back at once: those of 10 ms. More are judged by what is known at once.
 const PENDING_MAX: usize = 4_096;
 
-/// What a line says, and the moment it is about.
+/// How long a refusal by the wrong family waits for the other one to be tried before it counts: `curl
+/// localhost` takes a millisecond.
+pub const HARMLESS_NS: u64 = 100_000_000;
+
+/// How old what is known of a namespace's other ports may be: asking takes a few milliseconds.
+const OTHER_PORTS_NS: u64 = 50_000_000;
+
+/// What a line says, the moment it is about, and its place in the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Output {
+    pub seq: u64,
     pub mono: Mono,
     pub body: Body,
+}
+
+/// What is to be reported, and how much.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// Only clients in this namespace.
+    pub netns: Option<NetnsId>,
+    /// Refusals after which nothing more is said.
+    pub count: Option<u64>,
+    /// Connects that failed otherwise too.
+    pub all: bool,
+}
+
+/// What the log adds up to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    refused: u64,
+    /// Refusals that a fallback has not made harmless.
+    alarming: u64,
+    by_cause: BTreeMap<Cause, u64>,
+    failed: BTreeMap<String, u64>,
+    lost: u64,
+}
+
+/// Who asks for a status, and how far they can see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reader {
+    pub uid: u32,
+    /// Only their own namespace was read.
+    pub sees_own_only: bool,
 }
 
 /// What the correlator has to be told before it can take an event.
@@ -45,6 +94,12 @@ pub enum Need {
     Namespace(NetnsId, Option<u32>),
     /// Every namespace, anew.
     Snapshot,
+    /// Processes that claim to be the server.
+    Candidates,
+    /// What is listened to on other ports of a namespace.
+    OtherPorts(NetnsId),
+    /// Who holds a port of a namespace.
+    Holders(NetnsId, u16),
 }
 
 /// A refusal that waits for the time in which a listener's close could still come.
@@ -59,8 +114,13 @@ struct Pending {
 pub struct Correlator {
     table: Table,
     namespaces: Namespaces,
-    /// Only refusals of clients in this namespace are reported.
-    filter: Option<NetnsId>,
+    binds: Binds,
+    servers: Servers,
+    folds: Folds,
+    scope: Scope,
+    counts: Counts,
+    /// Place in the log of the line said last.
+    seq: u64,
     health: Health,
     /// When all namespaces were last read.
     snapshot_at: Mono,
@@ -72,21 +132,67 @@ pub struct Correlator {
     opening: VecDeque<Opened>,
     /// Refusals held back, the first due first.
     pending: VecDeque<Pending>,
+    /// Refusals that may yet turn out to be harmless, the first due first.
+    unsettled: VecDeque<Unsettled>,
+    /// Whether the host's processes were looked through for servers.
+    are_candidates_known: bool,
+}
+
+/// A refusal that counts as an alarm once `due`, unless the other family answers.
+#[derive(Clone, Copy, Debug)]
+struct Unsettled {
+    due: Mono,
+    of: u64,
+    pid: Option<u32>,
 }
 
 impl Correlator {
-    pub fn new(filter: Option<NetnsId>) -> Self {
+    pub fn new(scope: Scope) -> Self {
         Self {
             table: Table::default(),
             namespaces: Namespaces::default(),
-            filter,
+            binds: Binds::default(),
+            servers: Servers::default(),
+            folds: Folds::default(),
+            scope,
+            counts: Counts::default(),
+            seq: 0,
             health: Health::default(),
             snapshot_at: Mono(0),
             snapshot_cost: 0,
             is_absence_verified: false,
             opening: VecDeque::new(),
             pending: VecDeque::new(),
+            unsettled: VecDeque::new(),
+            are_candidates_known: false,
         }
+    }
+
+    /// A line that the caller has to say.
+    pub fn line(&mut self, mono: Mono, body: Body) -> Output {
+        self.seq += 1;
+        Output { seq: self.seq, mono, body }
+    }
+
+    /// Whether as many refusals as were asked for have been told.
+    pub fn is_full(&self) -> bool {
+        self.scope.count.is_some_and(|count| self.counts.alarming >= count)
+    }
+
+    /// The last line.
+    pub fn stop(&self, reason: line::StopReason) -> Body {
+        let Counts { refused, alarming: _, by_cause, failed, lost } = self.counts.clone();
+        Body::Stop(line::Stop { reason, refused, by_cause, failed, lost })
+    }
+
+    /// A sign of life.
+    pub fn alive(&self) -> Body {
+        Body::Alive(line::Alive { refused: self.counts.refused, lost: self.counts.lost })
+    }
+
+    /// The host's processes have been looked through for servers.
+    pub fn candidates_are_known(&mut self) {
+        self.are_candidates_known = true;
     }
 
     /// What must be known before `event` is taken; to be asked again once it is.
@@ -105,8 +211,17 @@ impl Correlator {
             | Event::Closed(Closed { listener, netns_cookie, .. }) => {
                 let netns = listener.netns;
                 let is_unknown = self.namespaces.read_at(netns).is_none();
-                (is_unknown || is_replaced(netns, *netns_cookie))
+                // An address that has just been added.
+                let is_new = !listener.addr.is_unspecified()
+                    && self.namespaces.interface_of(netns, listener.addr, listener.device).is_none()
+                    && event.time().is_some_and(|time| is_stale(netns, time));
+                (is_unknown || is_new || is_replaced(netns, *netns_cookie))
                     .then_some(Need::Namespace(netns, listener.process.pid))
+            }
+            Event::Bound(Bound { socket, netns_cookie, .. }) => {
+                let is_unknown = self.namespaces.read_at(socket.netns).is_none();
+                (is_unknown || is_replaced(socket.netns, *netns_cookie))
+                    .then_some(Need::Namespace(socket.netns, socket.process.pid))
             }
             Event::Refused(refused) if self.is_reported(refused) => {
                 let netns = refused.netns;
@@ -124,17 +239,54 @@ impl Correlator {
                     return Some(Need::Namespace(destination, None));
                 }
                 let is_ambiguous = judgement.because.contains(&Because::AmbiguousNetns);
-                let rests_on_absence = matches!(judgement.cause, Cause::OtherNetns | Cause::NothingListening)
-                    && !self.is_absence_verified;
+                let rests_on_absence = matches!(
+                    judgement.cause,
+                    Cause::BoundNotListening
+                        | Cause::Starting
+                        | Cause::NeverListened
+                        | Cause::OtherNetns
+                        | Cause::OtherPort
+                        | Cause::NothingListening
+                );
                 let asks = judgement.cause == Cause::Remote || is_ambiguous || self.health.lost;
-                (asks && is_old || rests_on_absence).then_some(Need::Snapshot)
+                if asks && is_old || rests_on_absence && !self.is_absence_verified {
+                    return Some(Need::Snapshot);
+                }
+                if rests_on_absence && !self.are_candidates_known {
+                    return Some(Need::Candidates);
+                }
+                let port = judgement.destination.port;
+                let has_server = !self.servers.alive(destination).is_empty()
+                    || self.table.closed_in(destination).any(|gone| gone.owner == OwnerEnd::Alive);
+                let other_ports_at = self.servers.other_ports_at(destination);
+                if rests_on_absence
+                    && has_server
+                    && other_ports_at.is_none_or(|at| at < refused.time && now.since(at) > OTHER_PORTS_NS)
+                {
+                    return Some(Need::OtherPorts(destination));
+                }
+                let is_held =
+                    judgement.failures.first().is_some_and(|failure| failure.errno == libc::EADDRINUSE)
+                        && self.table.open_in(destination).all(|listener| listener.port != port);
+                let is_unknown = self.binds.holders(destination, port).is_none();
+                (judgement.cause == Cause::BindFailed && is_held && is_unknown)
+                    .then_some(Need::Holders(destination, port))
             }
-            Event::Refused(_) | Event::Snapshot(_) | Event::Lost(_) => None,
+            Event::Refused(_)
+            | Event::Destroyed(_)
+            | Event::Exited(_)
+            | Event::Candidate(_)
+            | Event::Connected(_)
+            | Event::Failed(_)
+            | Event::Snapshot(_)
+            | Event::OtherPorts(_)
+            | Event::Holders(_)
+            | Event::Lost(_) => None,
         }
     }
 
     fn is_reported(&self, refused: &Refused) -> bool {
-        self.filter.is_none_or(|filter| filter == refused.netns)
+        self.scope.netns.is_none_or(|netns| netns == refused.netns)
     }
 
     /// Takes one event, in order, and returns what the log should say.
@@ -144,6 +296,14 @@ impl Correlator {
             Event::Opened(opened) => self.opened(opened),
             Event::Closed(closed) => self.closed(closed, clock, &mut out),
             Event::Refused(refused) => self.refused(refused, clock, &mut out),
+            Event::Bound(bound) => self.bound(&bound, &mut out),
+            Event::Destroyed(destroyed) => self.binds.destroyed(&destroyed),
+            Event::Exited(exited) => self.exited(&exited),
+            Event::Candidate(candidate) => self.candidate(candidate),
+            Event::Connected(connected) => self.connected(&connected, &mut out),
+            Event::Failed(failed) => self.failed(failed, &mut out),
+            Event::OtherPorts(other_ports) => self.servers.set_other_ports(other_ports),
+            Event::Holders(holders) => self.binds.held(holders),
             Event::Snapshot(snapshot) => self.snapshot(snapshot, clock, &mut out),
             Event::Lost(lost) => self.lost(lost, clock, &mut out),
         }
@@ -154,26 +314,33 @@ impl Correlator {
     pub fn deadline(&self) -> Option<Mono> {
         let opening = self.opening.front().map(|opened| Mono(opened.time.0 + FAILURE_NS));
         let pending = self.pending.front().map(|pending| pending.due);
-        match (opening, pending) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
+        // Whether a refusal counts matters only to who waits for the count.
+        let unsettled = self.unsettled.front().map(|unsettled| unsettled.due);
+        let unsettled = unsettled.filter(|_| self.scope.count.is_some());
+        [opening, pending, unsettled, self.folds.deadline()].into_iter().flatten().min()
     }
 
     /// Lets time pass. Everything that happened until `now` must have been taken before.
     pub fn tick(&mut self, now: Mono, clock: &Clock) -> Vec<Output> {
         let mut out = Vec::new();
-        while let Some(opened) = self.opening.front()
-            && now.since(opened.time) >= FAILURE_NS
-        {
+        while self.opening.front().is_some_and(|opened| now.since(opened.time) >= FAILURE_NS) {
             if let Some(opened) = self.opening.pop_front() {
-                out.push(self.listener_line(Change::Opened, opened.time, &opened.listener, None, clock));
+                self.confirm(&opened, clock, &mut out);
             }
         }
         while self.pending.front().is_some_and(|pending| pending.due <= now) {
             if let Some(pending) = self.pending.pop_front() {
                 self.report(&pending.refused, clock, &mut out);
             }
+        }
+        while self.unsettled.front().is_some_and(|unsettled| unsettled.due <= now) {
+            self.unsettled.pop_front();
+            self.counts.alarming += 1;
+        }
+        for repeats in self.folds.due(now) {
+            // At the end, time is at its end too.
+            let at = if now == Mono(u64::MAX) { repeats.last } else { now };
+            self.repeated(&repeats, at, clock, &mut out);
         }
         out
     }
@@ -202,14 +369,17 @@ impl Correlator {
         }
     }
 
-    /// What each local address would get, in each namespace that has a listener and in the tracer's own.
+    /// What each local address would get: in the namespace that is asked for, or in each that has a listener and in
+    /// the tracer's own.
     fn answers(&self, ports: &[u16]) -> Vec<line::Answer> {
         let occupied: Vec<NetnsId> = self.table.occupied().collect();
         let mut shown: Vec<&Namespace> = self
             .namespaces
             .iter()
-            .filter(|namespace| namespace.is_own || occupied.contains(&namespace.id))
-            .filter(|namespace| self.filter.is_none_or(|filter| filter == namespace.id))
+            .filter(|namespace| match self.scope.netns {
+                Some(netns) => netns == namespace.id,
+                None => namespace.is_own || occupied.contains(&namespace.id),
+            })
             .collect();
         shown.sort_by_key(|namespace| (!namespace.is_own, namespace.id));
         let mut answers = Vec::new();
@@ -229,13 +399,13 @@ impl Correlator {
         answers
     }
 
-    /// What a connect made now, inside `netns`, would get; `reader` is the user who asks.
+    /// What a connect made now, inside `netns`, would get; `reader` is who asks.
     pub fn status(
         &self,
         netns: NetnsId,
         addr: IpAddr,
         port: u16,
-        reader: u32,
+        reader: Reader,
         clock: &Clock,
     ) -> line::Status {
         let Prospect { destination, answered, weighed, total } =
@@ -243,6 +413,10 @@ impl Correlator {
         let is_local = destination.route.is_some();
         let summary = match weighed.first() {
             _ if !is_local => "not an address of this network namespace".to_owned(),
+            None if reader.sees_own_only => format!(
+                "nothing listens on the port in this network namespace (others: not readable as uid {})",
+                reader.uid
+            ),
             None => "nothing listens on the port".to_owned(),
             Some(nearest) => {
                 let listener = &nearest.listener;
@@ -251,7 +425,7 @@ impl Correlator {
                 let elsewhere = if listener.netns == netns { "" } else { ", in another network namespace" };
                 let owner = match listener.process.pid {
                     Some(_) => wording::who(&listener.process),
-                    None => format!("owner: not readable as uid {reader}"),
+                    None => format!("owner: not readable as uid {}", reader.uid),
                 };
                 format!("{at}{only}{elsewhere} ({owner})")
             }
@@ -266,6 +440,150 @@ impl Correlator {
             listeners_total: total,
             summary,
         }
+    }
+
+    /// A `listen()` that did not fail in its time has succeeded.
+    fn confirm(&mut self, opened: &Opened, clock: &Clock, out: &mut Vec<Output>) {
+        let Opened { time, listener, .. } = opened;
+        self.say_listener(Change::Opened, *time, listener, None, clock, out);
+        self.binds.succeeded(listener.netns, listener.port, *time);
+        if let Some(pid) = listener.process.pid {
+            self.servers.has_listened(pid);
+        }
+        self.recover(listener, *time, clock, out);
+    }
+
+    /// A listener has come up: the destinations that it covers are answered again.
+    fn recover(&mut self, listener: &Listener, time: Mono, clock: &Clock, out: &mut Vec<Output>) {
+        for (waiting, repeats) in self.folds.recover(listener) {
+            for repeats in repeats {
+                self.repeated(&repeats, time, clock, out);
+            }
+            let Waiting { destination, netns, device, of, first, refusals, processes } = waiting;
+            let body = Body::Recovered(Box::new(line::Recovered {
+                of,
+                dst: self.endpoint(netns, destination.addr, Some(destination.port), device),
+                netns: self.namespaces.show(netns),
+                after_us: time.since(first) / 1_000,
+                refusals,
+                processes: fold::told_apart(&processes),
+                listener: self.show(listener, clock),
+            }));
+            self.say(time, body, out);
+        }
+    }
+
+    fn repeated(&mut self, repeats: &Repeats, at: Mono, clock: &Clock, out: &mut Vec<Output>) {
+        let Repeats { of, count, processes, first, last } = *repeats;
+        let (first, last) = (clock.time(first), clock.time(last));
+        let body = Body::Repeated(line::Repeated { of, count, processes, first, last });
+        self.say(at, body, out);
+    }
+
+    fn say(&mut self, mono: Mono, body: Body, out: &mut Vec<Output>) {
+        let output = self.line(mono, body);
+        out.push(output);
+    }
+
+    fn say_listener(
+        &mut self,
+        change: Change,
+        mono: Mono,
+        listener: &Listener,
+        end: Option<OwnerEnd>,
+        clock: &Clock,
+        out: &mut Vec<Output>,
+    ) {
+        let body = self.listener_line(change, listener, end, clock);
+        self.say(mono, body, out);
+    }
+
+    fn bound(&mut self, bound: &Bound, out: &mut Vec<Output>) {
+        self.drop_if_replaced(bound.socket.netns, bound.netns_cookie);
+        self.binds.bound(bound);
+        self.say_bind(Call::Bind, &bound.socket, bound.errno, bound.time, out);
+    }
+
+    fn say_bind(
+        &mut self,
+        call: Call,
+        socket: &Listener,
+        errno: Option<i32>,
+        time: Mono,
+        out: &mut Vec<Output>,
+    ) {
+        let body = Body::Bind(line::Bind {
+            call,
+            addr: self.namespaces.show_addr(socket.netns, socket.addr, socket.device),
+            port: socket.port,
+            netns: self.namespaces.show(socket.netns),
+            process: socket.process.clone(),
+            errno: errno.map(errno::name),
+        });
+        self.say(time, body, out);
+    }
+
+    fn exited(&mut self, exited: &Exited) {
+        self.servers.ended(exited.pid, exited.time, exited.status);
+        self.table.owner_ended(exited.pid, exited.status);
+    }
+
+    fn candidate(&mut self, candidate: Candidate) {
+        let pid = candidate.process.pid;
+        let has_listened = self.table.open().any(|listener| pid.is_some() && listener.process.pid == pid);
+        self.servers.add(candidate, has_listened);
+    }
+
+    fn connected(&mut self, connected: &Connected, out: &mut Vec<Output>) {
+        if let Some(pid) = connected.pid {
+            self.servers.is_client(pid);
+        }
+        let Some(Harmless { of, refused }) = self.folds.fallback(connected) else {
+            return;
+        };
+        let settled =
+            self.unsettled.iter().rposition(|unsettled| unsettled.of == of && unsettled.pid == connected.pid);
+        settled.and_then(|index| self.unsettled.remove(index));
+        let body = Body::Fallback(line::Fallback {
+            of,
+            dst: self.endpoint(connected.netns, connected.dst, Some(connected.dst_port), connected.device),
+            after_us: connected.time.since(refused) / 1_000,
+        });
+        self.say(connected.time, body, out);
+    }
+
+    fn failed(&mut self, failed: Failed, out: &mut Vec<Output>) {
+        if self.scope.netns.is_some_and(|netns| netns != failed.netns) {
+            return;
+        }
+        if let Some(pid) = failed.client.pid {
+            self.servers.is_client(pid);
+        }
+        let errno = failed.errno.map(errno::name);
+        *self.counts.failed.entry(errno.clone().unwrap_or_else(|| GIVEN_UP.to_owned())).or_default() += 1;
+        if !self.scope.all {
+            return;
+        }
+        let Failed { time, started, netns, client, src, src_port, dst, dst_port, device, errno: _ } = failed;
+        let body = Body::Failed(Box::new(line::Failed {
+            client,
+            src: self.endpoint(netns, src, src_port, device),
+            dst: self.endpoint(netns, dst, Some(dst_port), device),
+            netns: self.namespaces.show(netns),
+            errno,
+            after_us: time.since(started) / 1_000,
+        }));
+        self.say(time, body, out);
+    }
+
+    fn endpoint(
+        &self,
+        netns: NetnsId,
+        addr: IpAddr,
+        port: Option<u16>,
+        device: Option<u32>,
+    ) -> line::Endpoint {
+        line::Endpoint { addr: self.namespaces.show_addr(netns, addr, device), port }
     }
 
     fn opened(&mut self, opened: Opened) {
@@ -284,14 +602,16 @@ impl Correlator {
             && let Some(opened) = self.opening.get(index)
         {
             let is_failure = shutdown == 0 && tid == opened.tid && time.since(opened.time) < FAILURE_NS;
-            let opened = self.opening.remove(index);
-            if is_failure {
-                return;
+            if let Some(opened) = self.opening.remove(index) {
+                if is_failure {
+                    // The one error that hashing a listener gives (`inet_csk_listen_start`).
+                    self.binds.failed(Call::Listen, &opened.listener, libc::EADDRINUSE, time);
+                    self.say_bind(Call::Listen, &opened.listener, Some(libc::EADDRINUSE), time, out);
+                    return;
+                }
+                // It lived for less than the time a failure takes: say that it opened before it closed.
+                self.confirm(&opened, clock, out);
             }
-            // It lived for less than the time a failure takes: say that it opened before it closed.
-            out.extend(opened.map(|opened| {
-                self.listener_line(Change::Opened, opened.time, &opened.listener, None, clock)
-            }));
         }
         // The last holder closes with `sk_shutdown` set; an administrator's `ss -K`, and a shutdown() of
         // the socket, do not, and the one who did it need not be its owner.
@@ -313,7 +633,7 @@ impl Correlator {
             backlog: known.as_ref().and_then(|known| known.backlog),
             ..listener
         };
-        out.push(self.listener_line(Change::Closed, time, &gone, Some(end), clock));
+        self.say_listener(Change::Closed, time, &gone, Some(end), clock, out);
         self.table.remember(Gone { listener: gone, time, owner: end });
     }
 
@@ -322,6 +642,9 @@ impl Correlator {
             return;
         }
         self.drop_if_replaced(refused.netns, refused.netns_cookie);
+        if let Some(pid) = refused.client.pid {
+            self.servers.is_client(pid);
+        }
         // A listener on its way out is unhashed before it is seen to close: wait for that. A refusal that
         // no socket was asked about does not need it.
         let asked_nobody = refused.via == Via::Icmp || refused.sent_by == Some(SentBy::Filter);
@@ -336,49 +659,114 @@ impl Correlator {
     }
 
     fn judge(&self, refused: &Refused) -> Judgement {
-        judge::judge(refused, &self.table, &self.namespaces, self.health)
+        let Self { table, namespaces, binds, servers, health, .. } = self;
+        judge::judge(refused, World { table, namespaces, binds, servers, health: *health })
     }
 
     fn report(&mut self, refused: &Refused, clock: &Clock, out: &mut Vec<Output>) {
+        if self.is_full() {
+            return;
+        }
         let judgement = self.judge(refused);
+        let (cause, destination) = (judgement.cause, judgement.destination);
+        self.counts.refused += 1;
+        *self.counts.by_cause.entry(cause).or_default() += 1;
+        let key = Key::of(refused, cause);
+        let of = match self.folds.repeat(&key, refused) {
+            Some(of) => of,
+            None => {
+                if let Some(repeats) = self.folds.make_room() {
+                    self.repeated(&repeats, refused.time, clock, out);
+                }
+                let body = self.refusal(refused, judgement, clock);
+                self.say(refused.time, body, out);
+                self.folds.begin(key, self.seq, destination.netns, refused.time);
+                self.seq
+            }
+        };
+        // What is answered elsewhere, or was never asked, cannot be seen to recover.
+        if !matches!(cause, Cause::Remote | Cause::Intercepted) {
+            self.folds.wait(destination, of, refused);
+        }
+        if refused.dst.is_loopback() {
+            self.folds.may_fall_back(of, refused);
+        }
+        if cause == Cause::WrongFamily && refused.dst.is_loopback() {
+            let due = Mono(refused.time.0.saturating_add(HARMLESS_NS));
+            self.unsettled.push_back(Unsettled { due, of, pid: refused.client.pid });
+        } else {
+            self.counts.alarming += 1;
+        }
+    }
+
+    /// The line about a refusal.
+    fn refusal(&self, refused: &Refused, judgement: Judgement, clock: &Clock) -> Body {
+        let Destination { netns, port, .. } = judgement.destination;
         let wording = Wording {
             refused,
             judgement: &judgement,
             table: &self.table,
             namespaces: &self.namespaces,
+            holders: self.binds.holders(netns, port),
             now: refused.time,
         };
         let Words { summary, hint } = wording.words();
-        let netns = refused.netns;
-        let endpoint = |addr, port| line::Endpoint {
-            addr: self.namespaces.show_addr(netns, addr, refused.device),
-            port,
-        };
+        let failed_binds =
+            judgement.failures.iter().map(|failure| self.failed_bind(failure, clock)).collect();
+        let candidates =
+            judgement.candidates.iter().map(|known| candidate(known, refused.time, clock)).collect();
+        let mut listeners = self.weighed(&judgement.weighed, clock);
+        let of_other_ports = judgement.elsewhere.iter().map(|listener| line::Weighed {
+            listener: self.show(listener, clock),
+            mismatch: Some(Mismatch::Port),
+        });
+        listeners.extend(of_other_ports.take(judge::WEIGHED_MAX.saturating_sub(judgement.weighed.len())));
         let verdict = line::Verdict {
             cause: judgement.cause,
             confidence: if judgement.because.is_empty() { Confidence::Certain } else { Confidence::Degraded },
             because: judgement.because,
-            listeners: self.weighed(&judgement.weighed, clock),
-            listeners_total: judgement.total,
-            failed_binds: Vec::new(),
-            candidates: Vec::new(),
+            listeners,
+            listeners_total: judgement.total + judgement.elsewhere.len() as u64,
+            failed_binds,
+            candidates,
             claims: Vec::new(),
             summary,
             hint,
         };
-        out.push(Output {
-            mono: refused.time,
-            body: Body::Refused(Box::new(line::Refused {
-                client: refused.client.clone(),
-                src: endpoint(refused.src, refused.src_port),
-                dst: endpoint(refused.dst, Some(refused.dst_port)),
-                netns: self.namespaces.show(netns),
-                via: refused.via,
-                sent_by: refused.sent_by,
-                latency_us: refused.time.since(refused.started) / 1_000,
-                verdict,
-            })),
-        });
+        let netns = refused.netns;
+        Body::Refused(Box::new(line::Refused {
+            client: refused.client.clone(),
+            src: self.endpoint(netns, refused.src, refused.src_port, refused.device),
+            dst: self.endpoint(netns, refused.dst, Some(refused.dst_port), refused.device),
+            netns: self.namespaces.show(netns),
+            via: refused.via,
+            sent_by: refused.sent_by,
+            latency_us: refused.time.since(refused.started) / 1_000,
+            verdict,
+        }))
+    }
+
+    fn failed_bind(&self, failure: &Failure, clock: &Clock) -> line::FailedBind {
+        let Failure { call, socket, errno, last, times, .. } = failure;
+        let holders = self.binds.holders(socket.netns, socket.port).unwrap_or_default();
+        line::FailedBind {
+            call: *call,
+            addr: self.namespaces.show_addr(socket.netns, socket.addr, socket.device),
+            port: socket.port,
+            netns: self.namespaces.show(socket.netns),
+            process: socket.process.clone(),
+            errno: errno::name(*errno),
+            time: clock.time(*last),
+            times: *times,
+            held_by: holders
+                .iter()
+                .map(|holder| line::HeldBy {
+                    addr: holder.addr.to_string(),
+                    state: holder.state.to_owned(),
+                    process: holder.process.clone(),
+                })
+                .collect(),
+        }
     }
 
     fn snapshot(&mut self, snapshot: Snapshot, clock: &Clock, out: &mut Vec<Output>) {
@@ -409,7 +797,13 @@ impl Correlator {
             // Whose opening was lost has opened since the tracer is here, at the latest now.
             let since = if was_lost && self.health.ready { Some(began) } else { listener.since };
             let listener = Listener { since, ..listener };
-            out.push(self.listener_line(Change::Present, ended, &listener, None, clock));
+            self.say_listener(Change::Present, ended, &listener, None, clock, out);
+            if let Some(pid) = listener.process.pid {
+                self.servers.has_listened(pid);
+            }
+            if self.health.ready {
+                self.recover(&listener, ended, clock, out);
+            }
             self.table.insert(listener);
         }
         if is_complete {
@@ -440,7 +834,7 @@ impl Correlator {
             .collect();
         for listener in vanished {
             self.table.remove(listener.netns, listener.key);
-            out.push(self.listener_line(Change::Closed, ended, &listener, Some(OwnerEnd::Unknown), clock));
+            self.say_listener(Change::Closed, ended, &listener, Some(OwnerEnd::Unknown), clock, out);
             self.table.remember(Gone { listener, time: ended, owner: OwnerEnd::Unknown });
         }
         self.health.lost = false;
@@ -460,43 +854,33 @@ impl Correlator {
         if cookie != 0 && known != 0 && cookie != known {
             self.table.forget(netns);
             self.namespaces.forget(netns);
+            self.binds.forget(netns);
+            self.servers.forget(netns);
         }
     }
 
     fn lost(&mut self, lost: Lost, clock: &Clock, out: &mut Vec<Output>) {
         let Lost { records, place, from, to } = lost;
+        self.counts.lost += records;
         // A skipped program costs a count, never the table: openings run in a task's own context, where
         // nothing nests. An attempt that was not followed is a refusal unseen.
         self.health.lost |= match place {
             LostWhere::Ring | LostWhere::Decode => true,
             LostWhere::Recursion | LostWhere::Attempts => false,
         };
-        out.push(Output {
-            mono: to,
-            body: Body::Lost(line::Lost { records, place, from: clock.time(from), to: clock.time(to) }),
-        });
+        let body = Body::Lost(line::Lost { records, place, from: clock.time(from), to: clock.time(to) });
+        self.say(to, body, out);
     }
 
     fn listener_line(
         &self,
         change: Change,
-        mono: Mono,
         listener: &Listener,
         end: Option<OwnerEnd>,
         clock: &Clock,
-    ) -> Output {
-        let owner = end.map(|end| match end {
-            OwnerEnd::Alive => line::Owner { state: line::OwnerState::Alive, code: None, signal: None },
-            OwnerEnd::Ended(crate::event::ExitStatus::Code(code)) => {
-                line::Owner { state: line::OwnerState::Ended, code: Some(code), signal: None }
-            }
-            OwnerEnd::Ended(crate::event::ExitStatus::Signal(signal)) => {
-                line::Owner { state: line::OwnerState::Ended, code: None, signal: Some(signal) }
-            }
-            OwnerEnd::Unknown => line::Owner { state: line::OwnerState::Unknown, code: None, signal: None },
-        });
+    ) -> Body {
         let listener = self.show(listener, clock);
-        Output { mono, body: Body::Listener(line::ListenerLine { change, listener, owner }) }
+        Body::Listener(line::ListenerLine { change, listener, owner: end.map(owner) })
     }
 
     fn weighed(&self, weighed: &[judge::WeighedListener], clock: &Clock) -> Vec<line::Weighed> {
@@ -520,5 +904,28 @@ impl Correlator {
             backlog: *backlog,
             process: process.clone(),
         }
+    }
+}
+
+/// Counts connects that ended with no error: the application gave up.
+const GIVEN_UP: &str = "given-up";
+
+fn owner(end: OwnerEnd) -> line::Owner {
+    let (state, code, signal) = match end {
+        OwnerEnd::Alive => (OwnerState::Alive, None, None),
+        OwnerEnd::Ended(ExitStatus::Code(code)) => (OwnerState::Ended, Some(code), None),
+        OwnerEnd::Ended(ExitStatus::Signal(signal)) => (OwnerState::Ended, None, Some(signal)),
+        OwnerEnd::Unknown => (OwnerState::Unknown, None, None),
+    };
+    line::Owner { state, code, signal }
+}
+
+fn candidate(known: &Known, now: Mono, clock: &Clock) -> line::Candidate {
+    let until = known.end.map_or(now, |(time, _)| time);
+    line::Candidate {
+        process: known.candidate.process.clone(),
+        state: owner(known.end.map_or(OwnerEnd::Alive, |(_, status)| OwnerEnd::Ended(status))),
+        age_us: until.since(known.candidate.since) / 1_000,
+        ended: known.end.map(|(time, _)| clock.time(time)),
     }
 }

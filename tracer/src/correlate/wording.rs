@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::judge::{self, Judgement, WeighedListener};
 use super::listeners::{Gone, OwnerEnd, Table};
 use super::namespaces::Namespaces;
-use crate::event::{ExitStatus, Listener, Mono, NetnsId, Refused};
-use crate::line::{Cause, Mismatch, Process, SentBy, Via};
+use crate::errno;
+use crate::event::{ExitStatus, Holder, Listener, Mono, NetnsId, Product, Refused};
+use crate::line::{Call, Cause, Mismatch, Process, SentBy, Via};
 
 /// Addresses named in one sentence before the rest is counted.
 const NAMED_MAX: usize = 4;
@@ -45,6 +46,15 @@ fn is_openclaw(process: &Process) -> bool {
     process.comm.as_deref().is_some_and(|comm| comm.starts_with("openclaw"))
 }
 
+/// `1 listener`, `2 listeners`, `2 processes`.
+pub fn counted(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("{count} {what}"),
+        _ if what.ends_with('s') => format!("{count} {what}es"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
 /// A length of time as people say it.
 pub fn ago(nanoseconds: u64) -> String {
     let seconds = nanoseconds as f64 / 1e9;
@@ -63,6 +73,8 @@ pub struct Wording<'a> {
     pub judgement: &'a Judgement,
     pub table: &'a Table,
     pub namespaces: &'a Namespaces,
+    /// Who holds the port, where that was looked at.
+    pub holders: Option<&'a [Holder]>,
     pub now: Mono,
 }
 
@@ -78,10 +90,15 @@ impl Wording<'_> {
             Cause::Remote => self.remote(),
             Cause::Intercepted => self.intercepted(),
             Cause::WrongDevice => self.wrong_device(),
+            Cause::BindFailed => self.bind_failed(),
             Cause::Stopped => self.stopped(),
             Cause::WrongFamily => self.wrong_family(),
             Cause::WrongAddress => self.wrong_address(),
+            Cause::BoundNotListening => self.bound_not_listening(),
+            Cause::Starting => self.starting(),
+            Cause::NeverListened => self.never_listened(),
             Cause::OtherNetns => self.other_netns(),
+            Cause::OtherPort => self.other_port(),
             Cause::NothingListening => self.nothing_listening(),
         }
     }
@@ -276,6 +293,188 @@ impl Wording<'_> {
         }
     }
 
+    fn bind_failed(&self) -> Words {
+        let Some(failure) = self.judgement.failures.first() else {
+            return self.nothing_listening();
+        };
+        let server = who(&failure.socket.process);
+        let error = errno::name(failure.errno);
+        let asked = match failure.call {
+            Call::Bind => "asked for",
+            Call::Listen => "called listen() on",
+        };
+        let last = ago(self.now.since(failure.last).max(1));
+        let often = match failure.times {
+            1 => format!("{last} ago"),
+            times => {
+                format!("{times} times in {}, last {last} ago", ago(failure.last.since(failure.first).max(1)))
+            }
+        };
+        let in_netns = self.in_netns();
+        let failed =
+            format!("{server} {asked} {}{in_netns} and got {error}, {often}", self.endpoint(&failure.socket));
+        // A listener that is there holds the port; others are found by a look at the port.
+        let listener = self.in_place().first().map(|listener| {
+            let parent = if listener.process.ppid == Some(1) { ", its parent is pid 1" } else { "" };
+            (
+                listener.process.clone(),
+                format!("{} on {}{parent}", who(&listener.process), self.endpoint(listener)),
+            )
+        });
+        let other = || {
+            let holder = self.holders?.first()?;
+            let at = SocketAddr::new(holder.addr, self.port());
+            Some(match holder.process.pid {
+                Some(_) => {
+                    (holder.process.clone(), format!("{} on {at}, {}", who(&holder.process), holder.state))
+                }
+                None => (
+                    Process::default(),
+                    format!("a socket on {at} in state {}, without an owner", holder.state),
+                ),
+            })
+        };
+        match (failure.errno, listener.or_else(other)) {
+            (libc::EADDRINUSE, Some((holder, held))) => Words {
+                summary: format!("{failed}; held by {held}"),
+                hint: Some(match holder.pid {
+                    Some(pid) if failure.socket.process.pid != Some(pid) => format!(
+                        "if {} is a left-over, end it (kill {pid}); then start the server again",
+                        who(&holder)
+                    ),
+                    Some(_) => "the server holds the port itself: restart it".to_owned(),
+                    None => "wait until the old connection's TIME-WAIT is over (a minute), or let the server set \
+                             SO_REUSEADDR"
+                        .to_owned(),
+                }),
+            },
+            (libc::EADDRINUSE, None) => Words {
+                summary: failed,
+                hint: Some(format!("see who holds it: ss -tanp 'sport = :{}'{}", self.port(), self.inside())),
+            },
+            (libc::EADDRNOTAVAIL, _) => Words {
+                summary: format!("{failed}: it is no address of this namespace"),
+                hint: Some(format!(
+                    "bring up the interface that has {}, then start the server again; or let it listen on an \
+                     address that is there (ip addr)",
+                    bracketed(failure.socket.addr)
+                )),
+            },
+            (libc::EACCES, _) => Words {
+                summary: format!("{failed}: the port is privileged, or a security policy forbids it"),
+                hint: Some(
+                    "CAP_NET_BIND_SERVICE for ports below net.ipv4.ip_unprivileged_port_start; else the policy's log"
+                        .to_owned(),
+                ),
+            },
+            (_, _) => Words { summary: failed, hint: Some(format!("see the log of {server}")) },
+        }
+    }
+
+    fn bound_not_listening(&self) -> Words {
+        let Some(bound) = &self.judgement.bound else {
+            return self.nothing_listening();
+        };
+        let server = who(&bound.socket.process);
+        let age = ago(self.now.since(bound.time).max(1));
+        Words {
+            summary: format!(
+                "{server} bound {}{} {age} ago and has not called listen()",
+                self.endpoint(&bound.socket),
+                self.in_netns()
+            ),
+            hint: Some(format!(
+                "it is still starting, or stuck: see its log, or `strace -f -p {}`",
+                pid(&bound.socket.process)
+            )),
+        }
+    }
+
+    fn starting(&self) -> Words {
+        let Some(known) = self.judgement.candidates.first() else {
+            return self.nothing_listening();
+        };
+        let server = who(&known.candidate.process);
+        let age = ago(self.now.since(known.candidate.since).max(1));
+        let hint = if self.refused.client.container.is_some() {
+            "give it a startupProbe; a liveness probe now would kill it before it listens"
+        } else {
+            "wait for RECOVERED, and let clients wait for it too"
+        };
+        Words {
+            summary: format!(
+                "nothing listens on {} yet{}; {server}, by its name or arguments the server, started {age} ago and has \
+                 not called listen()",
+                self.port(),
+                self.in_netns()
+            ),
+            hint: Some(hint.to_owned()),
+        }
+    }
+
+    fn never_listened(&self) -> Words {
+        let Some((known, (time, status))) =
+            self.judgement.candidates.iter().find_map(|known| Some((known, known.end?)))
+        else {
+            return self.nothing_listening();
+        };
+        let server = who(&known.candidate.process);
+        let how = match status {
+            ExitStatus::Code(code) => format!("with exit code {code}"),
+            ExitStatus::Signal(signal) => format!("by {}", signal_name(signal)),
+        };
+        let lately = |known: &&super::servers::Known| {
+            known.end.is_some_and(|(time, _)| self.now.since(time) < 60_000_000_000)
+        };
+        let ends = match self.judgement.candidates.iter().filter(lately).count() {
+            0 | 1 => String::new(),
+            count => format!("; {count} such ends in 60 s"),
+        };
+        let openclaw = known.candidate.product == Some(Product::OpenClaw);
+        let hint = match status {
+            ExitStatus::Code(78) if openclaw => {
+                "exit code 78 is OpenClaw's \"configuration refused\", and its systemd unit is not restarted after it: \
+                 journalctl --user -u openclaw-gateway -n 20 (often: non-loopback bind without gateway.auth.token)"
+                    .to_owned()
+            }
+            ExitStatus::Signal(libc_signal::KILL) => {
+                "who sends SIGKILL: a supervisor's timeout, or the kernel out of memory (journalctl -k | grep -i oom)"
+                    .to_owned()
+            }
+            _ => format!("see the log for the end of {server}"),
+        };
+        Words {
+            summary: format!(
+                "{server}, by its name or arguments the server, ended {} ago {how}, without a listen on {}{}{ends}",
+                ago(self.now.since(time).max(1)),
+                self.port(),
+                self.in_netns(),
+            ),
+            hint: Some(hint),
+        }
+    }
+
+    fn other_port(&self) -> Words {
+        let listeners: Vec<&Listener> = self.judgement.elsewhere.iter().collect();
+        let Some(listener) = listeners.first() else {
+            return self.nothing_listening();
+        };
+        Words {
+            summary: format!(
+                "nothing listens on {}{}; {} listens on {}",
+                self.port(),
+                self.in_netns(),
+                who(&listener.process),
+                self.endpoints(&listeners)
+            ),
+            hint: Some(format!(
+                "let the client use port {}, or start the server with port {}",
+                listener.port,
+                self.port()
+            )),
+        }
+    }
+
     fn stopped(&self) -> Words {
         let Some(Gone { listener, time, owner }) = &self.judgement.gone else {
             return self.nothing_listening();
@@ -292,7 +491,7 @@ impl Wording<'_> {
                      process, or it gave the port up"
                 ),
                 hint: Some(if is_openclaw(&listener.process) {
-                    "wait for the next LISTEN; OpenClaw's restart in place takes 6-10 s, sometimes minutes"
+                    "wait for RECOVERED; OpenClaw's restart in place takes 6-10 s, sometimes minutes"
                         .to_owned()
                 } else {
                     format!(
@@ -484,6 +683,11 @@ impl Wording<'_> {
             )),
         }
     }
+}
+
+/// A process id for a command line.
+fn pid(process: &Process) -> String {
+    process.pid.map_or_else(|| "PID".to_owned(), |pid| pid.to_string())
 }
 
 /// `a`, `a and b`, `a, b and c`, and a count of what is too much to name.

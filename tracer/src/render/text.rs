@@ -15,9 +15,11 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use crate::container;
+use crate::correlate::wording::{ago, counted};
 use crate::line::{
-    Answer, Because, Body, Cause, Change, Container, Endpoint, Line, Listener, ListenerLine, Lost, LostWhere,
-    Mismatch, Netns, Owner, OwnerState, Process, Ready, Refused, Start, Status, Stop, Time,
+    Alive, Answer, Because, Bind, Body, Call, Cause, Change, Container, Endpoint, Failed, Fallback, Line,
+    Listener, ListenerLine, Lost, LostWhere, Mismatch, Netns, Owner, OwnerState, Process, Ready, Recovered,
+    Refused, Repeated, Start, Status, Stop, Time,
 };
 
 /// Columns that details are indented by: a time and two spaces.
@@ -42,7 +44,23 @@ pub struct Text {
     containers: BTreeMap<u32, String>,
     date: Option<Date>,
     ports: Vec<u16>,
+    /// Refusals that later lines may be about, by their place in the log: the newest.
+    refusals: BTreeMap<u64, Remembered>,
+    /// Connects that failed otherwise are told of one by one.
+    tells_failures: bool,
 }
+
+/// What later lines about a refusal need of it.
+struct Remembered {
+    client: String,
+    /// The client's name without its process id.
+    name: String,
+    dst: String,
+    cause: Cause,
+}
+
+/// Refusals that are remembered.
+const REFUSALS_MAX: usize = 4_096;
 
 impl Text {
     pub fn new(zone: TimeZone, width: usize) -> Self {
@@ -53,6 +71,8 @@ impl Text {
             containers: BTreeMap::new(),
             date: None,
             ports: Vec::new(),
+            refusals: BTreeMap::new(),
+            tells_failures: false,
         }
     }
 
@@ -66,10 +86,19 @@ impl Text {
             Body::Start(start) => self.start(start, line.time, &mut text),
             Body::Ready(ready) => self.ready(ready, line.time, &mut text),
             Body::Listener(listener) => self.listener(listener, line.time, &mut text),
-            Body::Refused(refused) => self.refused(refused, line.time, &mut text),
+            Body::Bind(bind) => self.bind(bind, line.time, &mut text),
+            Body::Refused(refused) => {
+                self.remember(line);
+                self.refused(refused, line.time, &mut text);
+            }
+            Body::Repeated(repeated) => self.repeated(repeated, line.time, &mut text),
+            Body::Recovered(recovered) => self.recovered(recovered, line.time, &mut text),
+            Body::Fallback(fallback) => self.fallback(fallback, line.time, &mut text),
+            Body::Failed(failed) => self.failed(failed, line.time, &mut text),
+            Body::Alive(alive) => self.alive(alive, line.time, &mut text),
             Body::Lost(lost) => self.lost(lost, line.time, &mut text),
             Body::Status(status) => status_line(status, &mut text),
-            Body::Stop(stop) => stop_line(stop, &mut text),
+            Body::Stop(stop) => self.stop(stop, &mut text),
         }
         out.write_all(text.as_bytes())
     }
@@ -244,6 +273,131 @@ impl Text {
         }
     }
 
+    /// Keeps of a refusal what later lines about it need.
+    pub fn remember(&mut self, line: &Line) {
+        if let Body::Refused(refused) = &line.body {
+            if self.refusals.len() >= REFUSALS_MAX {
+                self.refusals.pop_first();
+            }
+            let remembered = Remembered {
+                client: who(&refused.client),
+                name: refused.client.comm.clone().unwrap_or_else(|| who(&refused.client)),
+                dst: endpoint(&refused.dst),
+                cause: refused.verdict.cause,
+            };
+            self.refusals.insert(line.seq, remembered);
+        }
+    }
+
+    /// Only what failed: what succeeded is told by the listener that comes of it.
+    fn bind(&mut self, bind: &Bind, time: Time, text: &mut String) {
+        let Some(errno) = &bind.errno else {
+            return;
+        };
+        self.head(time, "BIND", ALARM, text);
+        let call = match bind.call {
+            Call::Bind => "bind",
+            Call::Listen => "listen",
+        };
+        put(
+            text,
+            format_args!(
+                "{}:{}  {} {call}() failed: {errno}",
+                bracketed(&bind.addr),
+                bind.port,
+                who(&bind.process)
+            ),
+        );
+        if let Some(netns) = self.netns(&bind.netns) {
+            put(text, format_args!("  {FAINT}{netns}{FAINT:#}"));
+        }
+        text.push('\n');
+    }
+
+    fn repeated(&mut self, repeated: &Repeated, time: Time, text: &mut String) {
+        self.head(time, "REPEAT", ALARM, text);
+        if let Some(first) = self.refusals.get(&repeated.of) {
+            put(text, format_args!("{} -> {}: {}, ", first.name, first.dst, first.cause.name()));
+        }
+        let span = (repeated.last.0.as_nanosecond() - repeated.first.0.as_nanosecond()).max(0) as u64;
+        let within = if span > 0 { format!(" in {}", ago(span)) } else { String::new() };
+        let by =
+            repeated.processes.map_or_else(String::new, |count| format!(" ({})", counted(count, "process")));
+        put(text, format_args!("{} more{within}{by}\n", repeated.count));
+    }
+
+    fn recovered(&mut self, recovered: &Recovered, time: Time, text: &mut String) {
+        let clients =
+            recovered.processes.map_or_else(String::new, |count| format!(" ({})", counted(count, "client")));
+        self.head(time, "RECOVERED", GOOD, text);
+        put(
+            text,
+            format_args!(
+                "{} by {}, {} after the first of {}{clients}",
+                endpoint(&recovered.dst),
+                who(&recovered.listener.process),
+                ago(recovered.after_us * 1_000),
+                counted(recovered.refusals, "refusal"),
+            ),
+        );
+        if let Some(netns) = self.netns(&recovered.netns) {
+            put(text, format_args!("  {FAINT}{netns}{FAINT:#}"));
+        }
+        text.push('\n');
+    }
+
+    fn fallback(&mut self, fallback: &Fallback, time: Time, text: &mut String) {
+        self.head(time, "FALLBACK", FAINT, text);
+        if let Some(first) = self.refusals.get(&fallback.of) {
+            put(text, format_args!("{} -> {} refused, ", first.client, first.dst));
+        }
+        let after = ago(fallback.after_us * 1_000);
+        put(text, format_args!("{} answered {after} later: harmless\n", endpoint(&fallback.dst)));
+    }
+
+    fn failed(&mut self, failed: &Failed, time: Time, text: &mut String) {
+        self.tells_failures = true;
+        self.head(time, "FAILED", CHANGE, text);
+        let after = ago(failed.after_us * 1_000);
+        let how = match &failed.errno {
+            Some(errno) => format!("{errno} after {after}"),
+            None => format!("no answer for {after}, then given up"),
+        };
+        put(text, format_args!("{} -> {}: not refused: {how}", who(&failed.client), endpoint(&failed.dst)));
+        if let Some(netns) = self.netns(&failed.netns) {
+            put(text, format_args!("  ({netns})"));
+        }
+        text.push('\n');
+    }
+
+    fn alive(&mut self, alive: &Alive, time: Time, text: &mut String) {
+        self.head(time, "ALIVE", FAINT, text);
+        put(text, format_args!("{} refused, {} records lost\n", alive.refused, alive.lost));
+    }
+
+    fn stop(&self, stop: &Stop, text: &mut String) {
+        let causes: Vec<String> =
+            stop.by_cause.iter().map(|(cause, count)| format!("{count} {}", cause.name())).collect();
+        put(text, format_args!("tracer: {} refused", stop.refused));
+        if !causes.is_empty() {
+            put(text, format_args!(" ({})", causes.join(", ")));
+        }
+        let failed: u64 = stop.failed.values().sum();
+        if failed > 0 {
+            let errors: Vec<String> =
+                stop.failed.iter().map(|(errno, count)| format!("{count} {}", failure(errno))).collect();
+            let connects = if failed == 1 { "connect" } else { "connects" };
+            put(text, format_args!("; {failed} {connects} failed otherwise ({})", errors.join(", ")));
+            if !self.tells_failures {
+                text.push_str(": see them with --all");
+            }
+        }
+        if stop.lost > 0 {
+            put(text, format_args!("; {} records lost", stop.lost));
+        }
+        text.push('\n');
+    }
+
     fn lost(&mut self, lost: &Lost, time: Time, text: &mut String) {
         self.head(time, "LOST", ALARM, text);
         let (what, cost) = match lost.place {
@@ -302,17 +456,17 @@ fn container_in(refused: &Refused) -> Option<&Container> {
     there.find_map(|listener| listener.process.container.as_ref()).filter(|_| refused.netns.name.is_none())
 }
 
-/// What became of an owner, as the end of a sentence about it.
+/// What became of an owner, behind its name.
 fn fate(owner: Option<&Owner>) -> String {
     match owner {
-        Some(Owner { state: OwnerState::Alive, .. }) => ", which lives on".to_owned(),
+        Some(Owner { state: OwnerState::Alive, .. }) => " (lives on)".to_owned(),
         Some(Owner { state: OwnerState::Ended, code: Some(code), .. }) => {
-            format!(", which exited with code {code}")
+            format!(" (exited with code {code})")
         }
         Some(Owner { state: OwnerState::Ended, signal: Some(signal), .. }) => {
-            format!(", which was ended by {}", crate::correlate::wording::signal_name(*signal))
+            format!(" (ended by {})", crate::correlate::wording::signal_name(*signal))
         }
-        Some(Owner { state: OwnerState::Ended, .. }) => ", which ended".to_owned(),
+        Some(Owner { state: OwnerState::Ended, .. }) => " (ended)".to_owned(),
         Some(Owner { state: OwnerState::Unknown, .. }) | None => String::new(),
     }
 }
@@ -338,18 +492,11 @@ fn status_line(status: &Status, text: &mut String) {
     put(text, format_args!("{target:<22}  {style}{answer}{style:#} {}\n", status.summary));
 }
 
-fn stop_line(stop: &Stop, text: &mut String) {
-    let causes: Vec<String> = stop
-        .by_cause
-        .iter()
-        .map(|(cause, count): (&Cause, &u64)| format!("{count} {}", cause.name()))
-        .collect();
-    put(text, format_args!("tracer: {} refused", stop.refused));
-    if !causes.is_empty() {
-        put(text, format_args!(" ({})", causes.join(", ")));
+/// An error of connects as people call it.
+fn failure(errno: &str) -> &str {
+    match errno {
+        "ETIMEDOUT" => "timed out",
+        "given-up" => "given up",
+        other => other,
     }
-    if stop.lost > 0 {
-        put(text, format_args!("; {} records lost", stop.lost));
-    }
-    text.push('\n');
 }
