@@ -5,7 +5,7 @@ mod story;
 
 use story::{Close, HOST, connect, namespace, server, story};
 use tracer::event::ExitStatus;
-use tracer::line::{Because, Body, Cause, Change, Confidence, LostWhere, Mismatch, SentBy, Verdict};
+use tracer::line::{Because, Body, Call, Cause, Change, Confidence, LostWhere, Mismatch, SentBy, Verdict};
 
 const POD: u32 = 4_026_532_281;
 
@@ -291,7 +291,7 @@ fn one_of_two_listeners_on_an_address_closing_is_not_a_stop() {
 }
 
 #[test]
-fn a_failed_listen_is_no_listener_and_no_line() {
+fn a_failed_listen_is_no_listener_but_a_failed_bind() {
     let gateway = server("127.0.0.1:18789");
     let log = story().ready().open(&gateway).close(&gateway, Close::Failure).after_millis(10).end().log;
     assert!(!log.iter().any(|output| matches!(output.body, Body::Listener(_))), "{log:?}");
@@ -303,7 +303,8 @@ fn a_failed_listen_is_no_listener_and_no_line() {
         .after_millis(10)
         .refuse(&connect("127.0.0.1:18789"))
         .verdict();
-    assert_eq!(verdict.cause, Cause::NothingListening);
+    assert_certain(&verdict, Cause::BindFailed);
+    assert_eq!((verdict.failed_binds[0].call, &*verdict.failed_binds[0].errno), (Call::Listen, "EADDRINUSE"));
 }
 
 #[test]
@@ -551,4 +552,324 @@ fn a_filter_that_would_refuse_a_listener_too_is_not_kept_silent() {
     let verdict = story().ready().refuse(&connect).verdict();
     assert_certain(&verdict, Cause::NothingListening);
     assert!(verdict.summary.ends_with("; a packet filter refused"), "{}", verdict.summary);
+}
+
+#[test]
+fn a_bind_that_failed() {
+    let gateway = server("127.0.0.1:18789");
+    let orphan = server("100.101.102.103:18789").by("openclaw-gatewa", 2101);
+    let verdict = story()
+        .present(&orphan)
+        .ready()
+        .bind(&gateway, Some(libc::EADDRINUSE))
+        .after_millis(400)
+        .refuse(&connect("127.0.0.1:18789"))
+        .verdict();
+    assert_certain(&verdict, Cause::BindFailed);
+    assert_eq!((&*verdict.failed_binds[0].errno, verdict.failed_binds[0].times), ("EADDRINUSE", 1));
+    assert_eq!(
+        verdict.summary,
+        "openclaw-gatewa[4242] asked for 127.0.0.1:18789 and got EADDRINUSE, 0.4 s ago; held by \
+         openclaw-gatewa[2101] on 100.101.102.103:18789, its parent is pid 1"
+    );
+    assert_eq!(
+        verdict.hint.as_deref(),
+        Some("if openclaw-gatewa[2101] is a left-over, end it (kill 2101); then start the server again")
+    );
+}
+
+#[test]
+fn a_bind_that_would_not_have_covered_the_address_is_no_cause_while_another_listens() {
+    let verdict = story()
+        .present(&server("[::1]:18789").by("other", 1))
+        .ready()
+        .bind(&server("192.168.50.2:18789"), Some(libc::EADDRNOTAVAIL))
+        .after_millis(400)
+        .refuse(&connect("127.0.0.1:18789"))
+        .verdict();
+    assert_certain(&verdict, Cause::WrongFamily);
+    assert_eq!(verdict.failed_binds.len(), 1);
+}
+
+#[test]
+fn a_bind_that_succeeds_ends_the_failures() {
+    let gateway = server("127.0.0.1:18789");
+    let verdict = story()
+        .ready()
+        .bind(&gateway, Some(libc::EADDRINUSE))
+        .after_millis(400)
+        .bind(&gateway, None)
+        .after_millis(400)
+        .refuse(&connect("127.0.0.1:18789"))
+        .verdict();
+    assert_certain(&verdict, Cause::BoundNotListening);
+    assert!(verdict.failed_binds.is_empty());
+}
+
+#[test]
+fn what_holds_the_port_without_listening_is_named() {
+    let failed = || story().ready().bind(&server("0.0.0.0:18789"), Some(libc::EADDRINUSE)).after_millis(100);
+    let waiting = failed().held("127.0.0.1", "TIME-WAIT", tracer::line::Process::default());
+    let verdict = waiting.refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_certain(&verdict, Cause::BindFailed);
+    assert!(
+        verdict.summary.ends_with("held by a socket on 127.0.0.1:18789 in state TIME-WAIT, without an owner")
+    );
+    assert!(verdict.hint.unwrap().starts_with("wait until the old connection's TIME-WAIT is over"));
+
+    let client = failed().held("127.0.0.1", "ESTAB", story::process("psql", 77));
+    let verdict = client.refuse(&connect("127.0.0.1:18789")).verdict();
+    assert!(verdict.summary.ends_with("held by psql[77] on 127.0.0.1:18789, ESTAB"), "{}", verdict.summary);
+}
+
+#[test]
+fn a_bound_socket_that_goes_is_forgotten() {
+    let gateway = server("127.0.0.1:18789");
+    let verdict = story()
+        .ready()
+        .bind(&gateway, None)
+        .after_millis(10)
+        .destroy(&gateway)
+        .refuse(&connect("127.0.0.1:18789"))
+        .verdict();
+    assert_certain(&verdict, Cause::NothingListening);
+}
+
+#[test]
+fn a_server_that_starts() {
+    let verdict = story()
+        .ready()
+        .start("openclaw-gatewa", 655)
+        .after_millis(1_200)
+        .refuse(&connect("127.0.0.1:18789"))
+        .verdict();
+    assert_certain(&verdict, Cause::Starting);
+    assert_eq!(verdict.candidates[0].process.pid, Some(655));
+    assert_eq!(
+        verdict.summary,
+        "nothing listens on 18789 yet; openclaw-gatewa[655], by its name or arguments the server, started 1.2 s ago and \
+         has not called listen()"
+    );
+}
+
+#[test]
+fn a_client_is_no_candidate_whatever_it_calls_itself() {
+    let probe = connect("127.0.0.1:18789").by("openclaw-gatewa", 655);
+    let verdict = story().ready().start("openclaw-gatewa", 655).refuse(&probe).verdict();
+    assert_certain(&verdict, Cause::NothingListening);
+}
+
+#[test]
+fn a_server_that_never_listened() {
+    let mut crashing = story().ready();
+    for pid in [101, 102, 103] {
+        crashing = crashing.start("openclaw-gatewa", pid).after_millis(4_000).exit(pid, ExitStatus::Code(78));
+    }
+    let verdict = crashing.after_millis(4_100).refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_certain(&verdict, Cause::NeverListened);
+    assert_eq!(
+        verdict.summary,
+        "openclaw-gatewa[103], by its name or arguments the server, ended 4.1 s ago with exit code 78, without a listen \
+         on 18789; 3 such ends in 60 s"
+    );
+    assert!(verdict.hint.unwrap().contains("journalctl --user -u openclaw-gateway"));
+}
+
+#[test]
+fn a_server_on_another_port() {
+    let verdict = story()
+        .ready()
+        .start("openclaw-gatewa", 4242)
+        .after_millis(1_000)
+        .elsewhere(&[&server("127.0.0.1:19001")])
+        .refuse(&connect("127.0.0.1:18789"))
+        .verdict();
+    assert_certain(&verdict, Cause::OtherPort);
+    assert_eq!(mismatches(&verdict), [Some(Mismatch::Port)]);
+    assert_eq!(verdict.summary, "nothing listens on 18789; openclaw-gatewa[4242] listens on 127.0.0.1:19001");
+}
+
+#[test]
+fn an_owner_that_closes_and_then_ends_is_told_as_ended() {
+    let gateway = server("127.0.0.1:18789");
+    let verdict = story()
+        .present(&gateway)
+        .ready()
+        .close(&gateway, Close::Owner)
+        .after_millis(500)
+        .exit(4242, ExitStatus::Code(3))
+        .after_millis(500)
+        .refuse(&connect("127.0.0.1:18789"))
+        .verdict();
+    assert_certain(&verdict, Cause::Stopped);
+    assert!(verdict.summary.ends_with("openclaw-gatewa[4242] exited with code 3"), "{}", verdict.summary);
+}
+
+/// Refusals, recoveries and counts, each with the place in the log that it is or is about.
+fn follow_ups(bodies: &[Body]) -> Vec<String> {
+    let mut told = Vec::new();
+    for (index, body) in bodies.iter().enumerate() {
+        match body {
+            Body::Refused(refused) => {
+                told.push(format!("{} refused {}", index + 2, refused.verdict.cause.name()));
+            }
+            Body::Repeated(repeated) => {
+                told.push(format!(
+                    "repeated {} {} by {}",
+                    repeated.of,
+                    repeated.count,
+                    repeated.processes.unwrap_or_default()
+                ));
+            }
+            Body::Recovered(recovered) => told.push(format!(
+                "recovered {:?} {} by {} after {}",
+                recovered.of,
+                recovered.refusals,
+                recovered.processes.unwrap_or_default(),
+                recovered.after_us
+            )),
+            Body::Fallback(fallback) => told.push(format!("fallback {} {}", fallback.of, fallback.dst.addr)),
+            _ => {}
+        }
+    }
+    told
+}
+
+#[test]
+fn repeats_are_counted_and_add_up() {
+    let mut repeating = story().ready();
+    for second in 0..25 {
+        repeating =
+            repeating.refuse(&connect("127.0.0.1:18789").by("node", 800 + second)).after_millis(1_000);
+    }
+    let other = connect("127.0.0.1:18789").by("curl", 7);
+    let bodies = repeating.refuse(&other).stop().told();
+    assert_eq!(
+        follow_ups(&bodies),
+        [
+            "3 refused nothing-listening",
+            "repeated 3 10 by 10",
+            "repeated 3 10 by 10",
+            "6 refused nothing-listening",
+            "repeated 3 4 by 4"
+        ]
+    );
+    let Some(Body::Stop(stop)) = bodies.last() else { panic!("no stop") };
+    assert_eq!(stop.refused, 26);
+}
+
+#[test]
+fn a_refusal_after_a_long_silence_is_told_anew() {
+    let bodies = story()
+        .ready()
+        .refuse(&connect("127.0.0.1:18789"))
+        .after_millis(61_000)
+        .refuse(&connect("127.0.0.1:18789"))
+        .told();
+    assert_eq!(follow_ups(&bodies), ["3 refused nothing-listening", "4 refused nothing-listening"]);
+}
+
+#[test]
+fn a_destination_recovers_and_is_told_anew_when_it_is_refused_again() {
+    let gateway = server("127.0.0.1:18789");
+    let bodies = story()
+        .ready()
+        .refuse(&connect("127.0.0.1:18789").by("curl", 1))
+        .refuse(&connect("127.0.0.1:18789").by("curl", 2))
+        .refuse(&connect("127.0.0.1:18789").by("node", 3))
+        .refuse(&connect("[::1]:18789").by("node", 3))
+        .after_millis(2_000)
+        .open(&gateway)
+        .after_millis(100)
+        .close(&gateway, Close::Owner)
+        .refuse(&connect("127.0.0.1:18789").by("curl", 4))
+        .told();
+    assert_eq!(
+        follow_ups(&bodies),
+        [
+            "3 refused nothing-listening",
+            "4 refused nothing-listening",
+            "5 refused nothing-listening",
+            "repeated 3 1 by 1",
+            "recovered [3, 4] 3 by 3 after 1999800",
+            "10 refused stopped"
+        ]
+    );
+}
+
+#[test]
+fn what_was_intercepted_does_not_recover() {
+    let bodies = story()
+        .present(&server("127.0.0.1:18789"))
+        .ready()
+        .refuse(&connect("127.0.0.1:18789").by_icmp())
+        .open(&server("0.0.0.0:18789").by("second", 2))
+        .after_millis(10)
+        .told();
+    assert_eq!(follow_ups(&bodies), ["4 refused intercepted"]);
+}
+
+#[test]
+fn the_other_family_makes_a_refusal_harmless() {
+    let refused = || story().present(&server("127.0.0.1:18789")).ready().refuse(&connect("[::1]:18789"));
+    let bodies = refused().reach("127.0.0.1:18789", 5511).told();
+    assert_eq!(follow_ups(&bodies), ["4 refused wrong-family", "fallback 4 127.0.0.1"]);
+    // Another process, and too late.
+    assert_eq!(follow_ups(&refused().reach("127.0.0.1:18789", 1).told()), ["4 refused wrong-family"]);
+    let late = refused().after_millis(1_500).reach("127.0.0.1:18789", 5511);
+    assert_eq!(follow_ups(&late.told()), ["4 refused wrong-family"]);
+}
+
+#[test]
+fn a_connect_that_failed_otherwise_is_counted_and_told_when_asked() {
+    let count = |bodies: &[Body]| match bodies.last() {
+        Some(Body::Stop(stop)) => (stop.refused, stop.failed.clone()),
+        _ => panic!("no stop"),
+    };
+    let failed = |story: story::Story| {
+        story
+            .ready()
+            .fail("127.0.0.1:18789", None)
+            .fail("127.0.0.1:18789", Some(libc::ETIMEDOUT))
+            .stop()
+            .told()
+    };
+    let silent = failed(story());
+    assert_eq!(count(&silent), (0, [("ETIMEDOUT".to_owned(), 1), ("given-up".to_owned(), 1)].into()));
+    let is_told = |body: &&Body| matches!(body, Body::Failed(_));
+    assert_eq!(silent.iter().filter(is_told).count(), 0);
+    assert_eq!(failed(story().all()).iter().filter(is_told).count(), 2);
+}
+
+#[test]
+fn a_bind_that_failed_before_the_listener_closed_is_not_the_cause() {
+    let gateway = server("127.0.0.1:18789");
+    let verdict = story()
+        .present(&gateway)
+        .ready()
+        .bind(&server("0.0.0.0:18789").by("second", 2), Some(libc::EADDRINUSE))
+        .after_millis(100)
+        .close(&gateway, Close::Owner)
+        .after_millis(100)
+        .refuse(&connect("127.0.0.1:18789"))
+        .verdict();
+    assert_certain(&verdict, Cause::Stopped);
+    assert_eq!(verdict.failed_binds.len(), 1);
+}
+
+#[test]
+fn a_recovery_in_one_namespace_is_none_in_another() {
+    let bodies = story()
+        .netns(namespace(POD, Some("pod"), &[], &[]))
+        .ready()
+        .refuse(&connect("127.0.0.1:18789").in_netns(POD))
+        .refuse(&connect("127.0.0.1:18789"))
+        .after_millis(100)
+        .open(&server("127.0.0.1:18789"))
+        .after_millis(100)
+        .refuse(&connect("127.0.0.1:18789").in_netns(POD))
+        .told();
+    let told = follow_ups(&bodies);
+    assert!(told.iter().any(|line| line.starts_with("recovered [4] 1")), "{told:?}");
+    assert!(!told.iter().any(|line| line.starts_with("recovered [3]")), "{told:?}");
 }

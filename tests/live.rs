@@ -8,12 +8,15 @@ mod support;
 mod live {
     pub mod bad_host;
     pub mod bad_input;
+    pub mod binds;
     pub mod causes;
     pub mod clients;
     pub mod ending;
+    pub mod followups;
     pub mod listeners;
     pub mod namespaces;
     pub mod schema;
+    pub mod servers;
     pub mod status;
 }
 
@@ -34,6 +37,9 @@ fn main() -> ExitCode {
         live::causes::trials(),
         live::clients::trials(),
         live::listeners::trials(),
+        live::binds::trials(),
+        live::servers::trials(),
+        live::followups::trials(),
         live::namespaces::trials(),
         live::ending::trials(),
         live::schema::trials(),

@@ -101,6 +101,81 @@ fn nothing_listening() {
 }
 
 #[test]
+fn bind_failed() {
+    let story = story()
+        .present(&server("100.101.102.103:18789").by("openclaw-gatewa", 2101))
+        .ready()
+        .bind(&server("0.0.0.0:18789"), Some(libc::EADDRINUSE))
+        .after_millis(400)
+        .refuse(&connect("127.0.0.1:18789"));
+    insta::assert_snapshot!(both(story));
+}
+
+#[test]
+fn bound_not_listening() {
+    let story = story()
+        .ready()
+        .bind(&server("127.0.0.1:18789"), None)
+        .after_millis(400)
+        .refuse(&connect("127.0.0.1:18789"));
+    insta::assert_snapshot!(both(story));
+}
+
+#[test]
+fn starting_then_recovered() {
+    let gateway = server("127.0.0.1:18789").by("openclaw-gatewa", 655);
+    let mut waiting = story().ready().start("openclaw-gatewa", 655).after_millis(1_200);
+    for pid in 0..12 {
+        waiting = waiting.refuse(&connect("127.0.0.1:18789").by("caddy", 640 + pid)).after_millis(1_000);
+    }
+    insta::assert_snapshot!(both(waiting.open(&gateway).after_millis(10).stop()));
+}
+
+#[test]
+fn never_listened() {
+    let story = story()
+        .ready()
+        .start("openclaw-gatewa", 16083)
+        .after_millis(4_000)
+        .exit(16083, ExitStatus::Code(78))
+        .after_millis(4_100)
+        .refuse(&connect("127.0.0.1:18789").by("node", 812));
+    insta::assert_snapshot!(both(story));
+}
+
+#[test]
+fn other_port() {
+    let story = story()
+        .ready()
+        .start("openclaw-gatewa", 4242)
+        .after_millis(1_000)
+        .elsewhere(&[&server("127.0.0.1:19001")])
+        .refuse(&connect("127.0.0.1:18789"));
+    insta::assert_snapshot!(both(story));
+}
+
+#[test]
+fn fallback() {
+    let story = story()
+        .present(&server("127.0.0.1:18789"))
+        .ready()
+        .refuse(&connect("[::1]:18789"))
+        .reach("127.0.0.1:18789", 5511);
+    insta::assert_snapshot!(both(story));
+}
+
+#[test]
+fn not_a_refusal() {
+    let story = story()
+        .all()
+        .ready()
+        .fail("127.0.0.1:18789", None)
+        .fail("127.0.0.1:18789", Some(libc::EHOSTUNREACH))
+        .stop();
+    insta::assert_snapshot!(both(story));
+}
+
+#[test]
 fn colour_is_all_that_a_terminal_adds() {
     let lines = story().present(&server("0.0.0.0:18789")).ready().refuse(&connect("[::1]:18789")).lines();
     let mut out = Vec::new();

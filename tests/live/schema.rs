@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use libtest_mimic::Trial;
+use rustix::io::Errno;
 use serde_json::Value;
-use tracer::line::Cause;
+use tracer::line::{Body, Cause};
 
+use crate::support::cast::{Actor, Costume};
 use crate::support::needs::Need;
 use crate::support::schema;
 use crate::support::story::{Listen, Story};
@@ -20,19 +22,46 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// One line of each type that a plain run writes.
+/// At least one line of each type that a run writes, but for `lost`.
 fn lines() -> Vec<Value> {
     let mut story = Story::begin();
     let mut gateway = story.listen(Listen::at("10.77.0.1").device("eth0"));
-    story.trace();
+    story.trace_with(&["--all", "--heartbeat", "100ms"]);
     let _successor = story.listen("[::1]");
-    story.refused("127.0.0.1").cause(Cause::WrongFamily);
+    // Refused, once more, and then answered by the other family: at once, as that counts for a second only.
+    let mut client = Actor::start(&story.netns.place(), &Costume::named("curl"));
+    let port = story.port();
+    for addr in ["127.0.0.1", "127.0.0.1", "[::1]"] {
+        client.tell(&format!("connect {addr}:{port}"));
+    }
+    let refused = Err(Errno::CONNREFUSED.raw_os_error());
+    assert_eq!((client.outcome(), client.outcome()), (refused.clone(), refused));
+    client.outcome().expect("the other family answers");
+    assert_eq!(story.tracer().refused(client.pid).verdict.cause, Cause::WrongFamily);
+    // Nobody has this address.
+    let abandoned = client.ask(&format!("connect 10.77.0.2:{port} nonblocking abandon"));
+    assert_eq!(abandoned, Err(Errno::INPROGRESS.raw_os_error()));
+    let _recovery = story.listen("127.0.0.1");
     story.close(&mut gateway);
+    story.tracer().wait_for("a sign of life", |line| matches!(line.body, Body::Alive(_)).then_some(()));
     let log = story.end();
     let lines: Vec<Value> =
         log.lines.iter().map(|line| serde_json::to_value(line).expect("a line")).collect();
     let types: BTreeSet<&str> = lines.iter().filter_map(|line| line["type"].as_str()).collect();
-    assert_eq!(types, BTreeSet::from(["start", "ready", "listener", "refused", "stop"]));
+    let expected = [
+        "start",
+        "ready",
+        "listener",
+        "bind",
+        "refused",
+        "repeated",
+        "recovered",
+        "fallback",
+        "failed",
+        "alive",
+        "stop",
+    ];
+    assert_eq!(types, BTreeSet::from(expected));
     lines
 }
 

@@ -6,12 +6,15 @@
 use std::net::{IpAddr, SocketAddr};
 
 use tracer::clock::Clock;
-use tracer::correlate::{Correlator, Output};
+use tracer::correlate::{Correlator, Output, Scope};
 use tracer::event::{
-    Closed, Closer, Event, ExitStatus, Link, Listener, LocalRoute, Lost, Mono, Namespace, NetnsId, Opened,
+    Bound, Candidate, Closed, Closer, Connected, Destroyed, Event, ExitStatus, Exited, Failed, Holder,
+    Holders, Link, Listener, LocalRoute, Lost, Mono, Namespace, NetnsId, Opened, OtherPorts, Product,
     Refused, Snapshot, SocketKey, Unreadable,
 };
-use tracer::line::{Body, Hook, Line, LostWhere, Netns, Process, SentBy, Start, VERSION, Verdict, Via};
+use tracer::line::{
+    Body, Hook, Line, LostWhere, Netns, Process, SentBy, Start, StopReason, VERSION, Verdict, Via,
+};
 
 /// The tracer's own namespace.
 pub const HOST: u32 = 4_026_531_840;
@@ -97,6 +100,7 @@ pub fn connect(to: &str) -> Connect {
         netns: NetnsId(HOST),
         netns_cookie: u64::from(HOST),
         client: process("curl", 5511),
+        cgroup: 1,
         src: if to.is_ipv4() { "127.0.0.1".parse().unwrap() } else { "::1".parse().unwrap() },
         src_port: Some(40_000),
         dst: to.ip(),
@@ -108,6 +112,11 @@ pub fn connect(to: &str) -> Connect {
 }
 
 impl Connect {
+    pub fn by(mut self, comm: &str, pid: u32) -> Self {
+        self.0.client = process(comm, pid);
+        self
+    }
+
     pub fn in_netns(mut self, netns: u32) -> Self {
         self.0.netns = NetnsId(netns);
         self.0.netns_cookie = u64::from(netns);
@@ -157,14 +166,35 @@ pub struct Story {
     pub log: Vec<Output>,
 }
 
+/// A correlator, and the first line of its log.
+fn begin(scope: Scope) -> (Correlator, Vec<Output>) {
+    let mut correlator = Correlator::new(scope);
+    let start = Start {
+        version: "0.1.0".into(),
+        pid: 4711,
+        host: "web-3".into(),
+        kernel: "6.1.0-31".into(),
+        arch: "x86_64".into(),
+        boot_id: None,
+        ports: vec![18_789],
+        own_netns: Netns { id: HOST, name: None },
+        netns: None,
+        hooks: vec![Hook { name: "inet_sock_set_state".into(), kind: "tp_btf".into() }],
+        limits: Vec::new(),
+    };
+    let start = correlator.line(Mono::from_millis(99_950), Body::Start(start));
+    (correlator, vec![start])
+}
+
 pub fn story() -> Story {
+    let (correlator, log) = begin(Scope::default());
     Story {
-        correlator: Correlator::new(None),
+        correlator,
         now: Mono::from_millis(100_000),
         namespaces: vec![namespace(HOST, None, &["192.168.50.2", "2001:db8::2"], &["100.101.102.103"])],
         present: Vec::new(),
         unreadable: Vec::new(),
-        log: Vec::new(),
+        log,
     }
 }
 
@@ -246,7 +276,8 @@ impl Story {
         self.apply(self.snapshot());
         let mono = self.now;
         let ready = self.correlator.ready(&[18_789]);
-        self.log.push(Output { mono, body: Body::Ready(ready) });
+        let line = self.correlator.line(mono, Body::Ready(ready));
+        self.log.push(line);
         self
     }
 
@@ -300,6 +331,112 @@ impl Story {
         self
     }
 
+    /// A `bind()`, and what came of it.
+    pub fn bind(mut self, server: &Server, errno: Option<i32>) -> Self {
+        let socket = server.listener.clone();
+        let netns_cookie = u64::from(socket.netns.0);
+        self.apply(Event::Bound(Bound {
+            time: self.now,
+            socket,
+            netns_cookie,
+            errno,
+            is_followed: errno.is_none(),
+            sock: server.listener.key.inode,
+        }));
+        self
+    }
+
+    /// A bound socket is gone.
+    pub fn destroy(mut self, server: &Server) -> Self {
+        self.apply(Event::Destroyed(Destroyed { time: self.now, sock: server.listener.key.inode }));
+        self
+    }
+
+    /// A process that claims to be the server starts.
+    pub fn start(mut self, comm: &str, pid: u32) -> Self {
+        self.apply(Event::Candidate(Candidate {
+            time: self.now,
+            since: self.now,
+            netns: NetnsId(HOST),
+            process: process(comm, pid),
+            product: Some(Product::OpenClaw),
+        }));
+        self
+    }
+
+    /// A process ends.
+    pub fn exit(mut self, pid: u32, status: ExitStatus) -> Self {
+        self.apply(Event::Exited(Exited { time: self.now, pid, start_boottime: 0, status }));
+        self
+    }
+
+    /// What servers listen on besides the watched port.
+    pub fn elsewhere(mut self, servers: &[&Server]) -> Self {
+        let listeners = servers.iter().map(|server| server.listener.clone()).collect();
+        self.apply(Event::OtherPorts(OtherPorts { time: self.now, netns: NetnsId(HOST), listeners }));
+        self
+    }
+
+    /// Who holds the port.
+    pub fn held(mut self, addr: &str, state: &'static str, process: Process) -> Self {
+        let sockets = vec![Holder { addr: addr.parse().unwrap(), state, process }];
+        self.apply(Event::Holders(Holders { time: self.now, netns: NetnsId(HOST), port: 18_789, sockets }));
+        self
+    }
+
+    /// A connect that is answered, of a process that was refused a moment ago.
+    pub fn reach(mut self, to: &str, pid: u32) -> Self {
+        let to: SocketAddr = to.parse().unwrap();
+        self.apply(Event::Connected(Connected {
+            time: self.now,
+            netns: NetnsId(HOST),
+            pid: Some(pid),
+            dst: to.ip(),
+            dst_port: to.port(),
+            device: None,
+        }));
+        self
+    }
+
+    /// A connect that ends otherwise than by a refusal.
+    pub fn fail(mut self, to: &str, errno: Option<i32>) -> Self {
+        let Connect(refused) = connect(to);
+        self.apply(Event::Failed(Failed {
+            time: self.now,
+            started: Mono(self.now.0 - 5_000_000_000),
+            netns: refused.netns,
+            client: refused.client,
+            src: refused.src,
+            src_port: refused.src_port,
+            dst: refused.dst,
+            dst_port: refused.dst_port,
+            device: None,
+            errno,
+        }));
+        self
+    }
+
+    /// Connects that failed otherwise are told of.
+    pub fn all(mut self) -> Self {
+        let scope = Scope { all: true, ..Scope::default() };
+        (self.correlator, self.log) = begin(scope);
+        self
+    }
+
+    /// The last line.
+    pub fn stop(mut self) -> Self {
+        self = self.end();
+        let stop = self.correlator.stop(StopReason::Sigint);
+        let line = self.correlator.line(self.now, stop);
+        self.log.push(line);
+        self
+    }
+
+    /// What the log says, but for its first line.
+    pub fn told(self) -> Vec<Body> {
+        self.end().log.into_iter().skip(1).map(|output| output.body).collect()
+    }
+
     /// Records are lost.
     pub fn lose(mut self, records: u64, place: LostWhere) -> Self {
         self.apply(Event::Lost(Lost { records, place, from: self.now, to: self.now }));
@@ -327,38 +464,17 @@ impl Story {
         let log = self.end().log;
         let verdict = log.into_iter().rev().find_map(|output| match output.body {
             Body::Refused(refused) => Some(refused.verdict),
-            Body::Start(_)
-            | Body::Ready(_)
-            | Body::Listener(_)
-            | Body::Lost(_)
-            | Body::Status(_)
-            | Body::Stop(_) => None,
+            _ => None,
         });
         verdict.expect("a refusal")
     }
 
     /// The log as numbered lines.
     pub fn lines(self) -> Vec<Line> {
-        let start = Output {
-            mono: Mono::from_millis(99_950),
-            body: Body::Start(Start {
-                version: "0.1.0".into(),
-                pid: 4711,
-                host: "web-3".into(),
-                kernel: "6.1.0-31".into(),
-                arch: "x86_64".into(),
-                boot_id: None,
-                ports: vec![18_789],
-                own_netns: Netns { id: HOST, name: None },
-                netns: None,
-                hooks: vec![Hook { name: "inet_sock_set_state".into(), kind: "tp_btf".into() }],
-                limits: Vec::new(),
-            }),
-        };
-        let outputs = std::iter::once(start).chain(self.end().log);
-        outputs
-            .zip(1..)
-            .map(|(Output { mono, body }, seq)| Line {
+        self.end()
+            .log
+            .into_iter()
+            .map(|Output { seq, mono, body }| Line {
                 v: VERSION,
                 run: uuid::Uuid::from_u128(0x1234_5678_9abc_4def_8123_4567_89ab_cdef),
                 seq,

@@ -1,6 +1,6 @@
 //! The actor: a process of its own that holds real sockets and does with them what it is told.
 //!
-//! The test binary starts itself as `live actor [--netns PATH] [--unshare] [--comm HEX] [--uid N]`. An
+//! The test binary starts itself as `live actor [--netns PATH] [--unshare] [--comm HEX] [--uid N] [-- ANYTHING...]`. An
 //! actor reads one command a line from stdin and answers each with one line, so that a test waits for
 //! events and never for time:
 //!
@@ -9,8 +9,10 @@
 //! | `bind ADDR:PORT [v6only] [reuseaddr] [device=NAME] [mptcp]` | `ok` |
 //! | `listen BACKLOG` (on the socket bound last) | `ok COOKIE` |
 //! | `shutdown` (a listener leaves LISTEN, its socket stays) | `ok` |
-//! | `close` (the socket bound last) | `ok` |
-//! | `connect ADDR:PORT [nonblocking] [abandon] [thread] [device=NAME] [mptcp]` | `ok LOCAL-PORT` |
+//! | `accept` (and close what was accepted) | `ok` |
+//! | `close` (the socket bound or kept last) | `ok` |
+//! | `connect ADDR:PORT [nonblocking] [abandon] [thread] [keep] [from=ADDR:PORT] [device=NAME] [mptcp]` | `ok LOCAL-PORT` |
+//! | `reach ADDR:PORT...` (connects to each until one answers, as `curl localhost`) | `ok LOCAL-PORT` |
 //! | `flood ADDR:PORT COUNT` (connects, blocking and not by turns) | `ok LOCAL-PORT...`, one a refusal |
 //! | `noise ADDR:PORT` (connects without end, until the next command) | `ok` at once |
 //! | `churn ADDR:PORT` (listens and closes without end, until the next command) | `ok` at once |
@@ -53,13 +55,22 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
                 Some(socket) => net::shutdown(socket, net::Shutdown::Both).map(|()| String::new()),
                 None => Err(Errno::BADF),
             },
+            ["accept"] => accept(socket.as_ref()).map(|()| String::new()),
             ["close"] => socket.take().map(|_| String::new()).ok_or(Errno::BADF),
             ["connect", addr, options @ ..] if options.contains(&"thread") => std::thread::scope(|scope| {
                 let worker = std::thread::Builder::new().name("worker".to_owned());
                 let worker = worker.spawn_scoped(scope, || connect(addr, options)).expect("a thread");
                 worker.join().expect("a thread's end").map(|port| port.to_string())
             }),
+            ["connect", addr, options @ ..] if options.contains(&"keep") => {
+                open(addr, options).and_then(|connected| {
+                    let port = local_port(&connected)?;
+                    socket = Some(connected);
+                    Ok(port.to_string())
+                })
+            }
             ["connect", addr, options @ ..] => connect(addr, options).map(|port| port.to_string()),
+            ["reach", addrs @ ..] => reach(addrs).map(|port| port.to_string()),
             ["flood", addr, count] => flood(addr, number(count)),
             ["noise", addr] => {
                 say("ok");
@@ -101,6 +112,7 @@ fn dress(mut arguments: impl Iterator<Item = OsString>) -> Result<(), Box<dyn st
             text.ok_or_else(|| format!("`{option}` needs a value"))
         };
         match option.as_str() {
+            "--" => break,
             "--netns" => {
                 let netns = File::open(value()?)?;
                 rustix::thread::move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))?;
@@ -201,12 +213,30 @@ fn listen(socket: Option<&OwnedFd>, backlog: i32) -> Result<String, Errno> {
 
 /// Connects, and says which local port it was from, or what the caller is told.
 fn connect(addr: &str, options: &[&str]) -> Result<u16, Errno> {
+    local_port(&open(addr, options)?)
+}
+
+/// Connects to the first that answers; otherwise what the last one said.
+fn reach(addrs: &[&str]) -> Result<u16, Errno> {
+    let (last, others) = addrs.split_last().ok_or(Errno::INVAL)?;
+    others.iter().find_map(|addr| connect(addr, &[]).ok()).map_or_else(|| connect(last, &[]), Ok)
+}
+
+fn open(addr: &str, options: &[&str]) -> Result<OwnedFd, Errno> {
     let addr = parse(addr);
     let nonblocking = options.contains(&"nonblocking");
     let flags = if nonblocking { SocketFlags::NONBLOCK } else { SocketFlags::empty() };
     let socket = socket(addr, options, flags)?;
+    if let Some(from) = option(options, "from") {
+        net::bind(&socket, &parse(from))?;
+    }
     attempt(&socket, addr, nonblocking, options.contains(&"abandon"))?;
-    local_port(&socket)
+    Ok(socket)
+}
+
+/// Ends a connection from the server's side: it is this side that has the TIME-WAIT.
+fn accept(socket: Option<&OwnedFd>) -> Result<(), Errno> {
+    net::accept(socket.ok_or(Errno::BADF)?).map(drop)
 }
 
 fn attempt(socket: &OwnedFd, addr: SocketAddr, nonblocking: bool, abandon: bool) -> Result<(), Errno> {

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver};
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::LIMIT;
-use super::netns::Place;
+use super::netns::{self, Place};
 
 /// What a system call was answered with: 0 or an errno.
 pub type Errno = i32;
@@ -18,13 +18,27 @@ pub struct Costume {
     comm: Vec<u8>,
     shown: String,
     uid: Option<u32>,
+    program: Option<String>,
+    arguments: Vec<String>,
 }
 
 impl Costume {
     /// A name of at most 15 bytes, any but NUL.
     pub fn named(comm: impl AsRef<[u8]>) -> Self {
         let shown = String::from_utf8_lossy(comm.as_ref()).into_owned();
-        Self { comm: comm.as_ref().to_vec(), shown, uid: None }
+        Self { comm: comm.as_ref().to_vec(), shown, uid: None, program: None, arguments: Vec::new() }
+    }
+
+    /// A program that has this file name when it is started, in its namespace already, as a supervisor would.
+    pub fn program(name: &str) -> Self {
+        let comm = &name.as_bytes()[..name.len().min(15)];
+        Self { program: Some(name.to_owned()), ..Self::named(comm) }
+    }
+
+    /// With these arguments behind its own.
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        self
     }
 
     /// What the event log should make of the name.
@@ -55,9 +69,22 @@ pub struct Actor {
 impl Actor {
     /// Starts an actor in a namespace and waits until it is ready for commands.
     pub fn start(place: &Place, costume: &Costume) -> Self {
-        let mut command = Command::new(std::env::current_exe().expect("the path of this test binary"));
+        let binary = std::env::current_exe().expect("the path of this test binary");
+        // It has to be there only until it runs.
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut command = match &costume.program {
+            None => Command::new(binary),
+            Some(name) => {
+                let link = directory.path().join(name);
+                std::os::unix::fs::symlink(binary, &link).expect("a link to this test binary");
+                Command::new(link)
+            }
+        };
         command.arg("actor");
         match place {
+            Place::Path(path) if costume.program.is_some() => {
+                netns::enter(path, &mut command);
+            }
             Place::Path(path) => {
                 command.arg("--netns").arg(path);
             }
@@ -69,7 +96,7 @@ impl Actor {
             command.arg("--uid").arg(uid.to_string());
         }
         let hex: String = costume.comm.iter().map(|byte| format!("{byte:02x}")).collect();
-        command.arg("--comm").arg(hex);
+        command.arg("--comm").arg(hex).arg("--").args(&costume.arguments);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -9,9 +9,11 @@
 //! ```
 //!
 //! Addresses are written as in a URL: `127.0.0.1`, `[::1]`, `[::ffff:127.0.0.1]`, `[fe80::77%eth0]`. A
-//! connect is made by a process of its own, `client`, a listener held by one named `gateway`.
+//! connect is made by a process of its own, named `client` and a number, so that no two are folded into one; a
+//! listener is held by one named `gateway`.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
 use tracer::line::{Because, Cause, Change, Confidence, Listener, Mismatch, Refused, SentBy, Via};
@@ -123,6 +125,9 @@ impl From<&str> for Client {
     }
 }
 
+/// Clients so far, so that each has a name of its own.
+static CLIENTS: AtomicU32 = AtomicU32::new(0);
+
 impl Client {
     /// `connect()` returns the refusal.
     pub fn blocking(addr: &str) -> Self {
@@ -132,7 +137,7 @@ impl Client {
             nonblocking: false,
             mptcp: false,
             by: By::Stack,
-            costume: Costume::named("client"),
+            costume: Costume::named(format!("client{}", CLIENTS.fetch_add(1, Ordering::Relaxed))),
         }
     }
 

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
-use tracer::line::{Body, Cause, Change, Line, ListenerLine, LostWhere, Refused, Start, Stop, StopReason};
+use tracer::line::{
+    Body, Cause, Change, Line, ListenerLine, LostWhere, Refused, Repeated, Start, Stop, StopReason,
+};
 
 use super::netns::inode;
 use super::{LIMIT, poll, schema};
@@ -291,6 +293,31 @@ impl Log {
         })
     }
 
+    /// Each refusal that has a line, and how many it stands for: itself, and those like it that were counted.
+    pub fn tally(&self) -> Vec<(&Refused, u64)> {
+        let mut tally = BTreeMap::new();
+        for line in &self.lines {
+            match &line.body {
+                Body::Refused(refused) => {
+                    tally.insert(line.seq, (&**refused, 1));
+                }
+                Body::Repeated(repeated) => {
+                    let Repeated { of, count, processes, first, last } = repeated;
+                    assert!(
+                        *count > 0 && processes.is_none_or(|processes| processes <= *count) && first <= last,
+                        "{repeated:?}"
+                    );
+                    let Some((_, told)) = tally.get_mut(of) else {
+                        panic!("no refusal before {repeated:?}: {}", self.text());
+                    };
+                    *told += count;
+                }
+                _ => {}
+            }
+        }
+        tally.into_values().collect()
+    }
+
     pub fn listeners(&self) -> impl Iterator<Item = &ListenerLine> {
         self.lines.iter().filter_map(|line| match &line.body {
             Body::Listener(listener) => Some(listener),
@@ -325,8 +352,8 @@ impl Log {
         assert_eq!(count(|body| matches!(body, Body::Stop(_))), 1, "{}", text());
 
         let mut by_cause = BTreeMap::<Cause, u64>::new();
-        for refused in self.refusals() {
-            *by_cause.entry(refused.verdict.cause).or_default() += 1;
+        for (refused, count) in self.tally() {
+            *by_cause.entry(refused.verdict.cause).or_default() += count;
         }
         let stop = self.stop();
         assert_eq!(stop.by_cause, by_cause, "{}", text());
