@@ -329,15 +329,18 @@ impl Text {
     fn recovered(&mut self, recovered: &Recovered, time: Time, text: &mut String) {
         let clients =
             recovered.processes.map_or_else(String::new, |count| format!(" ({})", counted(count, "client")));
+        let refusals = match recovered.refusals {
+            1 => "its refusal".to_owned(),
+            count => format!("the first of {}{clients}", counted(count, "refusal")),
+        };
         self.head(time, "RECOVERED", GOOD, text);
         put(
             text,
             format_args!(
-                "{} by {}, {} after the first of {}{clients}",
+                "{} by {}, {} after {refusals}",
                 endpoint(&recovered.dst),
                 who(&recovered.listener.process),
                 ago(recovered.after_us * 1_000),
-                counted(recovered.refusals, "refusal"),
             ),
         );
         if let Some(netns) = self.netns(&recovered.netns) {
