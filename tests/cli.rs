@@ -52,7 +52,8 @@ fn bad_arguments() {
         run(&["--no-such-option"]),
         run(&["no-such-command"]),
         run(&["-n", "no-such-namespace"]),
-        run(&["status", "localhost"]),
+        run(&["status", "gateway.example"]),
+        run(&["status", "127.0.0.1:18789"]),
         run(&["status", "-p", "0"]),
         run(&["-p", "\x1b[31m"]),
     ];
