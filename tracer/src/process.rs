@@ -58,13 +58,6 @@ pub struct Stat {
     pub start: u64,
 }
 
-impl Stat {
-    /// Whether a thread of it still runs: a process whose first thread has ended shows as a zombie.
-    fn is_running(self) -> bool {
-        !matches!(self.state, b'Z' | b'X') || self.threads > 1
-    }
-}
-
 impl Handle {
     /// The process that has the number `pid` now.
     pub fn open(pid: u32) -> Result<Self, Errno> {
@@ -200,21 +193,6 @@ pub fn claim(pid: u32) -> Option<Claim> {
     })
 }
 
-/// Whether the process `pid` (as the host counts) that started `start_boottime` nanoseconds after boot
-/// still runs; `None`: not to be seen from here.
-pub fn is_alive(pid: u32, start_boottime: u64) -> Option<bool> {
-    if !in_host_pid_namespace() {
-        return None;
-    }
-    match Handle::open(pid) {
-        Ok(handle) => {
-            Some(handle.stat().is_some_and(|stat| stat.start == start_boottime / TICK && stat.is_running()))
-        }
-        Err(Errno::NOENT | Errno::SRCH) => Some(false),
-        Err(_) => None,
-    }
-}
-
 /// This process and those that it descends from, up to the first.
 pub fn own_line() -> Vec<u32> {
     let mut line = vec![std::process::id()];
@@ -311,11 +289,5 @@ mod tests {
         assert_eq!(process.start_time, Some(start_time(start)));
         assert!(process.exe.unwrap().starts_with('/'));
         assert_eq!(describe(pid, Some(start + TICK)), None);
-        if in_host_pid_namespace() {
-            assert_eq!(is_alive(pid, start), Some(true));
-            assert_eq!(is_alive(pid, start + TICK), Some(false));
-        } else {
-            assert_eq!(is_alive(pid, start), None);
-        }
     }
 }

@@ -128,12 +128,8 @@ impl Snapshotter {
         }
     }
 
-    /// Interfaces and addresses of one namespace. `pid_hint` is a process that was in it.
-    pub fn namespace(&mut self, id: NetnsId, pid_hint: Option<u32>) -> Result<Namespace, Unreadable> {
-        visit(id, pid_hint, facts)
-    }
-
-    /// One namespace with its listeners: what [`Self::take`] says of it, alone.
+    /// One namespace with its listeners: what [`Self::take`] says of it, alone. `pid_hint` is a process that was in
+    /// it.
     pub fn listeners_of(&mut self, id: NetnsId, pid_hint: Option<u32>) -> Snapshot {
         let began = clock::now();
         match visit(id, pid_hint, |place| self.read(place)) {
