@@ -636,6 +636,76 @@ fn a_bound_socket_that_goes_is_forgotten() {
 }
 
 #[test]
+fn a_socket_that_was_bound_before_is_found_by_a_look() {
+    let gateway = story::process("openclaw-gatewa", 4242);
+    let verdict =
+        story().ready().held("127.0.0.1", "UNCONN", gateway).refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_certain(&verdict, Cause::BoundNotListening);
+    assert_eq!(verdict.summary, "openclaw-gatewa[4242] holds 127.0.0.1:18789 and has not called listen()");
+}
+
+#[test]
+fn a_client_that_connects_from_the_port_is_no_server() {
+    let source = server("127.0.0.1:18789").by("psql", 77);
+    let gateway = server("0.0.0.0:18789");
+    let bound = || {
+        story()
+            .ready()
+            .bind(&gateway, Some(libc::EADDRINUSE))
+            .after_millis(10)
+            .bind(&source, None)
+            .after_millis(10)
+    };
+    let verdict = bound().refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_certain(&verdict, Cause::BoundNotListening);
+    // Its bind was no success of the server's, so the server's failure stands.
+    let verdict = bound().becomes_client(&source).refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_certain(&verdict, Cause::BindFailed);
+    // A server's bind ends the failure for good, also when its socket has gone since.
+    let verdict = bound().destroy(&source).refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_certain(&verdict, Cause::NothingListening);
+}
+
+#[test]
+fn a_listener_that_holds_the_port_is_named_as_its_holder() {
+    let orphan = server("100.101.102.103:18789").by("openclaw-gatewa", 2101);
+    let verdict = story()
+        .present(&orphan)
+        .ready()
+        .bind(&server("0.0.0.0:18789").by("openclaw-gatewa", 2970), Some(libc::EADDRINUSE))
+        .after_millis(400)
+        .refuse(&connect("127.0.0.1:18789"))
+        .verdict();
+    assert_certain(&verdict, Cause::BindFailed);
+    let [held_by] = &verdict.failed_binds[0].held_by[..] else { panic!("{verdict:?}") };
+    assert_eq!((held_by.addr.as_str(), held_by.state.as_str()), ("100.101.102.103", "LISTEN"));
+    assert_eq!(held_by.process.pid, Some(2101));
+}
+
+#[test]
+fn a_cause_that_cannot_be_seen_puts_those_after_it_in_doubt() {
+    let blind = || story().without_sign_of(Cause::BoundNotListening);
+    let verdict = blind().ready().refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_degraded(&verdict, Cause::NothingListening, &[Because::HookMissing]);
+    let up = blind().present(&server("192.168.50.2:18789")).ready();
+    assert_certain(&up.refuse(&connect("127.0.0.1:18789")).verdict(), Cause::WrongAddress);
+    // One that was seen to bind is no matter of doubt.
+    let bound = blind().ready().bind(&server("127.0.0.1:18789"), None).after_millis(10);
+    assert_certain(&bound.refuse(&connect("127.0.0.1:18789")).verdict(), Cause::BoundNotListening);
+}
+
+#[test]
+fn more_ends_than_are_remembered_put_the_history_in_doubt() {
+    let mut ended = story().ready();
+    for last in 1..=100 {
+        let one = server(&format!("127.0.1.{last}:18789"));
+        ended = ended.open(&one).after_millis(20).close(&one, Close::Owner).after_millis(20);
+    }
+    let verdict = ended.refuse(&connect("127.0.1.1:18789")).verdict();
+    assert_degraded(&verdict, Cause::NothingListening, &[Because::HistoryForgotten]);
+}
+
+#[test]
 fn a_server_that_starts() {
     let verdict = story()
         .ready()

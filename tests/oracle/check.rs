@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use tracer::correlate::coverage::{Destination, mismatch};
 use tracer::correlate::listeners::Table;
 use tracer::correlate::namespaces::Namespaces;
-use tracer::event::{Listener, NetnsId, Snapshot};
+use tracer::event::{Listener, Look, NetnsId, Snapshot};
 use tracer::kernel::snapshot::Snapshotter;
 use tracer::line::Mismatch;
 
@@ -80,7 +80,8 @@ impl Facts {
             facts.table.insert(listener.clone());
         }
         for namespace in snapshot.namespaces.iter().filter(|namespace| Some(namespace.id) != without) {
-            facts.namespaces.insert(namespace.clone(), snapshot.ended);
+            let look = Look { began: snapshot.began, ended: snapshot.ended };
+            facts.namespaces.insert(namespace.clone(), look);
         }
         facts
     }
@@ -88,7 +89,7 @@ impl Facts {
 
 /// The world as the tracer reads it.
 fn read(world: &World, ports: [u16; 2]) -> Snapshot {
-    let mut snapshot = Snapshotter::new(&ports).take().expect("a snapshot");
+    let mut snapshot = Snapshotter::new(&ports).take(|_| false).expect("a snapshot");
     let is_ours = |id: NetnsId| world.rooms.iter().any(|room| room.id() == id);
     snapshot.namespaces.retain(|namespace| is_ours(namespace.id));
     snapshot.listeners.retain(|listener| is_ours(listener.netns));

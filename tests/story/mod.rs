@@ -9,11 +9,11 @@ use tracer::clock::Clock;
 use tracer::correlate::{Correlator, Output, Scope};
 use tracer::event::{
     Bound, Candidate, Closed, Closer, Connected, Destroyed, Event, ExitStatus, Exited, Failed, Holder,
-    Holders, Link, Listener, LocalRoute, Lost, Mono, Namespace, NetnsId, Opened, OtherPorts, Product,
+    Holders, Link, Listener, LocalRoute, Look, Lost, Mono, Namespace, NetnsId, Opened, OtherPorts, Product,
     Refused, Snapshot, SocketKey, Unreadable,
 };
 use tracer::line::{
-    Body, Hook, Line, LostWhere, Netns, Process, SentBy, Start, StopReason, VERSION, Verdict, Via,
+    Body, Cause, Hook, Line, LostWhere, Netns, Process, SentBy, Start, StopReason, VERSION, Verdict, Via,
 };
 
 /// The tracer's own namespace.
@@ -100,6 +100,7 @@ pub fn connect(to: &str) -> Connect {
         netns: NetnsId(HOST),
         netns_cookie: u64::from(HOST),
         client: process("curl", 5511),
+        client_started: 0,
         cgroup: 1,
         src: if to.is_ipv4() { "127.0.0.1".parse().unwrap() } else { "::1".parse().unwrap() },
         src_port: Some(40_000),
@@ -348,8 +349,21 @@ impl Story {
 
     /// A bound socket is gone.
     pub fn destroy(mut self, server: &Server) -> Self {
-        self.apply(Event::Destroyed(Destroyed { time: self.now, sock: server.listener.key.inode }));
+        let sock = server.listener.key.inode;
+        self.apply(Event::Destroyed(Destroyed { time: self.now, sock, is_client: false }));
         self
+    }
+
+    /// A bound socket turns out to be a client's: it connects.
+    pub fn becomes_client(mut self, server: &Server) -> Self {
+        let sock = server.listener.key.inode;
+        self.apply(Event::Destroyed(Destroyed { time: self.now, sock, is_client: true }));
+        self
+    }
+
+    /// A look at the host that takes no time.
+    fn look(&self) -> Look {
+        Look { began: self.now, ended: self.now }
     }
 
     /// A process that claims to be the server starts.
@@ -373,14 +387,17 @@ impl Story {
     /// What servers listen on besides the watched port.
     pub fn elsewhere(mut self, servers: &[&Server]) -> Self {
         let listeners = servers.iter().map(|server| server.listener.clone()).collect();
-        self.apply(Event::OtherPorts(OtherPorts { time: self.now, netns: NetnsId(HOST), listeners }));
+        self.apply(Event::OtherPorts(OtherPorts { look: self.look(), netns: NetnsId(HOST), listeners }));
         self
     }
 
-    /// Who holds the port.
+    /// Who holds the port, as a look at it finds.
     pub fn held(mut self, addr: &str, state: &'static str, process: Process) -> Self {
-        let sockets = vec![Holder { addr: addr.parse().unwrap(), state, process }];
-        self.apply(Event::Holders(Holders { time: self.now, netns: NetnsId(HOST), port: 18_789, sockets }));
+        let mut socket = server(&format!("{addr}:18789")).listener;
+        socket.process = process;
+        let sockets = vec![Holder { socket, state, is_bound_only: state == "UNCONN" }];
+        let (netns, look) = (NetnsId(HOST), self.look());
+        self.apply(Event::Holders(Holders { look, netns, port: 18_789, sockets }));
         self
     }
 
@@ -413,6 +430,13 @@ impl Story {
             device: None,
             errno,
         }));
+        self
+    }
+
+    /// On a host that gives no sign of some cause.
+    pub fn without_sign_of(mut self, cause: Cause) -> Self {
+        let scope = Scope { undetectable: Some(cause), ..Scope::default() };
+        (self.correlator, self.log) = begin(scope);
         self
     }
 

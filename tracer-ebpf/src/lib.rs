@@ -241,13 +241,15 @@ pub struct Bound {
     pub sock: u64,
 }
 
-/// A socket that was bound to a watched port is gone.
+/// A socket that was bound to a watched port is gone, or connects: then it is no server's.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Destroyed {
     pub header: Header,
     /// The socket, as [`Bound`] called it: its inode is gone by now.
     pub sock: u64,
+    /// 1 when it connects, else 0.
+    pub connects: u64,
 }
 
 /// The last thread of a followed process has ended.
@@ -465,7 +467,7 @@ const _: () = {
     assert!(size_of::<Closed>() == 16 + 72 + 56 + 16);
     assert!(size_of::<Refused>() == 16 + 72 + 56 + 16);
     assert!(size_of::<Bound>() == 16 + 72 + 56 + 40);
-    assert!(size_of::<Destroyed>() == 16 + 8);
+    assert!(size_of::<Destroyed>() == 16 + 16);
     assert!(size_of::<Exited>() == 16 + 16);
     assert!(size_of::<Executed>() == 16 + 56);
     assert!(size_of::<Connected>() == 16 + 72 + 56 + 8);

@@ -164,6 +164,7 @@ fn refused(record: wire::Refused) -> Result<Decoded, DecodeError> {
             netns: NetnsId(socket.netns),
             netns_cookie: socket.netns_cookie,
             client: process(&record.task),
+            client_started: record.task.start_time,
             cgroup: record.task.cgroup,
             src: address(socket.family, socket.local)?.to_canonical(),
             src_port: nonzero(u32::from(socket.local_port)).map(|_| socket.local_port),
@@ -208,8 +209,12 @@ fn bound(record: wire::Bound) -> Result<Decoded, DecodeError> {
 }
 
 fn destroyed(record: &wire::Destroyed) -> Decoded {
-    let destroyed = Destroyed { time: Mono(record.header.time), sock: record.sock };
-    Decoded { event: Event::Destroyed(destroyed), start_boottime: 0 }
+    let event = Event::Destroyed(Destroyed {
+        time: Mono(record.header.time),
+        sock: record.sock,
+        is_client: record.connects != 0,
+    });
+    Decoded { event, start_boottime: 0 }
 }
 
 fn exited(record: &wire::Exited) -> Decoded {

@@ -24,6 +24,26 @@ impl Mono {
     }
 }
 
+/// A look at the host: what it found may be of any moment in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    pub began: Mono,
+    pub ended: Mono,
+}
+
+impl Look {
+    /// Whether it was before `event`, and by `now` is more than `age` nanoseconds old.
+    pub fn is_stale(self, event: Mono, now: Mono, age: u64) -> bool {
+        self.began < event && now.since(self.ended) > age
+    }
+
+    /// The same for a look that is dear: such take a twentieth of the time at most.
+    pub fn is_due(self, event: Mono, now: Mono, age: u64) -> bool {
+        let cost = self.ended.since(self.began);
+        self.is_stale(event, now, age.max(cost.saturating_mul(20)))
+    }
+}
+
 /// Which network namespace: the inode number in `/proc/PID/ns/net`, as `lsns` prints it. The kernel
 /// reuses it as soon as the namespace is gone; [`Namespace::cookie`] tells the two apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,6 +152,9 @@ pub struct Refused {
     pub netns: NetnsId,
     pub netns_cookie: u64,
     pub client: Process,
+    /// When the client started, in nanoseconds since boot, while only the kernel's own record of it was taken; 0:
+    /// there is no more to be had.
+    pub client_started: u64,
     /// Id of the client's cgroup v2 directory.
     pub cgroup: u64,
     pub src: IpAddr,
@@ -160,11 +183,13 @@ pub struct Bound {
     pub sock: u64,
 }
 
-/// A bound socket is gone.
+/// A bound socket is gone, or is not a server's any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Destroyed {
     pub time: Mono,
     pub sock: u64,
+    /// It connects: what it was bound to is where it connects from.
+    pub is_client: bool,
 }
 
 /// A process that owned a listener, or claims to be a server, has ended.
@@ -226,7 +251,7 @@ pub struct Failed {
 /// The listeners that some processes hold on ports that are not watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherPorts {
-    pub time: Mono,
+    pub look: Look,
     pub netns: NetnsId,
     pub listeners: Vec<Listener>,
 }
@@ -234,7 +259,7 @@ pub struct OtherPorts {
 /// Who holds a port of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holders {
-    pub time: Mono,
+    pub look: Look,
     pub netns: NetnsId,
     pub port: u16,
     pub sockets: Vec<Holder>,
@@ -243,10 +268,11 @@ pub struct Holders {
 /// A socket that keeps an address from being bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    pub addr: IpAddr,
+    pub socket: Listener,
     /// As `ss` names it: `LISTEN`, `TIME-WAIT`, ...
     pub state: &'static str,
-    pub process: Process,
+    /// It neither listens nor is connected.
+    pub is_bound_only: bool,
 }
 
 /// One address range that a namespace takes for its own.

@@ -498,6 +498,10 @@ pub enum Because {
     BeforeReady,
     /// A listener opened or closed within 10 ms of the connect.
     ListenerChanging,
+    /// This host shows no sign of a cause that would come first: see the limits of `start`.
+    HookMissing,
+    /// More listeners closed on the port than are remembered.
+    HistoryForgotten,
 }
 
 /// A listener and why it did not answer.

@@ -15,18 +15,19 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::cli::Trace;
+use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::correlate::join::{is_disturbed, join};
 use crate::correlate::wording::counted;
 use crate::correlate::{Correlator, Need, Output, Scope};
 use crate::decode::{Decoded, decode};
-use crate::event::{Candidate, Event, Lost, Mono, NetnsId, Snapshot};
+use crate::event::{Candidate, Event, Look, Lost, Mono, NetnsId, Refused, Snapshot};
 use crate::exit::{Exit, Failure, talk};
 use crate::kernel::load::{Kernel, Losses, Servers};
 use crate::kernel::ring::Ring;
 use crate::kernel::snapshot::Snapshotter;
 use crate::kernel::{clock, host, netns, preflight};
-use crate::line::{Body, LostWhere, Netns, Process, Start, StopReason};
+use crate::line::{Body, Cause, Limit, LostWhere, Netns, Process, Start, StopReason};
 use crate::process;
 use crate::server::Recognition;
 use crate::sink::{Readers, Sink};
@@ -39,7 +40,7 @@ const RETAKES: usize = 3;
 
 /// What one event may ask for before it is taken as it is: its namespace, the destination's, all, and then who
 /// else is there.
-const NEEDS: usize = 6;
+const NEEDS: usize = 8;
 
 /// Batches in a full ring, of the smallest records.
 const RING_BATCHES: usize = tracer_ebpf::RING_BYTES as usize / size_of::<tracer_ebpf::Opened>() / BATCH + 1;
@@ -140,6 +141,7 @@ fn is_ignored(signal: i32) -> bool {
 /// A trace under way.
 struct Session {
     kernel: Kernel,
+    limits: Vec<Limit>,
     snapshotter: Snapshotter,
     correlator: Correlator,
     recognition: Recognition,
@@ -149,10 +151,13 @@ struct Session {
     clock: Clock,
     /// Events taken from the ring and not handed on yet.
     queue: VecDeque<Event>,
+    clients: Clients,
     ports: Vec<u16>,
     filter: Option<Netns>,
     /// Process ids from the kernel mean nothing in here.
     is_foreign_pid_namespace: bool,
+    /// Connects that failed otherwise than by a refusal are told, too.
+    tells_failed: bool,
     /// Time of the newest event taken from the ring.
     newest: Mono,
     attached_at: Mono,
@@ -173,6 +178,8 @@ impl Session {
         if options.verbose {
             follow_log(&mut kernel)?;
         }
+        let mut limits = kernel.limits.clone();
+        limits.extend(preflight::limits());
         let session = Self {
             kernel,
             snapshotter: Snapshotter::new(&ports),
@@ -180,15 +187,19 @@ impl Session {
                 netns: filter.as_ref().map(|netns| NetnsId(netns.id)),
                 count: options.count,
                 all: options.all,
+                undetectable: undetectable(&limits),
             }),
+            limits,
             recognition,
             own_line: process::own_line(),
             sink: Sink::stdout(options.output, options.color),
             clock: clock::read(),
             queue: VecDeque::new(),
+            clients: Clients::default(),
             ports,
             filter,
             is_foreign_pid_namespace: !process::in_host_pid_namespace(),
+            tells_failed: options.all,
             newest: Mono::default(),
             attached_at: clock::now(),
             blind_until: Mono::default(),
@@ -203,7 +214,7 @@ impl Session {
     fn begin(&mut self, ring: &mut Ring) -> Result<()> {
         let start = self.start()?;
         self.say(Body::Start(start))?;
-        let snapshot = self.take_snapshot(ring, Snapshotter::take, None)?;
+        let snapshot = self.take_snapshot(ring, everything, None)?;
         self.apply(Event::Snapshot(snapshot))?;
         let ready = self.correlator.ready(&self.ports);
         let (namespaces, listeners) = (ready.namespaces, ready.listeners);
@@ -257,8 +268,8 @@ impl Session {
         let more = self.drain(ring) == BATCH;
         // What is known to be complete: all until the ring was found empty, or the newest of the batch.
         let until = if more { self.newest } else { drained_at };
-        while let Some(event) = self.queue.pop_front() {
-            self.fulfil(ring, &event)?;
+        while let Some(mut event) = self.queue.pop_front() {
+            self.fulfil(ring, &mut event)?;
             self.apply(event)?;
         }
         let outputs = self.correlator.tick(until, &self.clock);
@@ -316,7 +327,7 @@ impl Session {
     }
 
     /// Tells the correlator what it must know before it can take `event`.
-    fn fulfil(&mut self, ring: &mut Ring, event: &Event) -> Result<()> {
+    fn fulfil(&mut self, ring: &mut Ring, event: &mut Event) -> Result<()> {
         for _ in 0..NEEDS {
             let now = clock::now();
             if now < self.blind_until {
@@ -335,9 +346,17 @@ impl Session {
                     let holders = self.snapshotter.holders(netns, port);
                     self.apply(Event::Holders(holders))?;
                 }
-                Need::Snapshot => self.look(ring, Snapshotter::take, event)?,
+                Need::Snapshot => self.look(ring, everything, event)?,
                 Need::Namespace(netns, pid) => {
-                    self.look(ring, |snapshotter| Ok(snapshotter.listeners_of(netns, pid)), event)?;
+                    let take = |snapshotter: &mut Snapshotter, known: &Correlator| {
+                        Ok(snapshotter.listeners_of(netns, pid, |listener| known.knows(listener)))
+                    };
+                    self.look(ring, take, event)?;
+                }
+                Need::Client => {
+                    if let Event::Refused(refused) = &mut *event {
+                        complete_client(refused);
+                    }
                 }
             }
         }
@@ -348,7 +367,7 @@ impl Session {
     fn look(
         &mut self,
         ring: &mut Ring,
-        take: impl FnMut(&mut Snapshotter) -> Result<Snapshot>,
+        take: impl FnMut(&mut Snapshotter, &Correlator) -> Result<Snapshot>,
         event: &Event,
     ) -> Result<()> {
         let now = clock::now();
@@ -357,7 +376,7 @@ impl Session {
             // No threads, no descriptors: the weather of an incident, and no reason to stop.
             Err(_) => {
                 self.blind_until = now.plus_millis(BLIND_MS);
-                self.correlator.blind(now, clock::now().since(now));
+                self.correlator.blind(Look { began: now, ended: clock::now() });
                 Ok(())
             }
         }
@@ -368,12 +387,12 @@ impl Session {
     fn take_snapshot(
         &mut self,
         ring: &mut Ring,
-        mut take: impl FnMut(&mut Snapshotter) -> Result<Snapshot>,
+        mut take: impl FnMut(&mut Snapshotter, &Correlator) -> Result<Snapshot>,
         event: Option<&Event>,
     ) -> Result<Snapshot> {
         let mut retakes = RETAKES;
         loop {
-            let snapshot = take(&mut self.snapshotter)?;
+            let snapshot = take(&mut self.snapshotter, &self.correlator)?;
             // Everything that happened while it was taken, and no more than a ring's worth of it.
             for _ in 0..RING_BATCHES {
                 if self.drain(ring) < BATCH || self.newest > snapshot.ended {
@@ -397,13 +416,13 @@ impl Session {
     /// Looks through the host's processes for some that claim to be the server; those that start from now on
     /// the kernel side tells of.
     fn find_candidates(&mut self) -> Result<()> {
-        let time = clock::now();
+        let began = clock::now();
         for (pid, _) in netns::processes().unwrap_or_default() {
-            if let Some(candidate) = self.candidate(pid, time) {
+            if let Some(candidate) = self.candidate(pid, began) {
                 self.apply(Event::Candidate(candidate))?;
             }
         }
-        self.correlator.candidates_are_known();
+        self.correlator.candidates_are_known(Look { began, ended: clock::now() });
         Ok(())
     }
 
@@ -428,8 +447,18 @@ impl Session {
         let process = match &mut event {
             Event::Opened(opened) => &mut opened.listener.process,
             Event::Closed(closed) => &mut closed.listener.process,
-            Event::Refused(refused) => &mut refused.client,
+            Event::Refused(refused) => {
+                if is_foreign {
+                    refused.client = Process::default();
+                    refused.client_started = 0;
+                } else if self.clients.is_new(refused) {
+                    complete_client(refused);
+                }
+                return Some(event);
+            }
             Event::Bound(bound) => &mut bound.socket.process,
+            // It is only counted.
+            Event::Failed(_) if !self.tells_failed => return Some(event),
             Event::Failed(failed) => &mut failed.client,
             Event::Candidate(candidate) => {
                 let pid = candidate.process.pid.filter(|_| !is_foreign)?;
@@ -502,8 +531,6 @@ impl Session {
     fn start(&self) -> Result<Start> {
         let host = host::describe();
         let own = netns::own().context("cannot read tracer's own network namespace")?;
-        let mut limits = self.kernel.limits.clone();
-        limits.extend(preflight::limits());
         Ok(Start {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -515,9 +542,31 @@ impl Session {
             own_netns: Netns { id: own.0, name: None },
             netns: self.filter.clone(),
             hooks: self.kernel.hooks.clone(),
-            limits,
+            limits: self.limits.clone(),
         })
     }
+}
+
+/// Looks at every namespace.
+fn everything(snapshotter: &mut Snapshotter, known: &Correlator) -> Result<Snapshot> {
+    snapshotter.take(|listener| known.knows(listener))
+}
+
+/// Adds what `/proc` says of a client, while it still can.
+fn complete_client(refused: &mut Refused) {
+    process::complete(&mut refused.client, refused.client_started);
+    refused.client_started = 0;
+}
+
+/// The first cause that a host with these limits gives no sign of.
+fn undetectable(limits: &[Limit]) -> Option<Cause> {
+    let cause = |limit: &Limit| match limit.what.as_str() {
+        "no-binds" => Some(Cause::BindFailed),
+        // Without exits, a candidate that has ended seems to be starting.
+        "no-bound-sockets" | "bound-before-start" | "no-exits" => Some(Cause::BoundNotListening),
+        _ => None,
+    };
+    limits.iter().filter_map(cause).min()
 }
 
 /// The runtime's instant of a monotonic moment, which it counts by the same clock.

@@ -22,7 +22,7 @@ pub fn status(options: &Status) -> Result<Exit> {
     let mut snapshotter = Snapshotter::new(&ports);
     // Root sees every namespace, so that a listener elsewhere is named; others see their own.
     let is_root = rustix::process::geteuid().is_root();
-    let snapshot = if is_root { snapshotter.take() } else { snapshotter.own() };
+    let snapshot = if is_root { snapshotter.take(|_| false) } else { snapshotter.own() };
     let snapshot = snapshot.map_err(|error| match error.downcast_ref::<Unavailable>() {
         Some(unavailable) => Failure::host(unavailable.to_string(), unavailable.cure()).into(),
         None => error,

@@ -12,14 +12,26 @@ use crate::{config::is_watched, emit, sock::Sock};
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 fn socket_destroyed(ctx: BtfTracePointContext) -> i32 {
     let sock = Sock(ctx.arg::<*const c_void>(0));
-    if !is_watched(sock.local_port()) || !emit::unfollow_socket(sock.address()) {
-        return 0;
+    if is_watched(sock.local_port()) {
+        record(sock, false);
+    }
+    0
+}
+
+/// Records that a followed socket is a server's no more.
+#[inline(always)]
+pub fn record(sock: Sock, connects: bool) {
+    if !emit::unfollow_socket(sock.address()) {
+        return;
     }
     let Some(mut entry) = emit::reserve::<Destroyed>(kind::DESTROYED, emit::now()) else {
-        return 0;
+        return;
     };
+    let record = entry.as_mut_ptr();
     // SAFETY: the record is reserved and every member of it is written.
-    unsafe { (&raw mut (*entry.as_mut_ptr()).sock).write(sock.address()) };
+    unsafe {
+        (&raw mut (*record).sock).write(sock.address());
+        (&raw mut (*record).connects).write(u64::from(connects));
+    }
     entry.submit(0);
-    0
 }

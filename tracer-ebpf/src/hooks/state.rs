@@ -7,7 +7,7 @@ use tracer_ebpf::{Closed, Connected, Failed, Opened, Task, kind, lost};
 use crate::{
     config::is_watched,
     emit::{self, Attempt},
-    hooks::refused,
+    hooks::{destroyed, refused},
     sock::{ECONNREFUSED, Sock, state},
     task,
 };
@@ -26,6 +26,10 @@ fn sock_state(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let sock = Sock(ctx.arg::<*const c_void>(0));
+    // A client may connect from a watched port: what it bound is no server's.
+    if new == state::SYN_SENT && is_watched(sock.local_port()) {
+        destroyed::record(sock, true);
+    }
     let connecting = old == state::SYN_SENT || new == state::SYN_SENT;
     let port = if connecting { sock.remote_port() } else { sock.local_port() };
     if !is_watched(port) || !sock.is_tcp() {

@@ -3,14 +3,14 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::event::{Bound, Destroyed, Holder, Holders, Listener, Mono, NetnsId};
+use crate::event::{Bound, Destroyed, Holder, Holders, Listener, Look, Mono, NetnsId};
 use crate::line::Call;
 
 /// Failures told apart on one port of one namespace: the newest.
 const FAILURES_MAX: usize = 16;
 
 /// Bound sockets on one port of one namespace: as many as the kernel side follows in all.
-const BOUND_MAX: usize = tracer_ebpf::BOUND_MAX as usize;
+const FOLLOWED_MAX: usize = tracer_ebpf::BOUND_MAX as usize;
 
 /// Ports of namespaces remembered; on more, those without a bound socket are dropped.
 const PORTS_MAX: usize = 4_096;
@@ -32,7 +32,15 @@ pub struct Failure {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoundSocket {
     pub socket: Listener,
-    pub time: Mono,
+    /// `None`: that was before the tracer attached.
+    pub time: Option<Mono>,
+}
+
+/// A bound socket whose end will be told.
+#[derive(Debug)]
+struct Followed {
+    socket: Listener,
+    time: Mono,
     /// What the kernel side calls it.
     sock: u64,
 }
@@ -40,8 +48,22 @@ pub struct BoundSocket {
 #[derive(Debug, Default)]
 struct Port {
     failures: VecDeque<Failure>,
-    bound: Vec<BoundSocket>,
+    /// When a server last succeeded, but for the sockets that are followed.
+    succeeded: Option<Mono>,
+    followed: Vec<Followed>,
     holders: Option<Holders>,
+}
+
+impl Port {
+    /// When a bind or listen last succeeded. A followed socket counts until it turns out to be a client's.
+    fn succeeded(&self) -> Option<Mono> {
+        self.followed.iter().map(|followed| followed.time).max().max(self.succeeded)
+    }
+
+    /// Whether a failure came after the last success.
+    fn is_current(&self, failure: &Failure) -> bool {
+        Some(failure.last) > self.succeeded()
+    }
 }
 
 /// The ports of the host's namespaces.
@@ -53,7 +75,7 @@ pub struct Binds {
 impl Binds {
     fn port(&mut self, netns: NetnsId, port: u16) -> &mut Port {
         if self.ports.len() > PORTS_MAX {
-            self.ports.retain(|_, port| !port.bound.is_empty());
+            self.ports.retain(|_, port| !port.followed.is_empty());
         }
         self.ports.entry((netns, port)).or_default()
     }
@@ -64,10 +86,11 @@ impl Binds {
         match errno {
             Some(errno) => self.failed(Call::Bind, socket, *errno, *time),
             None => {
-                self.succeeded(socket.netns, socket.port, *time);
                 let port = self.port(socket.netns, socket.port);
-                if *is_followed && port.bound.len() < BOUND_MAX {
-                    port.bound.push(BoundSocket { socket: socket.clone(), time: *time, sock: *sock });
+                if *is_followed && port.followed.len() < FOLLOWED_MAX {
+                    port.followed.push(Followed { socket: socket.clone(), time: *time, sock: *sock });
+                } else {
+                    port.succeeded = port.succeeded.max(Some(*time));
                 }
             }
         }
@@ -85,7 +108,9 @@ impl Binds {
                 && failure.socket.process.uid == socket.process.uid
         };
         let known = port.failures.iter().position(is_alike).and_then(|index| port.failures.remove(index));
-        let (first, times) = known.map_or((time, 0), |known| (known.first, known.times));
+        let (first, times) = known
+            .filter(|known| port.is_current(known))
+            .map_or((time, 0), |known| (known.first, known.times));
         port.failures.push_back(Failure {
             call,
             socket: socket.clone(),
@@ -99,17 +124,26 @@ impl Binds {
         }
     }
 
-    /// A `bind()` or `listen()` succeeded: what failed before does not matter any more.
-    pub fn succeeded(&mut self, netns: NetnsId, port: u16, time: Mono) {
+    /// A `listen()` succeeded: what failed before does not matter any more.
+    pub fn listened(&mut self, netns: NetnsId, port: u16, time: Mono) {
         if let Some(port) = self.ports.get_mut(&(netns, port)) {
-            port.failures.retain(|failure| failure.last > time);
+            port.succeeded = port.succeeded.max(Some(time));
         }
     }
 
-    /// A socket is gone.
+    /// A followed socket is gone, or a client's: then its bind was no server's success.
     pub fn destroyed(&mut self, destroyed: &Destroyed) {
         for port in self.ports.values_mut() {
-            port.bound.retain(|bound| bound.sock != destroyed.sock);
+            let Some(index) = port.followed.iter().position(|one| one.sock == destroyed.sock) else {
+                continue;
+            };
+            let followed = port.followed.swap_remove(index);
+            if let Some(holders) = &mut port.holders {
+                holders.sockets.retain(|holder| !holder.socket.key.is_same(followed.socket.key));
+            }
+            if !destroyed.is_client {
+                port.succeeded = port.succeeded.max(Some(followed.time));
+            }
         }
     }
 
@@ -121,17 +155,33 @@ impl Binds {
 
     /// What failed on a port since something succeeded, the last first.
     pub fn failures(&self, netns: NetnsId, port: u16) -> impl Iterator<Item = &Failure> {
-        self.ports.get(&(netns, port)).into_iter().flat_map(|port| port.failures.iter().rev())
+        let port = self.ports.get(&(netns, port));
+        port.into_iter()
+            .flat_map(|port| port.failures.iter().rev().filter(|failure| port.is_current(failure)))
     }
 
-    /// The sockets bound to a port, listening or not.
-    pub fn bound_to(&self, netns: NetnsId, port: u16) -> impl Iterator<Item = &BoundSocket> {
-        self.ports.get(&(netns, port)).into_iter().flat_map(|port| &port.bound)
+    /// The sockets bound to a port, listening or not, and since when: those that were seen to bind, and those found
+    /// by a look at the port.
+    pub fn bound_to(&self, netns: NetnsId, port: u16) -> impl Iterator<Item = (&Listener, Option<Mono>)> {
+        let port = self.ports.get(&(netns, port));
+        let followed = move || port.into_iter().flat_map(|port| &port.followed);
+        let found = port.and_then(|port| port.holders.as_ref()).into_iter().flat_map(|found| &found.sockets);
+        let found = found.filter(|holder| holder.is_bound_only).map(|holder| &holder.socket);
+        // What was bound and seen is told better, and its end is known.
+        let is_followed = move |found: &&Listener| followed().any(|one| one.socket.key.is_same(found.key));
+        followed()
+            .map(|followed| (&followed.socket, Some(followed.time)))
+            .chain(found.filter(move |found| !is_followed(found)).map(|socket| (socket, None)))
     }
 
     /// Who holds a port, as far as it was looked at since the last failure.
     pub fn holders(&self, netns: NetnsId, port: u16) -> Option<&[Holder]> {
         Some(&self.ports.get(&(netns, port))?.holders.as_ref()?.sockets)
+    }
+
+    /// When it was looked at who holds a port.
+    pub fn holders_look(&self, netns: NetnsId, port: u16) -> Option<Look> {
+        Some(self.ports.get(&(netns, port))?.holders.as_ref()?.look)
     }
 
     /// Forgets everything about a namespace.

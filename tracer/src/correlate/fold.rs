@@ -123,10 +123,15 @@ pub struct Folds {
 }
 
 impl Folds {
+    /// Whether a refusal at `time` is to be told, and not only counted.
+    pub fn is_new(&self, key: &Key, time: Mono) -> bool {
+        self.folds.get(key).is_none_or(|fold| fold.is_over(time))
+    }
+
     /// Counts a refusal like one that was told; `None`: there was none, and this one is to be told.
     pub fn repeat(&mut self, key: &Key, refused: &Refused) -> Option<u64> {
         let fold = self.folds.get_mut(key)?;
-        if refused.time.since(fold.last) > SILENCE_NS && fold.count == 0 {
+        if fold.is_over(refused.time) {
             self.folds.remove(key);
             return None;
         }
@@ -270,6 +275,11 @@ pub fn told_apart(processes: &HashSet<u32>) -> Option<u64> {
 }
 
 impl Fold {
+    /// Whether it has been silent for so long that the next one is news.
+    fn is_over(&self, now: Mono) -> bool {
+        self.count == 0 && now.since(self.last) > SILENCE_NS
+    }
+
     fn repeats(&self) -> Repeats {
         Repeats {
             of: self.of,

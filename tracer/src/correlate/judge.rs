@@ -1,7 +1,7 @@
 //! The verdict: why nobody answered. The first cause that matches wins.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::binds::{Binds, BoundSocket, Failure};
 use super::coverage::{self, Destination};
@@ -16,13 +16,15 @@ use crate::line::{Because, Cause, Mismatch, SentBy, Via};
 /// closes (`inet_csk_listen_start`, `tcp_set_state`).
 pub const DOUBT_NS: u64 = 10_000_000;
 
-/// What the tracer itself may have missed.
+/// What the tracer itself may have missed, or cannot see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     /// The snapshot is complete.
     pub ready: bool,
     /// Records were lost, and the listeners were not read again since.
     pub lost: bool,
+    /// The first cause that this host gives no sign of: those after it could be this one.
+    pub undetectable: Option<Cause>,
 }
 
 /// A listener beside the connect that it did not answer.
@@ -32,14 +34,23 @@ pub struct WeighedListener {
     pub mismatch: Option<Mismatch>,
 }
 
-/// A verdict before it is put into words.
+/// A verdict without its evidence: all that a refusal like one already told needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judgement {
+pub struct Decision {
     pub cause: Cause,
     /// Empty: certain.
     pub because: Vec<Because>,
     /// The namespace that the address is local in, which may be another than the client's; the
     /// client's, when it is local nowhere.
+    pub destination: Destination,
+}
+
+/// A verdict with its evidence, before it is put into words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    pub cause: Cause,
+    /// Empty: certain.
+    pub because: Vec<Because>,
     pub destination: Destination,
     /// Nearest first, at most [`WEIGHED_MAX`].
     pub weighed: Vec<WeighedListener>,
@@ -115,170 +126,278 @@ fn locate(refused: &Refused, table: &Table, namespaces: &Namespaces) -> Place {
         .collect();
     // Of several, one that has a listener on the port is the likelier one; then the lowest number, so
     // that the same refusal gets the same verdict.
-    found.sort_by_key(|place| {
-        let has_listener = table.open_in(place.netns).any(|listener| listener.port == place.port);
-        (!has_listener, place.netns)
-    });
+    found.sort_by_key(|place| (table.count_in(place.netns, place.port) == 0, place.netns));
     match found.first() {
         None => Place::Nowhere(to(refused.netns, None)),
         Some(destination) => Place::Elsewhere { destination: *destination, ambiguous: found.len() > 1 },
     }
 }
 
-/// Judges a refusal by what is known now.
-pub fn judge(refused: &Refused, world: World<'_>) -> Judgement {
-    let World { table, namespaces, binds, servers, health } = world;
-    let mut because = Vec::new();
-    let (destination, is_local) = match locate(refused, table, namespaces) {
-        Place::Here(destination) => (destination, true),
-        Place::Elsewhere { destination, ambiguous } => {
-            if ambiguous {
-                because.push(Because::AmbiguousNetns);
+/// A refusal among what is known. Nothing in here walks all listeners of a port: there may be ten thousand.
+struct Scene<'a> {
+    refused: &'a Refused,
+    destination: Destination,
+    world: World<'a>,
+}
+
+impl<'a> Scene<'a> {
+    /// The listeners that an address could lead to: those bound to it, to its counterpart or to a wildcard, in the
+    /// namespace.
+    fn near(&self) -> impl Iterator<Item = (&'a Listener, Option<Mismatch>)> {
+        let Self { refused, destination, world } = *self;
+        let wildcards = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        let specific = [destination.addr, destination.counterpart().addr];
+        let specific = specific.into_iter().filter(|addr| !addr.is_unspecified());
+        wildcards
+            .into_iter()
+            .chain(specific)
+            .flat_map(move |addr| world.table.bound_to(destination.netns, addr, destination.port))
+            .map(move |listener| (listener, weight(listener, &destination, refused.started)))
+    }
+
+    fn has(&self, wanted: Mismatch) -> bool {
+        self.near().any(|(_, mismatch)| mismatch == Some(wanted))
+    }
+
+    /// How long before the connect the first listener opened that covers it; `None`: none does.
+    fn covered_for(&self) -> Option<u64> {
+        let age =
+            |listener: &Listener| listener.since.map_or(u64::MAX, |since| self.refused.started.since(since));
+        self.near().filter(|(_, mismatch)| mismatch.is_none()).map(|(listener, _)| age(listener)).max()
+    }
+
+    fn has_other_family(&self) -> bool {
+        self.near().any(|(listener, mismatch)| {
+            mismatch != Some(Mismatch::NotYet) && coverage::answers_other_family(listener, &self.destination)
+        })
+    }
+
+    /// Whether anything was up on the port of the namespace when the connect began.
+    fn has_on_port(&self) -> bool {
+        let too_late = self.near().filter(|(_, mismatch)| *mismatch == Some(Mismatch::NotYet)).count();
+        self.world.table.count_in(self.destination.netns, self.destination.port) > too_late
+    }
+
+    fn has_elsewhere(&self) -> bool {
+        let Destination { netns, port, .. } = self.destination;
+        self.world.table.count(port) > self.world.table.count_in(netns, port)
+    }
+
+    /// The listener that covered the destination and closed last before the refusal, or so shortly after the
+    /// connect that it was on its way out.
+    fn gone(&self) -> Option<&'a Gone> {
+        let Self { refused, destination, world } = self;
+        world
+            .table
+            .closed_in(destination.netns)
+            .filter(|gone| gone.time.since(refused.started) < DOUBT_NS)
+            .find(|gone| coverage::mismatch(&gone.listener, destination).is_none())
+    }
+
+    /// Whether anything opened on the port of that namespace since then.
+    fn has_opened_since(&self, time: Mono) -> bool {
+        let Destination { netns, port, .. } = self.destination;
+        self.world.table.count_in(netns, port) > 0
+            && self
+                .world
+                .table
+                .open_in(netns)
+                .any(|listener| listener.port == port && listener.since.is_some_and(|since| since > time))
+    }
+
+    /// The bind that failed last, where that says why nobody answers.
+    fn failed_bind(&self, gone: Option<&Gone>) -> Option<&'a Failure> {
+        let failure = self.world.binds.failures(self.destination.netns, self.destination.port).next()?;
+        // A bind that failed while the listener was still up, which has closed since, is not what is wrong now.
+        let is_latest = gone.is_none_or(|gone| gone.time < failure.last);
+        let would_cover = || coverage::mismatch(&failure.socket, &self.destination).is_none();
+        (is_latest && (!self.has_on_port() || would_cover())).then_some(failure)
+    }
+
+    /// A socket that is bound to the port and does not listen.
+    fn bound(&self) -> Option<(&'a Listener, Option<Mono>)> {
+        let Destination { netns, port, .. } = self.destination;
+        let World { table, binds, .. } = self.world;
+        binds.bound_to(netns, port).find(|(socket, _)| table.get(netns, socket.key).is_none())
+    }
+
+    /// Candidates that live: not the client itself, whatever it calls itself.
+    fn alive(&self) -> Vec<&'a Known> {
+        let mut alive = self.world.servers.alive(self.destination.netns);
+        alive.retain(|known| known.candidate.process.pid != self.refused.client.pid);
+        alive
+    }
+
+    fn starting(&self) -> Vec<&'a Known> {
+        let Self { destination: Destination { netns, .. }, world: World { servers, .. }, .. } = self;
+        let listens_elsewhere = |known: &Known| {
+            let pid = known.candidate.process.pid;
+            pid.is_some_and(|pid| servers.other_listeners(*netns, pid).next().is_some())
+        };
+        let mut starting = self.alive();
+        starting.retain(|known| !known.has_listened && !listens_elsewhere(known));
+        starting
+    }
+
+    fn ended(&self) -> Vec<&'a Known> {
+        self.world.servers.ended_without_listening(self.destination.netns, self.refused.time)
+    }
+
+    /// What whoever owned the port last, and those that claim to be the server, listen on instead.
+    fn elsewhere(&self) -> Vec<&'a Listener> {
+        let Self {
+            destination: Destination { netns, port, .. }, world: World { table, servers, .. }, ..
+        } = self;
+        let last_owner = table.closed_in(*netns).find(|gone| gone.listener.port == *port);
+        last_owner
+            .and_then(|gone| gone.listener.process.pid)
+            .into_iter()
+            .chain(self.alive().into_iter().filter_map(|known| known.candidate.process.pid))
+            .collect::<BTreeSet<u32>>()
+            .into_iter()
+            .flat_map(|pid| servers.other_listeners(*netns, pid))
+            .collect()
+    }
+
+    /// The first cause that matches, of those in reach: the address is local.
+    fn cause(&self) -> Cause {
+        let gone = self.gone();
+        if self.covered_for().is_some() {
+            Cause::Intercepted
+        } else if self.has(Mismatch::Device) {
+            Cause::WrongDevice
+        } else if self.failed_bind(gone).is_some() {
+            Cause::BindFailed
+        } else if gone.is_some_and(|gone| !self.has_opened_since(gone.time)) {
+            Cause::Stopped
+        } else if self.has_other_family() {
+            Cause::WrongFamily
+        } else if self.has_on_port() {
+            Cause::WrongAddress
+        } else if self.bound().is_some() {
+            Cause::BoundNotListening
+        } else if !self.starting().is_empty() {
+            Cause::Starting
+        } else if !self.ended().is_empty() {
+            Cause::NeverListened
+        } else if self.has_elsewhere() {
+            Cause::OtherNetns
+        } else if !self.elsewhere().is_empty() {
+            Cause::OtherPort
+        } else {
+            Cause::NothingListening
+        }
+    }
+
+    /// What speaks against the cause being certain.
+    fn doubts(&self, cause: Cause) -> Vec<Because> {
+        let Self { refused, destination, world: World { table, namespaces, health, .. } } = self;
+        let mut because = Vec::new();
+        match cause {
+            Cause::Intercepted => {
+                // A packet filter's own reset or ICMP message never asks a listener: its age does not matter.
+                let asked_nobody = refused.sent_by == Some(SentBy::Filter) || refused.via == Via::Icmp;
+                if !asked_nobody && self.covered_for().is_some_and(|age| age < DOUBT_NS) {
+                    because.push(Because::ListenerChanging);
+                }
             }
-            (destination, true)
+            Cause::Stopped if self.gone().is_some_and(|gone| gone.time > refused.started) => {
+                because.push(Because::ListenerChanging);
+            }
+            _ => {}
         }
-        Place::Nowhere(destination) => {
-            because.push(Because::MayBeTranslated);
-            (destination, false)
+        let forgotten = table.forgotten_in(destination.netns, destination.port);
+        if cause > Cause::Stopped && forgotten.is_some_and(|time| !self.has_opened_since(time)) {
+            because.push(Because::HistoryForgotten);
         }
+        let rests_on_absence_elsewhere =
+            matches!(cause, Cause::Remote | Cause::OtherNetns | Cause::OtherPort | Cause::NothingListening);
+        if namespaces.is_unreadable(destination.netns)
+            || namespaces.get(destination.netns).is_none() && !refused.dst.is_loopback()
+            || rests_on_absence_elsewhere && namespaces.any_unreadable()
+        {
+            because.push(Because::NetnsUnreadable);
+        }
+        if health.undetectable.is_some_and(|unseen| unseen < cause) {
+            because.push(Because::HookMissing);
+        }
+        if health.lost {
+            because.push(Because::LostRecords);
+        }
+        if !health.ready {
+            because.push(Because::BeforeReady);
+        }
+        because
+    }
+}
+
+/// Decides a refusal by what is known now.
+pub fn decide(refused: &Refused, world: World<'_>) -> Decision {
+    let (destination, doubt) = match locate(refused, world.table, world.namespaces) {
+        Place::Here(destination) => (destination, None),
+        Place::Elsewhere { destination, ambiguous } => {
+            (destination, ambiguous.then_some(Because::AmbiguousNetns))
+        }
+        Place::Nowhere(destination) => (destination, Some(Because::MayBeTranslated)),
     };
-    let (mut weighed, total) = weigh(&destination, refused.started, table);
-    let gone = covering_gone(refused, &destination, table);
-    if let Some(gone) = &gone {
+    let scene = Scene { refused, destination, world };
+    let cause = if doubt == Some(Because::MayBeTranslated) { Cause::Remote } else { scene.cause() };
+    let mut because = scene.doubts(cause);
+    because.extend(doubt);
+    because.sort_unstable();
+    Decision { cause, because, destination }
+}
+
+/// Gathers what led to a decision made a moment ago.
+pub fn explain(refused: &Refused, decision: Decision, world: World<'_>) -> Judgement {
+    let Decision { cause, because, destination } = decision;
+    let scene = Scene { refused, destination, world };
+    let (mut weighed, mut total) = weigh(&destination, refused.started, world.table);
+    let gone = scene.gone();
+    if let Some(gone) = gone {
         let at = usize::from(weighed.first().is_some_and(|first| first.mismatch.is_none()));
         let closed = WeighedListener { listener: gone.listener.clone(), mismatch: Some(Mismatch::Closed) };
         weighed.insert(at, closed);
         weighed.truncate(WEIGHED_MAX);
+        total += 1;
     }
-    let total = total + u64::from(gone.is_some());
-    let (netns, port) = (destination.netns, destination.port);
-
-    let has = |wanted: Mismatch| weighed.iter().any(|one| one.mismatch == Some(wanted));
-    let is_on_port = |one: &WeighedListener| {
-        one.listener.netns == netns
-            && one.listener.port == port
-            && one.mismatch != Some(Mismatch::Closed)
-            && one.mismatch != Some(Mismatch::NotYet)
-    };
-    let has_on_port = weighed.iter().any(is_on_port);
-    let failures: Vec<Failure> = binds.failures(netns, port).cloned().collect();
-    let would_cover = |failure: &Failure| coverage::mismatch(&failure.socket, &destination).is_none();
-    // A bind that failed while the listener was still up, which has closed since, is not what is wrong now.
-    let is_latest = |failure: &Failure| gone.as_ref().is_none_or(|gone| gone.time < failure.last);
-    let bound = binds.bound_to(netns, port).find(|bound| table.get(netns, bound.socket.key).is_none());
-    let alive = servers.alive(netns);
-    let is_client = |known: &&&Known| known.candidate.process.pid == refused.client.pid;
-    let alive: Vec<&Known> = alive.iter().filter(|known| !is_client(known)).copied().collect();
-    let listens_elsewhere = |known: &&Known| {
-        known.candidate.process.pid.is_some_and(|pid| servers.other_listeners(netns, pid).next().is_some())
-    };
-    let starting: Vec<Known> = alive
-        .iter()
-        .filter(|known| !known.has_listened && !listens_elsewhere(known))
-        .map(|known| (*known).clone())
-        .collect();
-    let ended: Vec<Known> =
-        servers.ended_without_listening(netns, refused.time).into_iter().cloned().collect();
-    // Whoever owned the port last, and those that claim to be the server.
-    let last_owner = table.closed_in(netns).find(|gone| gone.listener.port == port);
-    let elsewhere: Vec<Listener> = last_owner
-        .and_then(|gone| gone.listener.process.pid)
-        .into_iter()
-        .chain(alive.iter().filter_map(|known| known.candidate.process.pid))
-        .collect::<BTreeSet<u32>>()
-        .into_iter()
-        .flat_map(|pid| servers.other_listeners(netns, pid).cloned())
-        .collect();
-
-    let covering = weighed.iter().find(|one| one.mismatch.is_none());
-    let cause = if !is_local {
-        Cause::Remote
-    } else if let Some(covering) = covering {
-        // A packet filter's own reset or ICMP message never asks a listener: its age does not matter.
-        let asked_nobody = refused.sent_by == Some(SentBy::Filter) || refused.via == Via::Icmp;
-        let age = covering.listener.since.map_or(u64::MAX, |since| refused.started.since(since));
-        if age < DOUBT_NS && !asked_nobody {
-            because.push(Because::ListenerChanging);
-        }
-        Cause::Intercepted
-    } else if has(Mismatch::Device) {
-        Cause::WrongDevice
-    } else if failures
-        .first()
-        .is_some_and(|failure| is_latest(failure) && (!has_on_port || would_cover(failure)))
-    {
-        Cause::BindFailed
-    } else if gone.as_ref().is_some_and(|gone| !reopened(gone, &destination, table)) {
-        Cause::Stopped
-    } else if weighed
-        .iter()
-        .any(|one| coverage::answers_other_family(&one.listener, &destination) && is_on_port(one))
-    {
-        Cause::WrongFamily
-    } else if has_on_port {
-        Cause::WrongAddress
-    } else if bound.is_some() {
-        Cause::BoundNotListening
-    } else if !starting.is_empty() {
-        Cause::Starting
-    } else if !ended.is_empty() {
-        Cause::NeverListened
-    } else if has(Mismatch::Netns) {
-        Cause::OtherNetns
-    } else if !elsewhere.is_empty() {
-        Cause::OtherPort
-    } else {
-        Cause::NothingListening
-    };
-    if cause == Cause::Stopped && gone.as_ref().is_some_and(|gone| gone.time > refused.started) {
-        because.push(Because::ListenerChanging);
-    }
-
-    let rests_on_absence_elsewhere =
-        matches!(cause, Cause::Remote | Cause::OtherNetns | Cause::OtherPort | Cause::NothingListening);
-    if namespaces.is_unreadable(netns)
-        || namespaces.get(netns).is_none() && !refused.dst.is_loopback()
-        || rests_on_absence_elsewhere && namespaces.any_unreadable()
-    {
-        because.push(Because::NetnsUnreadable);
-    }
-    if health.lost {
-        because.push(Because::LostRecords);
-    }
-    if !health.ready {
-        because.push(Because::BeforeReady);
-    }
-    because.sort_unstable();
-    because.dedup();
     let candidates = match cause {
-        Cause::Starting => starting,
-        Cause::NeverListened => ended,
+        Cause::Starting => scene.starting(),
+        Cause::NeverListened => scene.ended(),
         _ => Vec::new(),
     };
+    let elsewhere = if cause == Cause::OtherPort { scene.elsewhere() } else { Vec::new() };
     Judgement {
         cause,
         because,
         destination,
         weighed,
         total,
-        gone: gone.filter(|_| cause == Cause::Stopped),
-        failures,
-        bound: bound.filter(|_| cause == Cause::BoundNotListening).cloned(),
-        candidates,
-        elsewhere: if cause == Cause::OtherPort { elsewhere } else { Vec::new() },
+        gone: gone.filter(|_| cause == Cause::Stopped).cloned(),
+        failures: world.binds.failures(destination.netns, destination.port).cloned().collect(),
+        bound: scene
+            .bound()
+            .filter(|_| cause == Cause::BoundNotListening)
+            .map(|(socket, time)| BoundSocket { socket: socket.clone(), time }),
+        candidates: candidates.into_iter().cloned().collect(),
+        elsewhere: elsewhere.into_iter().cloned().collect(),
     }
 }
 
-/// The listeners on the port in every namespace, nearest first, and how many there are. One that opened
-/// after `connected` could not answer.
+/// Why a listener did not answer a connect that began then. One that opened later could not.
+fn weight(listener: &Listener, destination: &Destination, connected: Mono) -> Option<Mismatch> {
+    match coverage::mismatch(listener, destination) {
+        None if listener.since.is_some_and(|since| since > connected) => Some(Mismatch::NotYet),
+        mismatch => mismatch,
+    }
+}
+
+/// The listeners on the port in every namespace, nearest first, and how many there are.
 fn weigh(destination: &Destination, connected: Mono, table: &Table) -> (Vec<WeighedListener>, u64) {
     let on_port = || table.open().filter(|listener| listener.port == destination.port);
     let mut order: Vec<(u8, &Listener, Option<Mismatch>)> = on_port()
         .map(|listener| {
-            let mismatch = match coverage::mismatch(listener, destination) {
-                None if listener.since.is_some_and(|since| since > connected) => Some(Mismatch::NotYet),
-                mismatch => mismatch,
-            };
+            let mismatch = weight(listener, destination, connected);
             (distance(listener, mismatch, destination), listener, mismatch)
         })
         .collect();
@@ -298,23 +417,6 @@ fn weigh(destination: &Destination, connected: Mono, table: &Table) -> (Vec<Weig
     (weighed, total)
 }
 
-/// The listener that covered the destination and closed last before the refusal, or so shortly after the
-/// connect that it was on its way out.
-fn covering_gone(refused: &Refused, destination: &Destination, table: &Table) -> Option<Gone> {
-    table
-        .closed_in(destination.netns)
-        .filter(|gone| gone.time.since(refused.started) < DOUBT_NS)
-        .find(|gone| coverage::mismatch(&gone.listener, destination).is_none())
-        .cloned()
-}
-
-/// Whether anything opened on the port of that namespace since a listener closed.
-fn reopened(gone: &Gone, destination: &Destination, table: &Table) -> bool {
-    table.open_in(destination.netns).any(|listener| {
-        listener.port == destination.port && listener.since.is_some_and(|since| since > gone.time)
-    })
-}
-
 /// What a client inside a namespace would get from an address now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prospect {
@@ -330,6 +432,13 @@ pub fn foresee(netns: NetnsId, addr: IpAddr, port: u16, table: &Table, namespace
     let route = namespaces.get(netns).and_then(|namespace| namespace.route_to(addr, None));
     let destination = Destination { netns, addr, port, route };
     let (weighed, total) = weigh(&destination, Mono(u64::MAX), table);
-    let answered = route.is_some() && weighed.iter().any(|one| one.mismatch.is_none());
-    Prospect { destination, answered, weighed, total }
+    Prospect { destination, answered: is_answered(&destination, table), weighed, total }
+}
+
+/// Whether a connect made now would be answered.
+pub fn is_answered(destination: &Destination, table: &Table) -> bool {
+    let Destination { netns, addr, port, .. } = *destination;
+    let wildcards = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    let mut near = wildcards.into_iter().chain([addr]).flat_map(|addr| table.bound_to(netns, addr, port));
+    destination.route.is_some() && near.any(|listener| coverage::mismatch(listener, destination).is_none())
 }

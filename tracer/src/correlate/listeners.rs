@@ -1,10 +1,11 @@
 //! The table of listeners: which there are, and which there were.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 
 use crate::event::{ExitStatus, Listener, Mono, NetnsId, SocketKey};
 
-/// Closed listeners remembered in each namespace, the newest: enough for the history of a port.
+/// Endpoints of one namespace whose last close is remembered: more than a host's servers have.
 const CLOSED_PER_NETNS: usize = 64;
 
 /// Closed listeners remembered in all: a few megabytes at most.
@@ -31,22 +32,79 @@ pub struct Gone {
 #[derive(Debug, Default)]
 struct Local {
     open: HashMap<u64, Listener>,
+    /// Places of the open ones by what they are bound to, so that a lookup costs the same beside ten thousand.
+    bound_to: HashMap<(u16, IpAddr), Vec<u64>>,
+    /// How many are open on each port.
+    on_port: HashMap<u16, usize>,
+    /// The last to close of each endpoint, the newest last.
     closed: VecDeque<Gone>,
+    /// When the newest of those closed that the bounds have dropped, by port.
+    forgotten: HashMap<u16, Mono>,
 }
 
 /// Every listener on a watched port, by namespace.
 #[derive(Debug, Default)]
 pub struct Table {
     netns: HashMap<NetnsId, Local>,
+    /// How many are open on each port, in all namespaces.
+    on_port: HashMap<u16, usize>,
     closed: usize,
-    /// Closed listeners that the bounds above have dropped.
-    pub evicted: u64,
 }
 
 /// A socket's place in the table: its inode number, which no two open sockets share; a kernel socket
 /// without one has its cookie, out of the way of inode numbers.
 fn place(key: SocketKey) -> u64 {
     if key.inode != 0 { key.inode } else { key.cookie | 1 << 63 }
+}
+
+/// Whether one listener takes the place of the other when it opens: the history of an endpoint is its last
+/// listener.
+fn is_same_endpoint(one: &Listener, other: &Listener) -> bool {
+    (one.port, one.addr, one.device, one.v6only) == (other.port, other.addr, other.device, other.v6only)
+}
+
+/// Adds `step` (1 or -1) to a count that is not kept at 0.
+fn count(counts: &mut HashMap<u16, usize>, port: u16, step: isize) {
+    let count = counts.entry(port).or_default();
+    *count = count.saturating_add_signed(step);
+    if *count == 0 {
+        counts.remove(&port);
+    }
+}
+
+impl Local {
+    fn insert(&mut self, listener: Listener) -> Option<Listener> {
+        let place = place(listener.key);
+        let replaced = self.remove(place);
+        self.bound_to.entry((listener.port, listener.addr)).or_default().push(place);
+        count(&mut self.on_port, listener.port, 1);
+        self.open.insert(place, listener);
+        replaced
+    }
+
+    fn remove(&mut self, place: u64) -> Option<Listener> {
+        let listener = self.open.remove(&place)?;
+        let endpoint = (listener.port, listener.addr);
+        if let Some(places) = self.bound_to.get_mut(&endpoint) {
+            places.retain(|other| *other != place);
+            if places.is_empty() {
+                self.bound_to.remove(&endpoint);
+            }
+        }
+        count(&mut self.on_port, listener.port, -1);
+        Some(listener)
+    }
+
+    /// Drops the listener that closed longest ago.
+    fn forget_oldest(&mut self) -> bool {
+        let Some(gone) = self.closed.pop_front() else { return false };
+        self.forgotten.insert(gone.listener.port, gone.time);
+        true
+    }
+
+    fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.closed.is_empty()
+    }
 }
 
 impl Table {
@@ -60,9 +118,31 @@ impl Table {
         self.netns.values().flat_map(|local| local.open.values())
     }
 
+    /// The open listeners bound to exactly this, on any device.
+    pub fn bound_to(&self, netns: NetnsId, addr: IpAddr, port: u16) -> impl Iterator<Item = &Listener> {
+        let local = self.netns.get(&netns);
+        let places = local.and_then(|local| local.bound_to.get(&(port, addr)));
+        places.into_iter().flatten().filter_map(move |place| local?.open.get(place))
+    }
+
+    /// How many listeners are open on a port of one namespace.
+    pub fn count_in(&self, netns: NetnsId, port: u16) -> usize {
+        self.netns.get(&netns).and_then(|local| local.on_port.get(&port)).copied().unwrap_or(0)
+    }
+
+    /// How many listeners are open on a port, in all namespaces.
+    pub fn count(&self, port: u16) -> usize {
+        self.on_port.get(&port).copied().unwrap_or(0)
+    }
+
     /// The closed listeners of one namespace, the newest first.
     pub fn closed_in(&self, netns: NetnsId) -> impl Iterator<Item = &Gone> {
         self.netns.get(&netns).into_iter().flat_map(|local| local.closed.iter().rev())
+    }
+
+    /// When the newest listener on a port of one namespace closed that is not remembered any more.
+    pub fn forgotten_in(&self, netns: NetnsId, port: u16) -> Option<Mono> {
+        self.netns.get(&netns)?.forgotten.get(&port).copied()
     }
 
     pub fn get(&self, netns: NetnsId, key: SocketKey) -> Option<&Listener> {
@@ -77,27 +157,32 @@ impl Table {
 
     /// Adds a listener, in place of one with the same key.
     pub fn insert(&mut self, listener: Listener) {
-        self.netns.entry(listener.netns).or_default().open.insert(place(listener.key), listener);
+        count(&mut self.on_port, listener.port, 1);
+        if let Some(replaced) = self.netns.entry(listener.netns).or_default().insert(listener) {
+            count(&mut self.on_port, replaced.port, -1);
+        }
     }
 
     /// Takes a listener out without remembering it.
     pub fn remove(&mut self, netns: NetnsId, key: SocketKey) -> Option<Listener> {
         self.get(netns, key)?;
-        self.netns.get_mut(&netns)?.open.remove(&place(key))
+        let listener = self.netns.get_mut(&netns)?.remove(place(key))?;
+        count(&mut self.on_port, listener.port, -1);
+        Some(listener)
     }
 
     /// Remembers a listener that has closed.
     pub fn remember(&mut self, gone: Gone) {
         let local = self.netns.entry(gone.listener.netns).or_default();
+        let before = local.closed.len();
+        local.closed.retain(|other| !is_same_endpoint(&other.listener, &gone.listener));
         local.closed.push_back(gone);
-        self.closed += 1;
         if local.closed.len() > CLOSED_PER_NETNS {
-            local.closed.pop_front();
-            self.closed -= 1;
-            self.evicted += 1;
+            local.forget_oldest();
         }
+        self.closed = self.closed + local.closed.len() - before;
         if self.closed > CLOSED_MAX {
-            self.evict_oldest();
+            self.forget_oldest();
         }
     }
 
@@ -110,31 +195,102 @@ impl Table {
         }
     }
 
-    fn evict_oldest(&mut self) {
+    /// Drops what closed longest ago, of all namespaces.
+    fn forget_oldest(&mut self) {
         let oldest = self
             .netns
             .values_mut()
             .min_by_key(|local| local.closed.front().map_or(Mono(u64::MAX), |gone| gone.time));
         if let Some(local) = oldest
-            && local.closed.pop_front().is_some()
+            && local.forget_oldest()
         {
             self.closed -= 1;
-            self.evicted += 1;
         }
-        self.netns.retain(|_, local| !local.open.is_empty() || !local.closed.is_empty());
+        self.netns.retain(|_, local| !local.is_empty());
     }
 
     /// Forgets everything about a namespace: its number now belongs to another.
-    pub fn forget(&mut self, netns: NetnsId) -> Vec<Listener> {
-        let Some(local) = self.netns.remove(&netns) else {
-            return Vec::new();
-        };
+    pub fn forget(&mut self, netns: NetnsId) {
+        let Some(local) = self.netns.remove(&netns) else { return };
         self.closed -= local.closed.len();
-        local.open.into_values().collect()
+        for listener in local.open.into_values() {
+            count(&mut self.on_port, listener.port, -1);
+        }
     }
 
     /// Namespaces with an open listener.
     pub fn occupied(&self) -> impl Iterator<Item = NetnsId> {
         self.netns.iter().filter(|(_, local)| !local.open.is_empty()).map(|(netns, _)| *netns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::line::Process;
+
+    fn listener(inode: u64, addr: [u8; 4]) -> Listener {
+        Listener {
+            key: SocketKey { inode, cookie: 0 },
+            netns: NetnsId(1),
+            addr: Ipv4Addr::from(addr).into(),
+            port: 80,
+            v6only: None,
+            device: None,
+            backlog: None,
+            since: None,
+            process: Process::default(),
+        }
+    }
+
+    fn gone(inode: u64, addr: [u8; 4]) -> Gone {
+        Gone { listener: listener(inode, addr), time: Mono(inode), owner: OwnerEnd::Unknown }
+    }
+
+    #[test]
+    fn the_index_follows_every_change() {
+        let mut table = Table::default();
+        let at = |table: &Table, addr: [u8; 4]| {
+            table
+                .bound_to(NetnsId(1), Ipv4Addr::from(addr).into(), 80)
+                .map(|one| one.key.inode)
+                .collect::<Vec<_>>()
+        };
+        table.insert(listener(1, [10, 0, 0, 1]));
+        table.insert(listener(2, [10, 0, 0, 1]));
+        assert_eq!(at(&table, [10, 0, 0, 1]), [1, 2]);
+        // The same socket on another address.
+        table.insert(listener(1, [10, 0, 0, 2]));
+        assert_eq!((at(&table, [10, 0, 0, 1]), at(&table, [10, 0, 0, 2])), (vec![2], vec![1]));
+        assert_eq!((table.count_in(NetnsId(1), 80), table.count(80), table.count(81)), (2, 2, 0));
+        assert!(table.remove(NetnsId(1), SocketKey { inode: 2, cookie: 0 }).is_some());
+        assert_eq!((at(&table, [10, 0, 0, 1]), table.count(80)), (vec![], 1));
+        table.forget(NetnsId(1));
+        assert_eq!((table.count_in(NetnsId(1), 80), table.count(80)), (0, 0));
+    }
+
+    #[test]
+    fn a_listener_that_comes_and_goes_has_one_place_in_the_history() {
+        let mut table = Table::default();
+        table.remember(gone(1, [10, 0, 0, 1]));
+        for inode in 2..10_000 {
+            table.remember(gone(inode, [10, 0, 0, 2]));
+        }
+        let closed: Vec<u64> = table.closed_in(NetnsId(1)).map(|gone| gone.listener.key.inode).collect();
+        assert_eq!(closed, [9_999, 1]);
+        assert_eq!(table.forgotten_in(NetnsId(1), 80), None);
+    }
+
+    #[test]
+    fn what_the_bound_drops_is_known_to_be_missing() {
+        let mut table = Table::default();
+        for inode in 1..=CLOSED_PER_NETNS as u64 + 3 {
+            table.remember(gone(inode, [10, 0, 0, inode as u8]));
+        }
+        assert_eq!(table.closed_in(NetnsId(1)).count(), CLOSED_PER_NETNS);
+        assert_eq!(table.forgotten_in(NetnsId(1), 80), Some(Mono(3)));
+        assert_eq!(table.forgotten_in(NetnsId(1), 81), None);
     }
 }

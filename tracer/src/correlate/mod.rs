@@ -17,8 +17,8 @@ use std::net::{IpAddr, SocketAddr};
 use crate::clock::Clock;
 use crate::errno;
 use crate::event::{
-    Bound, Candidate, Closed, Closer, Connected, Event, ExitStatus, Exited, Failed, Listener, Lost, Mono,
-    Namespace, NetnsId, Opened, Refused, Snapshot,
+    Bound, Candidate, Closed, Closer, Connected, Event, ExitStatus, Exited, Failed, Listener, Look, Lost,
+    Mono, Namespace, NetnsId, Opened, Refused, Snapshot,
 };
 use crate::line::{
     self, Because, Body, Call, Cause, Change, Confidence, LostWhere, Mismatch, OwnerState, SentBy, Via,
@@ -26,7 +26,7 @@ use crate::line::{
 use binds::{Binds, Failure};
 use coverage::Destination;
 use fold::{Folds, Harmless, Key, Repeats, Waiting};
-use judge::{DOUBT_NS, Health, Judgement, Prospect, World};
+use judge::{DOUBT_NS, Decision, Health, Judgement, Prospect, World};
 use listeners::{Gone, OwnerEnd, Table};
 use namespaces::Namespaces;
 use servers::{Known, Servers};
@@ -46,8 +46,11 @@ const PENDING_MAX: usize = 4_096;
 /// localhost` takes a millisecond.
 pub const HARMLESS_NS: u64 = 100_000_000;
 
-/// How old what is known of a namespace's other ports may be: asking takes a few milliseconds.
-const OTHER_PORTS_NS: u64 = 50_000_000;
+/// How old what a second look at a host finds may be: it takes a few milliseconds.
+const SECOND_LOOK_NS: u64 = 50_000_000;
+
+/// Holders of a port shown in one line.
+const HELD_BY_MAX: usize = 16;
 
 /// What a line says, the moment it is about, and its place in the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,6 +69,8 @@ pub struct Scope {
     pub count: Option<u64>,
     /// Connects that failed otherwise too.
     pub all: bool,
+    /// The first cause that this host gives no sign of.
+    pub undetectable: Option<Cause>,
 }
 
 /// What the log adds up to.
@@ -100,6 +105,8 @@ pub enum Need {
     OtherPorts(NetnsId),
     /// Who holds a port of a namespace.
     Holders(NetnsId, u16),
+    /// Everything that can be known of the client: its refusal will be told.
+    Client,
 }
 
 /// A refusal that waits for the time in which a listener's close could still come.
@@ -123,9 +130,7 @@ pub struct Correlator {
     seq: u64,
     health: Health,
     /// When all namespaces were last read.
-    snapshot_at: Mono,
-    /// How long that took, in nanoseconds.
-    snapshot_cost: u64,
+    snapshot_look: Look,
     /// Whether the table was read once more before a verdict that rested on an absence.
     is_absence_verified: bool,
     /// Listeners whose `listen()` may still fail, oldest first.
@@ -134,8 +139,8 @@ pub struct Correlator {
     pending: VecDeque<Pending>,
     /// Refusals that may yet turn out to be harmless, the first due first.
     unsettled: VecDeque<Unsettled>,
-    /// Whether the host's processes were looked through for servers.
-    are_candidates_known: bool,
+    /// When the host's processes were last looked through for servers.
+    candidates_look: Option<Look>,
 }
 
 /// A refusal that counts as an alarm once `due`, unless the other family answers.
@@ -148,6 +153,7 @@ struct Unsettled {
 
 impl Correlator {
     pub fn new(scope: Scope) -> Self {
+        let health = Health { undetectable: scope.undetectable, ..Health::default() };
         Self {
             table: Table::default(),
             namespaces: Namespaces::default(),
@@ -157,14 +163,13 @@ impl Correlator {
             scope,
             counts: Counts::default(),
             seq: 0,
-            health: Health::default(),
-            snapshot_at: Mono(0),
-            snapshot_cost: 0,
+            health,
+            snapshot_look: Look { began: Mono(0), ended: Mono(0) },
             is_absence_verified: false,
             opening: VecDeque::new(),
             pending: VecDeque::new(),
             unsettled: VecDeque::new(),
-            are_candidates_known: false,
+            candidates_look: None,
         }
     }
 
@@ -191,87 +196,30 @@ impl Correlator {
     }
 
     /// The host's processes have been looked through for servers.
-    pub fn candidates_are_known(&mut self) {
-        self.are_candidates_known = true;
+    pub fn candidates_are_known(&mut self, look: Look) {
+        self.candidates_look = Some(look);
     }
 
     /// What must be known before `event` is taken; to be asked again once it is.
     pub fn need(&self, event: &Event, now: Mono) -> Option<Need> {
-        // What a namespace's addresses were a moment before the event is good enough; asking costs a
-        // fraction of a millisecond.
-        let is_stale = |netns, at: Mono| {
-            self.namespaces.read_at(netns).is_none_or(|read| read < at && now.since(read) > FRESH_NS)
-        };
-        let is_replaced = |netns, cookie: u64| {
-            let known = self.namespaces.cookie(netns);
-            cookie != 0 && known != 0 && cookie != known
-        };
         match event {
             Event::Opened(Opened { listener, netns_cookie, .. })
             | Event::Closed(Closed { listener, netns_cookie, .. }) => {
                 let netns = listener.netns;
-                let is_unknown = self.namespaces.read_at(netns).is_none();
+                let is_unknown = self.namespaces.look(netns).is_none();
                 // An address that has just been added.
                 let is_new = !listener.addr.is_unspecified()
                     && self.namespaces.interface_of(netns, listener.addr, listener.device).is_none()
-                    && event.time().is_some_and(|time| is_stale(netns, time));
-                (is_unknown || is_new || is_replaced(netns, *netns_cookie))
+                    && event.time().is_some_and(|time| self.is_stale(netns, time, now));
+                (is_unknown || is_new || self.is_replaced(netns, *netns_cookie))
                     .then_some(Need::Namespace(netns, listener.process.pid))
             }
             Event::Bound(Bound { socket, netns_cookie, .. }) => {
-                let is_unknown = self.namespaces.read_at(socket.netns).is_none();
-                (is_unknown || is_replaced(socket.netns, *netns_cookie))
+                let is_unknown = self.namespaces.look(socket.netns).is_none();
+                (is_unknown || self.is_replaced(socket.netns, *netns_cookie))
                     .then_some(Need::Namespace(socket.netns, socket.process.pid))
             }
-            Event::Refused(refused) if self.is_reported(refused) => {
-                let netns = refused.netns;
-                let is_unknown = self.namespaces.read_at(netns).is_none();
-                let is_replaced = is_replaced(netns, refused.netns_cookie);
-                if is_unknown || is_replaced || !refused.dst.is_loopback() && is_stale(netns, refused.time) {
-                    return Some(Need::Namespace(netns, refused.client.pid));
-                }
-                // A snapshot may take a twentieth of the time, and no more.
-                let rest = Mono(self.snapshot_at.0.saturating_add(20 * self.snapshot_cost));
-                let is_old = self.snapshot_at < refused.time && now > rest;
-                let judgement = self.judge(refused);
-                let destination = judgement.destination.netns;
-                if destination != netns && is_stale(destination, refused.time) {
-                    return Some(Need::Namespace(destination, None));
-                }
-                let is_ambiguous = judgement.because.contains(&Because::AmbiguousNetns);
-                let rests_on_absence = matches!(
-                    judgement.cause,
-                    Cause::BoundNotListening
-                        | Cause::Starting
-                        | Cause::NeverListened
-                        | Cause::OtherNetns
-                        | Cause::OtherPort
-                        | Cause::NothingListening
-                );
-                let asks = judgement.cause == Cause::Remote || is_ambiguous || self.health.lost;
-                if asks && is_old || rests_on_absence && !self.is_absence_verified {
-                    return Some(Need::Snapshot);
-                }
-                if rests_on_absence && !self.are_candidates_known {
-                    return Some(Need::Candidates);
-                }
-                let port = judgement.destination.port;
-                let has_server = !self.servers.alive(destination).is_empty()
-                    || self.table.closed_in(destination).any(|gone| gone.owner == OwnerEnd::Alive);
-                let other_ports_at = self.servers.other_ports_at(destination);
-                if rests_on_absence
-                    && has_server
-                    && other_ports_at.is_none_or(|at| at < refused.time && now.since(at) > OTHER_PORTS_NS)
-                {
-                    return Some(Need::OtherPorts(destination));
-                }
-                let is_held =
-                    judgement.failures.first().is_some_and(|failure| failure.errno == libc::EADDRINUSE)
-                        && self.table.open_in(destination).all(|listener| listener.port != port);
-                let is_unknown = self.binds.holders(destination, port).is_none();
-                (judgement.cause == Cause::BindFailed && is_held && is_unknown)
-                    .then_some(Need::Holders(destination, port))
-            }
+            Event::Refused(refused) if self.is_reported(refused) => self.need_of(refused, now),
             Event::Refused(_)
             | Event::Destroyed(_)
             | Event::Exited(_)
@@ -283,6 +231,80 @@ impl Correlator {
             | Event::Holders(_)
             | Event::Lost(_) => None,
         }
+    }
+
+    /// What must be known before a refusal is judged.
+    fn need_of(&self, refused: &Refused, now: Mono) -> Option<Need> {
+        let netns = refused.netns;
+        if self.namespaces.look(netns).is_none()
+            || self.is_replaced(netns, refused.netns_cookie)
+            || !refused.dst.is_loopback() && self.is_stale(netns, refused.time, now)
+        {
+            return Some(Need::Namespace(netns, refused.client.pid));
+        }
+        let Decision { cause, because, destination } = self.decide(refused);
+        if destination.netns != netns && self.is_stale(destination.netns, refused.time, now) {
+            return Some(Need::Namespace(destination.netns, None));
+        }
+        let is_due =
+            |look: Option<Look>, at_least| look.is_none_or(|look| look.is_due(refused.time, now, at_least));
+        // Nothing that would explain it is to be seen, which is worth a second look.
+        let rests_on_absence = cause >= Cause::BoundNotListening;
+        let asks = cause == Cause::Remote || because.contains(&Because::AmbiguousNetns) || self.health.lost;
+        if asks && is_due(Some(self.snapshot_look), 0) || rests_on_absence && !self.is_absence_verified {
+            return Some(Need::Snapshot);
+        }
+        let Destination { netns, port, .. } = destination;
+        // Sockets that were bound before, or in ways that are not followed.
+        if rests_on_absence
+            && self.health.undetectable.is_none_or(|unseen| unseen > Cause::BoundNotListening)
+            && is_due(self.binds.holders_look(netns, port), FRESH_NS)
+        {
+            return Some(Need::Holders(netns, port));
+        }
+        if cause > Cause::BoundNotListening && is_due(self.candidates_look, SECOND_LOOK_NS) {
+            return Some(Need::Candidates);
+        }
+        let has_server = || {
+            !self.servers.alive(netns).is_empty()
+                || self.table.closed_in(netns).any(|gone| gone.owner == OwnerEnd::Alive)
+        };
+        if cause > Cause::BoundNotListening
+            && is_due(self.servers.other_ports_look(netns), SECOND_LOOK_NS)
+            && has_server()
+        {
+            return Some(Need::OtherPorts(netns));
+        }
+        if cause == Cause::BindFailed
+            && self.table.count_in(netns, port) == 0
+            && self.binds.holders_look(netns, port).is_none()
+            && self
+                .binds
+                .failures(netns, port)
+                .next()
+                .is_some_and(|failure| failure.errno == libc::EADDRINUSE)
+        {
+            return Some(Need::Holders(netns, port));
+        }
+        let is_told = || self.folds.is_new(&Key::of(refused, cause), refused.time);
+        (refused.client_started != 0 && is_told()).then_some(Need::Client)
+    }
+
+    /// Whether what is known of a namespace's addresses is older than the event, and more than a moment old: asking
+    /// costs a fraction of a millisecond.
+    fn is_stale(&self, netns: NetnsId, at: Mono, now: Mono) -> bool {
+        self.namespaces.look(netns).is_none_or(|look| look.is_stale(at, now, FRESH_NS))
+    }
+
+    /// Whether a namespace's number has been given to another one.
+    fn is_replaced(&self, netns: NetnsId, cookie: u64) -> bool {
+        let known = self.namespaces.cookie(netns);
+        cookie != 0 && known != 0 && cookie != known
+    }
+
+    /// Whether a listener is known, and with it who holds it.
+    pub fn knows(&self, listener: &Listener) -> bool {
+        self.table.get(listener.netns, listener.key).is_some_and(|known| known.process.pid.is_some())
     }
 
     fn is_reported(&self, refused: &Refused) -> bool {
@@ -330,7 +352,8 @@ impl Correlator {
         }
         while self.pending.front().is_some_and(|pending| pending.due <= now) {
             if let Some(pending) = self.pending.pop_front() {
-                self.report(&pending.refused, clock, &mut out);
+                let decision = self.decide(&pending.refused);
+                self.report(&pending.refused, decision, clock, &mut out);
             }
         }
         while self.unsettled.front().is_some_and(|unsettled| unsettled.due <= now) {
@@ -350,13 +373,11 @@ impl Correlator {
         self.tick(Mono(u64::MAX), clock)
     }
 
-    /// The host could not be looked at, which took `cost` nanoseconds: what rests on an absence is in doubt until
-    /// it can.
-    pub fn blind(&mut self, now: Mono, cost: u64) {
-        self.namespaces.set_unreadable(NetnsId(0), true, now);
+    /// The host could not be looked at: what rests on an absence is in doubt until it can.
+    pub fn blind(&mut self, look: Look) {
+        self.namespaces.set_unreadable(NetnsId(0), true, look);
         self.is_absence_verified |= self.health.ready;
-        self.snapshot_at = now;
-        self.snapshot_cost = cost;
+        self.snapshot_look = look;
     }
 
     /// Says that the snapshot is complete.
@@ -386,12 +407,13 @@ impl Correlator {
         for namespace in shown {
             for port in ports {
                 for addr in namespace.addresses() {
-                    let prospect = judge::foresee(namespace.id, addr, *port, &self.table, &self.namespaces);
+                    let route = namespace.route_to(addr, None);
+                    let destination = Destination { netns: namespace.id, addr, port: *port, route };
                     answers.push(line::Answer {
                         netns: self.namespaces.show(namespace.id),
                         addr: addr.to_string(),
                         port: *port,
-                        answered: prospect.answered,
+                        answered: judge::is_answered(&destination, &self.table),
                     });
                 }
             }
@@ -446,7 +468,7 @@ impl Correlator {
     fn confirm(&mut self, opened: &Opened, clock: &Clock, out: &mut Vec<Output>) {
         let Opened { time, listener, .. } = opened;
         self.say_listener(Change::Opened, *time, listener, None, clock, out);
-        self.binds.succeeded(listener.netns, listener.port, *time);
+        self.binds.listened(listener.netns, listener.port, *time);
         if let Some(pid) = listener.process.pid {
             self.servers.has_listened(pid);
         }
@@ -650,25 +672,29 @@ impl Correlator {
         let asked_nobody = refused.via == Via::Icmp || refused.sent_by == Some(SentBy::Filter);
         let due = Mono(refused.started.0 + DOUBT_NS);
         let may_wait = !asked_nobody && refused.time < due && self.pending.len() < PENDING_MAX;
-        if may_wait && self.judge(&refused).cause == Cause::Intercepted {
+        let decision = self.decide(&refused);
+        if may_wait && decision.cause == Cause::Intercepted {
             let at = self.pending.partition_point(|pending| pending.due <= due);
             self.pending.insert(at, Pending { due, refused });
         } else {
-            self.report(&refused, clock, out);
+            self.report(&refused, decision, clock, out);
         }
     }
 
-    fn judge(&self, refused: &Refused) -> Judgement {
+    fn world(&self) -> World<'_> {
         let Self { table, namespaces, binds, servers, health, .. } = self;
-        judge::judge(refused, World { table, namespaces, binds, servers, health: *health })
+        World { table, namespaces, binds, servers, health: *health }
     }
 
-    fn report(&mut self, refused: &Refused, clock: &Clock, out: &mut Vec<Output>) {
+    fn decide(&self, refused: &Refused) -> Decision {
+        judge::decide(refused, self.world())
+    }
+
+    fn report(&mut self, refused: &Refused, decision: Decision, clock: &Clock, out: &mut Vec<Output>) {
         if self.is_full() {
             return;
         }
-        let judgement = self.judge(refused);
-        let (cause, destination) = (judgement.cause, judgement.destination);
+        let Decision { cause, destination, .. } = decision;
         self.counts.refused += 1;
         *self.counts.by_cause.entry(cause).or_default() += 1;
         let key = Key::of(refused, cause);
@@ -678,6 +704,7 @@ impl Correlator {
                 if let Some(repeats) = self.folds.make_room() {
                     self.repeated(&repeats, refused.time, clock, out);
                 }
+                let judgement = judge::explain(refused, decision, self.world());
                 let body = self.refusal(refused, judgement, clock);
                 self.say(refused.time, body, out);
                 self.folds.begin(key, self.seq, destination.netns, refused.time);
@@ -748,7 +775,6 @@ impl Correlator {
 
     fn failed_bind(&self, failure: &Failure, clock: &Clock) -> line::FailedBind {
         let Failure { call, socket, errno, last, times, .. } = failure;
-        let holders = self.binds.holders(socket.netns, socket.port).unwrap_or_default();
         line::FailedBind {
             call: *call,
             addr: self.namespaces.show_addr(socket.netns, socket.addr, socket.device),
@@ -758,19 +784,30 @@ impl Correlator {
             errno: errno::name(*errno),
             time: clock.time(*last),
             times: *times,
-            held_by: holders
-                .iter()
-                .map(|holder| line::HeldBy {
-                    addr: holder.addr.to_string(),
-                    state: holder.state.to_owned(),
-                    process: holder.process.clone(),
-                })
-                .collect(),
+            held_by: if *errno == libc::EADDRINUSE { self.held_by(socket) } else { Vec::new() },
         }
+    }
+
+    /// The sockets that hold a port which another asked for: the listeners, else what a look at the port found.
+    fn held_by(&self, asked: &Listener) -> Vec<line::HeldBy> {
+        let held_by = |socket: &Listener, state: &str| line::HeldBy {
+            addr: self.namespaces.show_addr(socket.netns, socket.addr, socket.device),
+            state: state.to_owned(),
+            process: socket.process.clone(),
+        };
+        let on_port = self.table.open_in(asked.netns).filter(|listener| listener.port == asked.port);
+        let mut listeners: Vec<&Listener> = on_port.collect();
+        listeners.sort_by_key(|listener| (listener.addr, listener.key.inode));
+        if listeners.is_empty() {
+            let holders = self.binds.holders(asked.netns, asked.port).unwrap_or_default();
+            return holders.iter().take(HELD_BY_MAX).map(|one| held_by(&one.socket, one.state)).collect();
+        }
+        listeners.into_iter().take(HELD_BY_MAX).map(|listener| held_by(listener, "LISTEN")).collect()
     }
 
     fn snapshot(&mut self, snapshot: Snapshot, clock: &Clock, out: &mut Vec<Output>) {
         let Snapshot { is_complete, began, ended, namespaces, listeners, unreadable } = snapshot;
+        let look = Look { began, ended };
         let read: Vec<NetnsId> = namespaces.iter().map(|namespace| namespace.id).collect();
         if is_complete {
             // What is not there any more is gone, but for a namespace that only its sockets keep.
@@ -778,10 +815,10 @@ impl Correlator {
             self.namespaces.retain(|netns| read.contains(&netns) || table.open_in(netns).next().is_some());
         }
         for namespace in namespaces {
-            self.namespace(namespace, ended);
+            self.namespace(namespace, look);
         }
         for unreadable in unreadable {
-            self.namespaces.set_unreadable(unreadable.id, is_complete, ended);
+            self.namespaces.set_unreadable(unreadable.id, is_complete, look);
         }
         let was_lost = self.health.lost;
         if is_complete && was_lost {
@@ -808,8 +845,7 @@ impl Correlator {
         }
         if is_complete {
             self.is_absence_verified |= self.health.ready;
-            self.snapshot_at = ended;
-            self.snapshot_cost = ended.since(began);
+            self.snapshot_look = look;
         }
     }
 
@@ -840,9 +876,9 @@ impl Correlator {
         self.health.lost = false;
     }
 
-    fn namespace(&mut self, namespace: Namespace, read: Mono) {
+    fn namespace(&mut self, namespace: Namespace, look: Look) {
         self.drop_if_replaced(namespace.id, namespace.cookie);
-        self.namespaces.insert(namespace, read);
+        self.namespaces.insert(namespace, look);
         let table = &self.table;
         self.namespaces.shrink(|netns| table.open_in(netns).next().is_some());
     }
@@ -850,8 +886,7 @@ impl Correlator {
     /// A number that now has another cookie is another namespace's: the old one is gone, with all its
     /// sockets.
     fn drop_if_replaced(&mut self, netns: NetnsId, cookie: u64) {
-        let known = self.namespaces.cookie(netns);
-        if cookie != 0 && known != 0 && cookie != known {
+        if self.is_replaced(netns, cookie) {
             self.table.forget(netns);
             self.namespaces.forget(netns);
             self.binds.forget(netns);

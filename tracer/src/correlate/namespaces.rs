@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::slice;
 
-use crate::event::{Link, LocalRoute, Mono, Namespace, NetnsId};
+use crate::event::{Link, LocalRoute, Look, Namespace, NetnsId};
 use crate::line::Netns;
 
 /// Namespaces remembered; on more, those without a listener are dropped.
@@ -35,7 +35,7 @@ pub struct Route {
 #[derive(Clone, Debug)]
 struct Known {
     namespace: Namespace,
-    read: Mono,
+    look: Look,
 }
 
 /// Every namespace that has been looked into, and those that could not be.
@@ -43,9 +43,9 @@ struct Known {
 pub struct Namespaces {
     known: HashMap<NetnsId, Known>,
     /// Those that a look at the whole host could not read.
-    unreadable: HashMap<NetnsId, Mono>,
+    unreadable: HashMap<NetnsId, Look>,
     /// Those that were asked for alone and could not be read; most have ended.
-    missed: HashMap<NetnsId, Mono>,
+    missed: HashMap<NetnsId, Look>,
 }
 
 impl Namespace {
@@ -121,18 +121,18 @@ impl Namespace {
 }
 
 impl Namespaces {
-    pub fn insert(&mut self, namespace: Namespace, read: Mono) {
+    pub fn insert(&mut self, namespace: Namespace, look: Look) {
         self.unreadable.remove(&namespace.id);
         self.missed.remove(&namespace.id);
-        self.known.insert(namespace.id, Known { namespace, read });
+        self.known.insert(namespace.id, Known { namespace, look });
     }
 
     /// Notes that a namespace could not be read, in a look at the whole host or alone.
-    pub fn set_unreadable(&mut self, netns: NetnsId, whole_host: bool, read: Mono) {
+    pub fn set_unreadable(&mut self, netns: NetnsId, whole_host: bool, look: Look) {
         if whole_host {
-            self.unreadable.insert(netns, read);
+            self.unreadable.insert(netns, look);
         } else {
-            self.missed.insert(netns, read);
+            self.missed.insert(netns, look);
         }
     }
 
@@ -185,9 +185,10 @@ impl Namespaces {
     }
 
     /// When a namespace was last looked into, with or without success.
-    pub fn read_at(&self, netns: NetnsId) -> Option<Mono> {
-        let known = self.known.get(&netns).map(|known| known.read);
-        known.max(self.unreadable.get(&netns).copied()).max(self.missed.get(&netns).copied())
+    pub fn look(&self, netns: NetnsId) -> Option<Look> {
+        let known = self.known.get(&netns).map(|known| known.look);
+        let failed = [self.unreadable.get(&netns).copied(), self.missed.get(&netns).copied()];
+        [known].into_iter().chain(failed).flatten().max_by_key(|look| look.ended)
     }
 
     /// The cookie that tells a namespace from a later one with its number; 0: unknown.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::event::{Candidate, ExitStatus, Listener, Mono, NetnsId, OtherPorts};
+use crate::event::{Candidate, ExitStatus, Listener, Look, Mono, NetnsId, OtherPorts};
 
 /// Candidates remembered: those that ended longest ago go first.
 const CANDIDATES_MAX: usize = 256;
@@ -101,8 +101,8 @@ impl Servers {
     }
 
     /// When the other ports of a namespace were looked at.
-    pub fn other_ports_at(&self, netns: NetnsId) -> Option<Mono> {
-        self.other_ports.get(&netns).map(|other| other.time)
+    pub fn other_ports_look(&self, netns: NetnsId) -> Option<Look> {
+        self.other_ports.get(&netns).map(|other| other.look)
     }
 
     /// What a process listens on besides the watched ports.

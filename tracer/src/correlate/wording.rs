@@ -4,12 +4,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::coverage::Destination;
 use super::judge::{self, Judgement, WeighedListener};
 use super::listeners::{Gone, OwnerEnd, Table};
 use super::namespaces::Namespaces;
+use crate::container;
 use crate::errno;
 use crate::event::{ExitStatus, Holder, Listener, Mono, NetnsId, Product, Refused};
-use crate::line::{Call, Cause, Mismatch, Process, SentBy, Via};
+use crate::line::{Call, Cause, Container, Mismatch, Process, SentBy, Via};
 
 /// Addresses named in one sentence before the rest is counted.
 const NAMED_MAX: usize = 4;
@@ -138,8 +140,19 @@ impl Wording<'_> {
                 format!("network namespace {}", namespace.name.as_deref().unwrap_or_default())
             }
             Some(namespace) if namespace.is_own => "tracer's own network namespace".to_owned(),
-            _ => format!("network namespace {netns}"),
+            _ => match self.container_of(netns) {
+                Some(container) => container::label(container),
+                None => format!("network namespace {netns}"),
+            },
         }
+    }
+
+    /// The container that a namespace seems to be of: that of who listens or connects in there.
+    fn container_of(&self, netns: NetnsId) -> Option<&Container> {
+        let client = (netns == self.refused.netns).then_some(&self.refused.client);
+        let weighed = self.judgement.weighed.iter().filter(|one| one.listener.netns == netns);
+        let mut processes = weighed.map(|one| &one.listener.process).chain(client);
+        processes.find_map(|process| process.container.as_ref())
     }
 
     fn endpoint(&self, listener: &Listener) -> String {
@@ -185,7 +198,8 @@ impl Wording<'_> {
 
     /// Whether an address of the destination's namespace is answered from inside.
     fn is_answered(&self, addr: IpAddr) -> bool {
-        judge::foresee(self.netns(), addr, self.port(), self.table, self.namespaces).answered
+        let route = self.namespaces.get(self.netns()).and_then(|namespace| namespace.route_to(addr, None));
+        judge::is_answered(&Destination { addr, route, ..self.judgement.destination }, self.table)
     }
 
     /// The namespace's other addresses that are refused.
@@ -323,11 +337,10 @@ impl Wording<'_> {
         });
         let other = || {
             let holder = self.holders?.first()?;
-            let at = SocketAddr::new(holder.addr, self.port());
-            Some(match holder.process.pid {
-                Some(_) => {
-                    (holder.process.clone(), format!("{} on {at}, {}", who(&holder.process), holder.state))
-                }
+            let at = SocketAddr::new(holder.socket.addr, self.port());
+            let process = &holder.socket.process;
+            Some(match process.pid {
+                Some(_) => (process.clone(), format!("{} on {at}, {}", who(process), holder.state)),
                 None => (
                     Process::default(),
                     format!("a socket on {at} in state {}, without an owner", holder.state),
@@ -376,10 +389,13 @@ impl Wording<'_> {
             return self.nothing_listening();
         };
         let server = who(&bound.socket.process);
-        let age = ago(self.now.since(bound.time).max(1));
+        let (bound_it, when) = match bound.time {
+            Some(time) => ("bound", format!(" {} ago", ago(self.now.since(time).max(1)))),
+            None => ("holds", String::new()),
+        };
         Words {
             summary: format!(
-                "{server} bound {}{} {age} ago and has not called listen()",
+                "{server} {bound_it} {}{}{when} and has not called listen()",
                 self.endpoint(&bound.socket),
                 self.in_netns()
             ),

@@ -42,6 +42,13 @@ pub fn check() -> Vec<Missing> {
 pub fn limits() -> Vec<Limit> {
     let mut limits = Vec::new();
     let mut limit = |what: &str, why: &str| limits.push(Limit { what: what.to_owned(), why: why.to_owned() });
+    if !sock_diag::lists_bound_sockets() {
+        limit(
+            "bound-before-start",
+            "this kernel does not list sockets that are bound and do not listen (6.8 and later do): one that \
+             was bound before tracer started is not seen",
+        );
+    }
     let effective = effective();
     if !effective.contains(CapabilitySet::SYS_ADMIN) {
         limit(

@@ -22,7 +22,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::netns::{self, Place};
 use super::sock_diag::Unavailable;
 use super::{clock, routes, sock_diag};
-use crate::event::{Holder, Holders, Listener, Mono, Namespace, NetnsId, OtherPorts, Snapshot, Unreadable};
+use crate::event::{Holders, Listener, Look, Mono, Namespace, NetnsId, OtherPorts, Snapshot, Unreadable};
 use crate::line::Process;
 use netlink::Channel;
 
@@ -74,11 +74,11 @@ impl Snapshotter {
     }
 
     /// Every namespace of the host. One that fails is listed as unreadable; one that ended meanwhile is
-    /// left out.
+    /// left out. Who holds a listener is not asked again where `knows` says that it is known.
     ///
     /// Fails where `/proc` cannot be read, or with [`Unavailable`] (to be had by `downcast_ref`) where the
     /// kernel lists no sockets.
-    pub fn take(&mut self) -> anyhow::Result<Snapshot> {
+    pub fn take(&mut self, knows: impl Fn(&Listener) -> bool) -> anyhow::Result<Snapshot> {
         let began = clock::now();
         let survey = netns::survey().context("cannot read `/proc`")?;
         let results = on_a_thread(|| {
@@ -111,7 +111,8 @@ impl Snapshotter {
                 Err(failure) => snapshot.unreadable.push(Unreadable { id: place.id, why: failure.why() }),
             }
         }
-        owners::fill(&mut snapshot.listeners, &survey.processes);
+        let new = snapshot.listeners.iter_mut().filter(|listener| !knows(listener)).collect();
+        owners::fill(new, &survey.processes);
         Ok(snapshot)
     }
 
@@ -122,7 +123,7 @@ impl Snapshotter {
         let began = clock::now();
         let place = netns::own_place().context("cannot read `/proc`")?;
         match self.read(&place) {
-            Ok((namespace, listeners)) => Ok(with_owners(began, namespace, listeners)),
+            Ok((namespace, listeners)) => Ok(with_owners(began, namespace, listeners, |_| false)),
             Err(Failure::Unavailable(err)) => Err(err.into()),
             Err(failure) => Err(anyhow::anyhow!("cannot read `{}`: {}", place.id, failure.why())),
         }
@@ -130,10 +131,15 @@ impl Snapshotter {
 
     /// One namespace with its listeners: what [`Self::take`] says of it, alone. `pid_hint` is a process that was in
     /// it.
-    pub fn listeners_of(&mut self, id: NetnsId, pid_hint: Option<u32>) -> Snapshot {
+    pub fn listeners_of(
+        &mut self,
+        id: NetnsId,
+        pid_hint: Option<u32>,
+        knows: impl Fn(&Listener) -> bool,
+    ) -> Snapshot {
         let began = clock::now();
         match visit(id, pid_hint, |place| self.read(place)) {
-            Ok((namespace, listeners)) => with_owners(began, namespace, listeners),
+            Ok((namespace, listeners)) => with_owners(began, namespace, listeners, knows),
             Err(unreadable) => Snapshot {
                 is_complete: false,
                 began,
@@ -147,27 +153,25 @@ impl Snapshotter {
 
     /// What is listened to in one namespace on ports other than the watched ones.
     pub fn other_ports(&mut self, id: NetnsId) -> OtherPorts {
-        let time = clock::now();
+        let began = clock::now();
         let read = |_: &Place| Ok(sock_diag::every_listener(&mut sock_diag::open()?, id)?);
         let mut listeners = visit(id, None, read).unwrap_or_default();
         listeners.retain(|listener| !self.ports.contains(&listener.port));
-        owners::fill(&mut listeners, &netns::processes().unwrap_or_default());
-        OtherPorts { time, netns: id, listeners }
+        find_owners(&mut listeners);
+        OtherPorts { look: Look { began, ended: clock::now() }, netns: id, listeners }
     }
 
     /// Who holds a port of one namespace.
     pub fn holders(&mut self, id: NetnsId, port: u16) -> Holders {
-        let time = clock::now();
+        let began = clock::now();
         let read = |_: &Place| Ok(sock_diag::holders(&mut sock_diag::open()?, id, port)?);
-        let (mut sockets, states): (Vec<_>, Vec<_>) =
-            visit(id, None, read).unwrap_or_default().into_iter().unzip();
-        owners::fill(&mut sockets, &netns::processes().unwrap_or_default());
-        let holder = |(socket, state): (Listener, _)| {
-            // A socket without an inode has no owner any more: its user id 0 says nothing.
-            let process = if socket.key.inode == 0 { Process::default() } else { socket.process };
-            Holder { addr: socket.addr, state, process }
-        };
-        Holders { time, netns: id, port, sockets: sockets.into_iter().zip(states).map(holder).collect() }
+        let mut sockets = visit(id, None, read).unwrap_or_default();
+        find_owners(sockets.iter_mut().map(|holder| &mut holder.socket));
+        // A socket without an inode has no owner any more: its user id 0 says nothing.
+        for orphan in sockets.iter_mut().filter(|holder| holder.socket.key.inode == 0) {
+            orphan.socket.process = Process::default();
+        }
+        Holders { look: Look { began, ended: clock::now() }, netns: id, port, sockets }
     }
 
     /// In the namespace that the thread is in.
@@ -177,11 +181,22 @@ impl Snapshotter {
     }
 }
 
-fn with_owners(began: Mono, namespace: Namespace, mut listeners: Vec<Listener>) -> Snapshot {
-    let ended = clock::now();
-    if !listeners.is_empty() {
-        owners::fill(&mut listeners, &netns::processes().unwrap_or_default());
+/// Fills in who holds each socket.
+fn find_owners<'a>(sockets: impl IntoIterator<Item = &'a mut Listener>) {
+    let sockets: Vec<_> = sockets.into_iter().collect();
+    if !sockets.is_empty() {
+        owners::fill(sockets, &netns::processes().unwrap_or_default());
     }
+}
+
+fn with_owners(
+    began: Mono,
+    namespace: Namespace,
+    mut listeners: Vec<Listener>,
+    knows: impl Fn(&Listener) -> bool,
+) -> Snapshot {
+    let ended = clock::now();
+    find_owners(listeners.iter_mut().filter(|listener| !knows(listener)));
     Snapshot {
         is_complete: false,
         began,

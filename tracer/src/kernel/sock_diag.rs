@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use netlink_packet_core::{DefaultNla, Emitable, Parseable};
 use netlink_packet_sock_diag::inet::{
@@ -10,9 +11,10 @@ use netlink_packet_sock_diag::inet::{
 use netlink_packet_sock_diag::{AF_INET, AF_INET6, IPPROTO_TCP, SOCK_DIAG_BY_FAMILY, TCP_LISTEN};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType};
 
 use super::snapshot::netlink::{self, Channel};
-use crate::event::{Listener, NetnsId, SocketKey};
+use crate::event::{Holder, Listener, NetnsId, SocketKey};
 use crate::line::Process;
 
 /// `INET_DIAG_REQ_BYTECODE`: linux/inet_diag.h.
@@ -22,6 +24,11 @@ const REQ_BYTECODE: u16 = 1;
 const BC_JMP: u8 = 1;
 const BC_SOURCE_GE: u8 = 2;
 const BC_SOURCE_LE: u8 = 3;
+
+/// `TCP_BOUND_INACTIVE`: include/net/tcp_states.h, asked for since 6.8; what it lists is in state CLOSE
+/// (`inet_diag_dump_icsk()`, net/ipv4/inet_diag.c).
+const BOUND_INACTIVE: u8 = 13;
+const CLOSE: u8 = 7;
 
 /// This host does not answer socket dumps at all: a kernel module is missing, or a policy forbids it.
 #[derive(Debug)]
@@ -158,13 +165,8 @@ pub fn every_listener(channel: &mut Channel, netns: NetnsId) -> Result<Vec<Liste
 
 /// Every socket of the channel's namespace whose own port is `port`, as a listener has it, with its state as
 /// `ss` names it: what keeps the port from being bound. A TIME-WAIT socket has no inode.
-pub fn holders(
-    channel: &mut Channel,
-    netns: NetnsId,
-    port: u16,
-) -> Result<Vec<(Listener, &'static str)>, Error> {
-    // Bound and no more: TCP_BOUND_INACTIVE, which kernels before 6.8 do not list.
-    let states = StateFlags::from_bits_retain(StateFlags::all().bits() | 1 << 13);
+pub fn holders(channel: &mut Channel, netns: NetnsId, port: u16) -> Result<Vec<Holder>, Error> {
+    let states = StateFlags::from_bits_retain(StateFlags::all().bits() | 1 << BOUND_INACTIVE);
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
         found.extend(channel.dump(
@@ -173,12 +175,25 @@ pub fn holders(
             |_, payload| {
                 let response = InetResponse::parse(payload).map_err(netlink::Error::malformed)?;
                 let state = state_name(response.header.state);
+                let is_bound_only = matches!(response.header.state, CLOSE | BOUND_INACTIVE);
                 let socket = socket(&response, netns);
-                Ok((socket.port == port).then_some((socket, state)))
+                Ok((socket.port == port).then_some(Holder { socket, state, is_bound_only }))
             },
         )?);
     }
     Ok(found)
+}
+
+/// Whether this kernel lists sockets that are bound and no more: found out with one of our own.
+pub fn lists_bound_sockets() -> bool {
+    let probe = || -> Option<bool> {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).ok()?;
+        rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).ok()?;
+        let port = SocketAddr::try_from(rustix::net::getsockname(&socket).ok()?).ok()?.port();
+        let found = holders(&mut open().ok()?, NetnsId(0), port).ok()?;
+        Some(found.iter().any(|holder| holder.is_bound_only))
+    };
+    probe().unwrap_or(false)
 }
 
 /// States as `ss` names them: include/net/tcp_states.h.
@@ -190,7 +205,7 @@ fn state_name(state: u8) -> &'static str {
         4 => "FIN-WAIT-1",
         5 => "FIN-WAIT-2",
         6 => "TIME-WAIT",
-        7 | 13 => "UNCONN",
+        CLOSE | BOUND_INACTIVE => "UNCONN",
         8 => "CLOSE-WAIT",
         9 => "LAST-ACK",
         10 => "LISTEN",
@@ -284,7 +299,7 @@ fn cookie(bytes: [u8; 8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+    use std::net::{IpAddr, Ipv6Addr};
 
     use super::*;
 

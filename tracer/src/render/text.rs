@@ -482,6 +482,8 @@ fn reason(because: Because) -> &'static str {
         Because::AmbiguousNetns => "the address is local in several network namespaces",
         Because::BeforeReady => "it came before tracer was ready",
         Because::ListenerChanging => "a listener opened or closed within 10 ms of the connect",
+        Because::HookMissing => "this kernel cannot show all that could have come first",
+        Because::HistoryForgotten => "more listeners closed on the port than are remembered",
     }
 }
 

@@ -23,7 +23,7 @@ const INIT: u32 = 1;
 ///
 /// Of several holders (a server and its workers) the first: the oldest ancestor that still holds it. Looks
 /// into the processes of the listeners' namespaces first, and stops when all are found.
-pub fn fill(listeners: &mut [Listener], processes: &[(u32, Option<NetnsId>)]) {
+pub fn fill(listeners: Vec<&mut Listener>, processes: &[(u32, Option<NetnsId>)]) {
     let mut holders: HashMap<u64, Option<u32>> = listeners
         .iter()
         .map(|listener| listener.key.inode)
