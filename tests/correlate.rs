@@ -570,7 +570,7 @@ fn a_bind_that_failed() {
     assert_eq!(
         verdict.summary,
         "openclaw-gatewa[4242] asked for 127.0.0.1:18789 and got EADDRINUSE, 0.4 s ago; held by \
-         openclaw-gatewa[2101] on 100.101.102.103:18789, its parent is pid 1"
+         openclaw-gatewa[2101] on 100.101.102.103:18789 (uid 1000, started 50.4 s ago, its parent is pid 1)"
     );
     assert_eq!(
         verdict.hint.as_deref(),

@@ -12,16 +12,20 @@ use tracer::render::text::Text;
 
 const POD: u32 = 4_026_532_281;
 
+/// A log as text without colour.
+fn plain(lines: &[Line]) -> String {
+    let mut text = Text::new(TimeZone::UTC, 110);
+    let mut out = Vec::new();
+    for line in lines {
+        text.write(line, &mut out).unwrap();
+    }
+    String::from_utf8(anstream::adapter::strip_bytes(&out).into_vec()).unwrap()
+}
+
 /// The log of a story, once as text and once as JSON.
 fn both(story: Story) -> String {
     let lines = story.lines();
-    let mut text = Text::new(TimeZone::UTC, 110);
-    let mut out = Vec::new();
-    for line in &lines {
-        text.write(line, &mut out).unwrap();
-    }
-    let plain = anstream::adapter::strip_bytes(&out).into_vec();
-    let mut shown = String::from_utf8(plain).unwrap();
+    let mut shown = plain(&lines);
     for line in &lines {
         let mut object = Vec::new();
         json::write(line, &mut object).unwrap();
@@ -109,6 +113,21 @@ fn bind_failed() {
         .after_millis(400)
         .refuse(&connect("127.0.0.1:18789"));
     insta::assert_snapshot!(both(story));
+}
+
+#[test]
+fn a_bind_that_fails_again_and_again_is_told_now_and_then() {
+    let mut again = story().ready();
+    for _ in 0..25 {
+        again = again.bind(&server("0.0.0.0:18789"), Some(libc::EADDRINUSE)).after_millis(500);
+    }
+    let again = again.bind(&server("127.0.0.1:18789"), Some(libc::EADDRINUSE));
+    let text = plain(&again.lines());
+    let told: Vec<&str> = text.lines().filter(|line| line.contains("BIND")).collect();
+    assert_eq!(told.len(), 3, "{text}");
+    assert!(told[0].ends_with("bind() failed: EADDRINUSE"), "{text}");
+    assert!(told[1].ends_with("bind() failed: EADDRINUSE, and 19 times before"), "{text}");
+    assert!(told[2].contains("127.0.0.1:18789"), "{text}");
 }
 
 #[test]

@@ -736,6 +736,7 @@ impl Correlator {
             namespaces: &self.namespaces,
             holders: self.binds.holders(netns, port),
             now: refused.time,
+            clock,
         };
         let Words { summary, hint } = wording.words();
         let failed_binds =

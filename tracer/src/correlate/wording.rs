@@ -8,6 +8,7 @@ use super::coverage::Destination;
 use super::judge::{self, Judgement, WeighedListener};
 use super::listeners::{Gone, OwnerEnd, Table};
 use super::namespaces::Namespaces;
+use crate::clock::Clock;
 use crate::container;
 use crate::errno;
 use crate::event::{ExitStatus, Holder, Listener, Mono, NetnsId, Product, Refused};
@@ -78,6 +79,7 @@ pub struct Wording<'a> {
     /// Who holds the port, where that was looked at.
     pub holders: Option<&'a [Holder]>,
     pub now: Mono,
+    pub clock: &'a Clock,
 }
 
 /// A sentence, and what to do.
@@ -145,6 +147,19 @@ impl Wording<'_> {
                 None => format!("network namespace {netns}"),
             },
         }
+    }
+
+    /// ` (uid 0, started 3 days ago, its parent is pid 1)`: what tells a left-over from a server.
+    fn background(&self, process: &Process) -> String {
+        let now = self.clock.time(self.now).0.as_nanosecond();
+        let age = process.start_time.map(|start| now - start.0.as_nanosecond());
+        let known = [
+            process.uid.map(|uid| format!("uid {uid}")),
+            age.and_then(|age| u64::try_from(age).ok()).map(|age| format!("started {} ago", ago(age))),
+            (process.ppid == Some(1)).then(|| "its parent is pid 1".to_owned()),
+        ];
+        let known: Vec<String> = known.into_iter().flatten().collect();
+        if known.is_empty() { String::new() } else { format!(" ({})", known.join(", ")) }
     }
 
     /// The container that a namespace seems to be of: that of who listens or connects in there.
@@ -329,11 +344,8 @@ impl Wording<'_> {
             format!("{server} {asked} {}{in_netns} and got {error}, {often}", self.endpoint(&failure.socket));
         // A listener that is there holds the port; others are found by a look at the port.
         let listener = self.in_place().first().map(|listener| {
-            let parent = if listener.process.ppid == Some(1) { ", its parent is pid 1" } else { "" };
-            (
-                listener.process.clone(),
-                format!("{} on {}{parent}", who(&listener.process), self.endpoint(listener)),
-            )
+            let held = format!("{} on {}", who(&listener.process), self.endpoint(listener));
+            (listener.process.clone(), format!("{held}{}", self.background(&listener.process)))
         });
         let other = || {
             let holder = self.holders?.first()?;

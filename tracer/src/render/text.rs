@@ -6,7 +6,7 @@
 //!               hint: what to do
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -46,9 +46,23 @@ pub struct Text {
     ports: Vec<u16>,
     /// Refusals that later lines may be about, by their place in the log: the newest.
     refusals: BTreeMap<u64, Remembered>,
+    /// Binds that failed and were told of, by namespace, process, address, port and error.
+    binds: HashMap<(u32, Option<u32>, String, u16, String), ToldBind>,
     /// Connects that failed otherwise are told of one by one.
     tells_failures: bool,
 }
+
+/// When a failed bind was told, and how many like it were not since.
+struct ToldBind {
+    time: Time,
+    untold: u64,
+}
+
+/// How often a bind that fails again and again is told.
+const BIND_PERIOD_NS: i128 = 10_000_000_000;
+
+/// Failed binds told apart.
+const BINDS_MAX: usize = 1_024;
 
 /// What later lines about a refusal need of it.
 struct Remembered {
@@ -72,6 +86,7 @@ impl Text {
             date: None,
             ports: Vec::new(),
             refusals: BTreeMap::new(),
+            binds: HashMap::new(),
             tells_failures: false,
         }
     }
@@ -289,10 +304,29 @@ impl Text {
         }
     }
 
-    /// Only what failed: what succeeded is told by the listener that comes of it.
+    /// Only what failed: what succeeded is told by the listener that comes of it. A server that tries again and again
+    /// is told of every ten seconds.
     fn bind(&mut self, bind: &Bind, time: Time, text: &mut String) {
         let Some(errno) = &bind.errno else {
             return;
+        };
+        if self.binds.len() >= BINDS_MAX {
+            self.binds.clear();
+        }
+        let key = (bind.netns.id, bind.process.pid, bind.addr.clone(), bind.port, errno.clone());
+        let untold = match self.binds.get_mut(&key) {
+            Some(told) if time.0.as_nanosecond() - told.time.0.as_nanosecond() < BIND_PERIOD_NS => {
+                told.untold += 1;
+                return;
+            }
+            Some(told) => {
+                told.time = time;
+                std::mem::take(&mut told.untold)
+            }
+            None => {
+                self.binds.insert(key, ToldBind { time, untold: 0 });
+                0
+            }
         };
         self.head(time, "BIND", ALARM, text);
         let call = match bind.call {
@@ -308,6 +342,9 @@ impl Text {
                 who(&bind.process)
             ),
         );
+        if untold > 0 {
+            put(text, format_args!(", and {} before", counted(untold, "time")));
+        }
         if let Some(netns) = self.netns(&bind.netns) {
             put(text, format_args!("  {FAINT}{netns}{FAINT:#}"));
         }
