@@ -11,32 +11,98 @@ use tracer::line::{Body, Cause, LostWhere, Mismatch};
 
 use crate::support::cast::{Actor, Costume};
 use crate::support::needs::Need;
+use crate::support::netns::{Netns, run};
+use crate::support::poll;
 use crate::support::port::Port;
 use crate::support::story::{Client, Listen, Story};
-use crate::support::tracer::{Running, Tracer};
+use crate::support::tracer::{Log, Running, Tracer};
 use crate::trial;
 
 const NEEDS: &[Need] = &[Need::Root, Need::Network];
+const NEEDS_NFT: &[Need] = &[Need::Root, Need::Network, Need::Nft];
+const NEEDS_MPTCP: &[Need] = &[Need::Root, Need::Network, Need::Mptcp];
+const NEEDS_URING: &[Need] = &[Need::Root, Need::Network, Need::Uring];
 
 pub fn trials() -> Vec<Trial> {
-    vec![
+    let mut trials = vec![
         trial("clients::every_field_of_a_client", NEEDS, every_field_of_a_client),
         trial("clients::a_thread_is_told_as_its_process", NEEDS, a_thread_is_told_as_its_process),
         trial("clients::one_that_ends_at_once_is_known", NEEDS, one_that_ends_at_once_is_known),
         trial("clients::a_hostile_name_is_escaped_in_json", NEEDS, a_hostile_name_is_escaped_in_json),
         trial("clients::a_hostile_name_is_escaped_in_text", NEEDS, a_hostile_name_is_escaped_in_text),
         trial("clients::a_link_local_address_has_its_zone", NEEDS, a_link_local_address_has_its_zone),
-        trial("clients::multipath_is_told_once", &[Need::Root, Need::Network, Need::Mptcp], multipath_once),
+        trial("clients::multipath_is_told_once", NEEDS_MPTCP, multipath_once),
+        trial("clients::multipath_on_one_side", NEEDS_MPTCP, multipath_on_one_side),
         trial("clients::an_answered_connect_is_no_refusal", NEEDS, an_answered_connect_is_no_refusal),
-        trial(
-            "clients::giving_up_is_no_refusal",
-            &[Need::Root, Need::Network, Need::Nft],
-            giving_up_is_no_refusal,
-        ),
+        trial("clients::giving_up_is_no_refusal", NEEDS_NFT, giving_up_is_no_refusal),
+        trial("clients::a_timeout_is_no_refusal", NEEDS_NFT, a_timeout_is_no_refusal),
+        trial("clients::a_full_accept_queue_is_no_refusal", NEEDS, a_full_accept_queue_is_no_refusal),
+        trial("clients::an_unreachable_network_is_no_refusal", NEEDS, an_unreachable_network_is_no_refusal),
+        trial("clients::connecting_to_oneself_is_no_refusal", NEEDS, connecting_to_oneself_is_no_refusal),
+        trial("clients::bound_to_a_device", NEEDS, bound_to_a_device),
+        trial("clients::fast_open::asks_for_a_cookie", NEEDS, || fast_open(CLIENT)),
+        trial("clients::fast_open::sends_data_at_once", NEEDS, || fast_open(CLIENT | WITHOUT_COOKIE)),
+        trial("clients::fast_open::unsent_is_no_refusal", NEEDS, fast_open_unsent),
+        trial("clients::one_that_passed_its_socket_on", NEEDS_NFT, one_that_passed_its_socket_on),
         trial("clients::two_tracers_see_the_same", NEEDS, two_tracers_see_the_same),
         trial("clients::the_right_pid_under_load", NEEDS, the_right_pid_under_load),
         trial("clients::what_a_full_ring_loses_is_counted", NEEDS, what_a_full_ring_loses_is_counted),
-    ]
+    ];
+    for (name, way) in [("caller", "uring"), ("worker", "uring=worker"), ("poller", "uring=sqpoll")] {
+        trials.push(trial(format!("clients::uring::{name}"), NEEDS_URING, move || uring(way)));
+    }
+    for (name, cancel) in CANCELLED {
+        let needs: &[Need] =
+            if name == "by_uring" { &[Need::Root, Need::Network, Need::Nft, Need::Uring] } else { NEEDS_NFT };
+        trials.push(trial(format!("clients::cancelled::{name}"), needs, move || cancelled(cancel)));
+    }
+    trials
+}
+
+/// Asserts that these and no other connects failed without being refused: who, to where, and by which error
+/// (`None`: it gave up).
+fn assert_failed(log: &Log, port: u16, expected: &[(&Actor, &str, Option<&str>)]) {
+    let mut counts = BTreeMap::<String, u64>::new();
+    for (_, _, errno) in expected {
+        *counts.entry(errno.unwrap_or("given-up").to_owned()).or_default() += 1;
+    }
+    assert_eq!(log.stop().failed, counts, "{}", log.text());
+    let mut lines: Vec<_> = log
+        .lines
+        .iter()
+        .filter_map(|line| match &line.body {
+            Body::Failed(failed) => {
+                assert_eq!(failed.dst.port, Some(port), "{failed:?}");
+                assert!(failed.src.port.is_some_and(|port| port != 0), "{failed:?}");
+                let comm = failed.client.comm.as_deref().expect("a name");
+                Some((failed.client.pid, comm, failed.dst.addr.as_str(), failed.errno.as_deref()))
+            }
+            _ => None,
+        })
+        .collect();
+    lines.sort_unstable();
+    let mut expected: Vec<_> = expected
+        .iter()
+        .map(|(actor, addr, errno)| (Some(actor.pid), actor.comm.as_str(), *addr, *errno))
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(lines, expected, "{}", log.text());
+}
+
+/// Drops what comes in for a port of the story's namespace.
+fn drop_all(story: &Story, port: u16) {
+    story.netns.nft(&format!(
+        "table inet firewall {{
+            chain input {{
+                type filter hook input priority 0
+                tcp dport {port} drop
+            }}
+        }}"
+    ));
+}
+
+fn client(story: &Story, comm: &str) -> Actor {
+    Actor::start(&story.netns.place(), &Costume::named(comm))
 }
 
 fn every_field_of_a_client() {
@@ -173,6 +239,170 @@ fn multipath_once() {
     assert_eq!(story.end().refusals().count(), 2);
 }
 
+/// Either side may have but TCP, and one listener answers both families.
+fn multipath_on_one_side() {
+    let mut story = Story::with_ports(2);
+    let gateway = story.listen(Listen::at("[::]").mptcp());
+    let plain = story.listen(Listen::at("10.77.0.1").port(1));
+    story.trace();
+    story.answered("127.0.0.1");
+    story.answered(Client::nonblocking("[::1]").mptcp());
+    story.answered(Client::blocking("10.77.0.1").port(1).mptcp());
+    story
+        .refused(Client::blocking("[::1]").port(1).mptcp())
+        .cause(Cause::WrongAddress)
+        .weighs_only(1)
+        .weighs(&plain, Mismatch::Family);
+    let mut gateway = gateway;
+    story.close(&mut gateway);
+    story.refused("127.0.0.1").cause(Cause::Stopped).weighs_only(1).weighs(&gateway, Mismatch::Closed);
+    let log = story.end();
+    assert_eq!(log.refusals().count(), 2, "{}", log.text());
+}
+
+/// The kernel connects in a thread of its own: it is told as the process whose thread it is.
+fn uring(way: &'static str) {
+    let mut story = Story::begin();
+    let gateway = story.listen("10.77.0.1");
+    story.trace();
+    for (number, client) in [
+        Client::blocking("127.0.0.1"),
+        Client::blocking("[::1]"),
+        Client::blocking("[::ffff:127.0.0.1]"),
+        Client::blocking("0.0.0.0"),
+        Client::nonblocking("127.0.0.1"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let costume = Costume::named(format!("server{number}")).uid(65_534);
+        let refusal = story.refused(client.with(way).by(costume));
+        let mismatch = if refusal.line.dst.addr.contains(':') { Mismatch::Family } else { Mismatch::Address };
+        refusal.cause(Cause::WrongAddress).weighs_only(1).weighs(&gateway, mismatch);
+        let (client, told) = (&refusal.line.client, refusal.told());
+        assert_eq!(client.ns_pid, Some(refusal.actor.pid), "{told}");
+        assert_eq!(client.ppid, Some(std::process::id()), "{told}");
+        assert_eq!(client.uid, Some(65_534), "{told}");
+        let exe = std::env::current_exe().expect("the path of this test binary");
+        assert_eq!(client.exe.as_deref(), exe.to_str(), "{told}");
+    }
+    story.answered(Client::blocking("10.77.0.1").with(way));
+    let log = story.end();
+    assert_eq!(log.stop().refused, 5, "{}", log.text());
+    assert!(log.stop().failed.is_empty(), "{}", log.text());
+}
+
+/// `net.ipv4.tcp_fastopen`: clients, servers, and clients that send data without having a cookie.
+const CLIENT: u8 = 1;
+const SERVER: u8 = 2;
+const WITHOUT_COOKIE: u8 = 4;
+
+fn allow_fast_open(netns: &Netns, who: u8) {
+    let mut command = std::process::Command::new("tee");
+    command.arg("/proc/sys/net/ipv4/tcp_fastopen");
+    run(netns.enter(&mut command), &who.to_string());
+}
+
+fn fast_open(who: u8) {
+    let mut story = Story::begin();
+    allow_fast_open(&story.netns, who | SERVER);
+    let gateway = story.listen(Listen::at("10.77.0.1").with("fastopen"));
+    story.trace();
+    // The first to 10.77.0.1 is given a cookie, which the next ones use. Where none is needed, connect() does
+    // nothing until there is something to send: see `fast_open_unsent`.
+    let ways: &[&[&str]] = if who & WITHOUT_COOKIE == 0 {
+        &[&["fastopen"], &["fastopen", "write"], &["sendto"]]
+    } else {
+        &[&["fastopen", "write"], &["sendto"]]
+    };
+    let with =
+        |addr, way: &[&'static str]| way.iter().fold(Client::blocking(addr), |to, option| to.with(option));
+    for way in ways {
+        story.answered(with("10.77.0.1", way));
+    }
+    for way in ways {
+        for (addr, mismatch) in [("127.0.0.1", Mismatch::Address), ("[::1]", Mismatch::Family)] {
+            let refusal = story.refused(with(addr, way));
+            refusal.cause(Cause::WrongAddress).weighs_only(1).weighs(&gateway, mismatch);
+        }
+    }
+    let log = story.end();
+    assert_eq!(log.stop().refused, 2 * ways.len() as u64, "{}", log.text());
+    assert_eq!(log.listeners().count(), 1, "{}", log.text());
+    assert!(log.stop().failed.is_empty(), "{}", log.text());
+}
+
+/// With data to come connect() succeeds before anything is sent: who then sends nothing has given up.
+fn fast_open_unsent() {
+    let mut story = Story::begin();
+    allow_fast_open(&story.netns, CLIENT | WITHOUT_COOKIE);
+    story.trace_with(&["--all"]);
+    let port = story.port();
+    let mut unsent = client(&story, "unsent");
+    unsent.must(&format!("connect 127.0.0.1:{port} fastopen keep"));
+    unsent.close();
+    story
+        .refused(Client::blocking("127.0.0.1").with("fastopen").with("write"))
+        .cause(Cause::NothingListening);
+    let log = story.end();
+    assert_eq!(log.stop().refused, 1, "{}", log.text());
+    assert_failed(&log, port, &[(&unsent, "127.0.0.1", None)]);
+}
+
+/// A connect through the interface that carries the address: `lo` for loopback, else the one that has it.
+fn bound_to_a_device() {
+    let mut story = Story::with_ports(2);
+    let wrong = story.listen(Listen::at("0.0.0.0").device("eth0"));
+    let other = story.listen(Listen::at("0.0.0.0").device("lo").port(1));
+    story.trace();
+    let via = |addr, device| Client::blocking(addr).with(device);
+    for client in [via("127.0.0.1", "device=lo"), Client::nonblocking("127.0.0.1").with("device=lo")] {
+        story.refused(client).cause(Cause::WrongDevice).weighs_only(1).weighs(&wrong, Mismatch::Device);
+    }
+    story
+        .refused(via("10.77.0.1", "device=eth0").port(1))
+        .cause(Cause::WrongDevice)
+        .weighs_only(1)
+        .weighs(&other, Mismatch::Device);
+    story
+        .refused(via("[fd77::1]", "device=eth0"))
+        .cause(Cause::WrongFamily)
+        .weighs_only(1)
+        .weighs(&wrong, Mismatch::Family);
+    story.answered(via("10.77.0.1", "device=eth0"));
+    story.answered(via("127.0.0.1", "device=lo").port(1));
+    let log = story.end();
+    assert_eq!(log.stop().refused, 4, "{}", log.text());
+    assert!(log.stop().failed.is_empty(), "{}", log.text());
+}
+
+/// Who called connect() was refused, whoever holds the socket when it happens.
+fn one_that_passed_its_socket_on() {
+    let mut story = Story::begin();
+    drop_all(&story, story.port());
+    story.trace();
+    let [mut first, mut heir] = ["first", "heir"].map(|comm| client(&story, comm));
+    first.must(&format!("connect 127.0.0.1:{} pending", story.port()));
+    let mailbox = heir.mailbox();
+    first.pass(&mailbox);
+    heir.take();
+    assert_eq!(first.exit(0).code(), Some(0));
+    // The next SYN is refused.
+    story.netns.nft("delete table inet firewall");
+    assert_eq!(heir.ask("outcome"), Err(Errno::CONNREFUSED.raw_os_error()));
+    let refused = story.tracer().refused(first.pid);
+    assert_eq!(refused.client.comm.as_deref(), Some("first"), "{refused:?}");
+    assert_eq!(
+        (refused.dst.addr.as_str(), refused.dst.port),
+        ("127.0.0.1", Some(story.port())),
+        "{refused:?}"
+    );
+    assert_eq!(refused.verdict.cause, Cause::NothingListening, "{refused:?}");
+    let log = story.end();
+    assert_eq!(log.stop().refused, 1, "{}", log.text());
+    assert!(log.stop().failed.is_empty(), "{}", log.text());
+}
+
 fn an_answered_connect_is_no_refusal() {
     let mut story = Story::begin();
     let _gateway = story.listen("[::]");
@@ -210,6 +440,195 @@ fn giving_up_is_no_refusal() {
     story.refused("127.0.0.1").cause(Cause::NothingListening);
     let log = story.end();
     assert_eq!(log.refusals().count(), 1, "{}", log.text());
+}
+
+/// How a connect that is under way ends early.
+type Cancel = fn(&mut Actor, u16);
+
+const CANCELLED: [(&str, Cancel); 7] = [
+    ("closed", |client, port| {
+        client.must(&format!("connect 127.0.0.1:{port} pending"));
+        client.close();
+    }),
+    ("disconnected", |client, port| {
+        client.must(&format!("connect 127.0.0.1:{port} pending"));
+        client.must("disconnect");
+    }),
+    ("shut_down", |client, port| {
+        client.must(&format!("connect 127.0.0.1:{port} pending"));
+        client.must("shutdown");
+    }),
+    ("killed", |client, port| {
+        client.must(&format!("connect 127.0.0.1:{port} pending"));
+        client.kill();
+    }),
+    ("killed_while_it_blocks", |client, port| {
+        client.tell(&format!("connect 127.0.0.1:{port}"));
+        wait_for_syn_sent(client, port);
+        client.kill();
+    }),
+    ("interrupted", |client, port| {
+        client.tell(&format!("connect 127.0.0.1:{port}"));
+        wait_for_syn_sent(client, port);
+        client.signal(Signal::USR1);
+        assert_eq!(client.outcome(), Err(Errno::INTR.raw_os_error()));
+    }),
+    ("by_uring", |client, port| {
+        let outcome = client.ask(&format!("connect 127.0.0.1:{port} uring=cancel"));
+        assert_eq!(outcome, Err(Errno::CANCELED.raw_os_error()));
+    }),
+];
+
+/// Waits until the kernel lists a socket of the client's namespace in SYN-SENT to this port.
+fn wait_for_syn_sent(client: &Actor, port: u16) {
+    let remote = format!(":{port:04X}");
+    poll("a socket in SYN-SENT", || {
+        let table = format!("/proc/{}/net/tcp", client.pid);
+        let sockets = std::fs::read_to_string(table).expect("the kernel's table of sockets");
+        let is_it = |line: &str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            fields.get(2).is_some_and(|addr| addr.ends_with(&remote)) && fields.get(3) == Some(&"02")
+        };
+        sockets.lines().any(is_it).then_some(())
+    });
+}
+
+/// Nobody listens and the reset is sent, but it does not come before the connect has ended.
+fn cancelled(cancel: Cancel) {
+    let mut story = Story::begin();
+    let port = story.port();
+    story.netns.nft(&format!(
+        "table inet firewall {{
+            chain input {{
+                type filter hook input priority 0
+                tcp sport {port} tcp flags & rst == rst drop
+            }}
+        }}"
+    ));
+    story.trace_with(&["--all"]);
+    let mut hasty = client(&story, "hasty");
+    cancel(&mut hasty, port);
+    // With the filter gone, the same is refused.
+    story.netns.nft("delete table inet firewall");
+    story.refused("127.0.0.1").cause(Cause::NothingListening).weighs_only(0);
+    let log = story.end();
+    assert_eq!(log.stop().refused, 1, "{}", log.text());
+    assert_failed(&log, port, &[(&hasty, "127.0.0.1", None)]);
+}
+
+fn a_timeout_is_no_refusal() {
+    let mut story = Story::begin();
+    let port = story.port();
+    story.netns.nft(&format!(
+        "table inet firewall {{
+            chain input {{
+                type filter hook input priority 0
+                ip daddr 127.0.0.2 tcp dport {port} drop
+                ip6 daddr ::1 tcp dport {port} drop
+                ip daddr 127.0.0.3 tcp dport {port} reject with icmp admin-prohibited
+            }}
+        }}"
+    ));
+    // A listener up behind the filter makes no difference.
+    let _gateway = story.listen("0.0.0.0");
+    story.trace_with(&["--all"]);
+    let mut clients: Vec<(Actor, &str, &str)> = [
+        ("127.0.0.2", "", "ETIMEDOUT"),
+        ("127.0.0.2", " nonblocking", "ETIMEDOUT"),
+        ("[::1]", "", "ETIMEDOUT"),
+        ("[::ffff:127.0.0.2]", " sendto", "ETIMEDOUT"),
+        // What is sent through one interface to the address of another is not answered either.
+        ("127.0.0.1", " device=eth0", "ETIMEDOUT"),
+        // Told of at once, and by a blocking connect only heeded at its second SYN.
+        ("127.0.0.3", "", "EHOSTUNREACH"),
+    ]
+    .into_iter()
+    .enumerate()
+    .map(|(number, (addr, options, errno))| {
+        let mut slow = client(&story, &format!("slow{number}"));
+        slow.tell(&format!("connect {addr}:{port} usertimeout=100{options}"));
+        (slow, addr, errno)
+    })
+    .collect();
+    for (slow, addr, errno) in &mut clients {
+        let expected = if *errno == "ETIMEDOUT" { Errno::TIMEDOUT } else { Errno::HOSTUNREACH };
+        assert_eq!(slow.outcome(), Err(expected.raw_os_error()), "to {addr}");
+        *addr = addr.trim_matches(['[', ']']).trim_start_matches("::ffff:");
+    }
+    let log = story.end();
+    assert_eq!(log.stop().refused, 0, "{}", log.text());
+    let failed: Vec<_> = clients.iter().map(|(slow, addr, errno)| (slow, *addr, Some(*errno))).collect();
+    assert_failed(&log, port, &failed);
+}
+
+/// The kernel drops what a listener has no room for: no reset.
+fn a_full_accept_queue_is_no_refusal() {
+    let mut story = Story::begin();
+    let port = story.port();
+    story.trace_with(&["--all"]);
+    let mut gateway = client(&story, "gateway");
+    gateway.must(&format!("bind 127.0.0.1:{port}"));
+    // Room for one more than it says (`sk_acceptq_is_full`, include/net/sock.h).
+    gateway.listen(0).expect("to listen");
+    let [mut first, mut second] = ["first", "second"].map(|comm| client(&story, comm));
+    first.must(&format!("connect 127.0.0.1:{port} keep"));
+    let outcome = second.ask(&format!("connect 127.0.0.1:{port} usertimeout=100"));
+    assert_eq!(outcome, Err(Errno::TIMEDOUT.raw_os_error()));
+    gateway.must("accept");
+    story.answered("127.0.0.1");
+    let log = story.end();
+    assert_eq!(log.stop().refused, 0, "{}", log.text());
+    assert_failed(&log, port, &[(&second, "127.0.0.1", Some("ETIMEDOUT"))]);
+    assert_eq!(log.listeners().count(), 1, "{}", log.text());
+}
+
+/// Without a route nothing is tried, so nothing is seen.
+fn an_unreachable_network_is_no_refusal() {
+    let mut story = Story::begin();
+    let port = story.port();
+    let down = Netns::bare();
+    story.netns.ip("route add unreachable 10.98.1.0/24
+        route add prohibit 10.98.2.0/24
+        route add blackhole 10.98.3.0/24
+        route add unreachable fd98::/64");
+    story.trace_with(&["--all"]);
+    for (netns, addr, errno) in [
+        (&down, "127.0.0.1", Errno::NETUNREACH),
+        // Its address is there once the interface is up.
+        (&down, "[::1]", Errno::ADDRNOTAVAIL),
+        (&story.netns, "10.99.0.1", Errno::NETUNREACH),
+        (&story.netns, "[2001:db8:99::1]", Errno::NETUNREACH),
+        (&story.netns, "10.98.1.1", Errno::HOSTUNREACH),
+        (&story.netns, "10.98.2.1", Errno::ACCESS),
+        (&story.netns, "10.98.3.1", Errno::INVAL),
+        (&story.netns, "[fd98::1]", Errno::HOSTUNREACH),
+    ] {
+        for options in ["", " nonblocking", " sendto"] {
+            let mut lost = Actor::start(&netns.place(), &Costume::named("lost"));
+            let outcome = lost.ask(&format!("connect {addr}:{port}{options}"));
+            assert_eq!(outcome, Err(errno.raw_os_error()), "{addr}{options}");
+        }
+    }
+    story.refused("127.0.0.1").cause(Cause::NothingListening).weighs_only(0);
+    let log = story.end();
+    assert_eq!(log.stop().refused, 1, "{}", log.text());
+    assert_failed(&log, port, &[]);
+}
+
+/// A client whose own port is the one it connects to meets itself (simultaneous open, RFC 9293 3.5).
+fn connecting_to_oneself_is_no_refusal() {
+    let mut story = Story::begin();
+    let port = story.port();
+    story.trace_with(&["--all"]);
+    for addr in ["127.0.0.1", "[::1]"] {
+        let mut narcissus = client(&story, "narcissus");
+        let local = narcissus.must(&format!("connect {addr}:{port} from={addr}:{port}"));
+        assert_eq!(local, port.to_string());
+    }
+    let log = story.end();
+    assert_eq!(log.stop().refused, 0, "{}", log.text());
+    assert_failed(&log, port, &[]);
+    assert_eq!(log.listeners().count(), 0, "{}", log.text());
 }
 
 fn two_tracers_see_the_same() {

@@ -3,7 +3,7 @@
 
 use libtest_mimic::Trial;
 use rustix::io::Errno;
-use tracer::line::{Body, Cause, Change, Mismatch, OwnerState, Ready};
+use tracer::line::{Body, Call, Cause, Change, Mismatch, OwnerState, Ready};
 
 use crate::support::cast::{Actor, Costume};
 use crate::support::needs::Need;
@@ -13,21 +13,49 @@ use crate::support::story::{Client, Listen, Listening, Story};
 use crate::trial;
 
 const NEEDS: &[Need] = &[Need::Root, Need::Network];
+const NEEDS_MPTCP: &[Need] = &[Need::Root, Need::Network, Need::Mptcp];
+const NEEDS_URING: &[Need] = &[Need::Root, Need::Network, Need::Uring, Need::UringServer];
 
 pub fn trials() -> Vec<Trial> {
-    vec![
+    let mut trials = vec![
         trial("listeners::every_field_of_a_present_one", NEEDS, every_field_of_a_present_one),
         trial("listeners::present_opened_and_closed", NEEDS, present_opened_and_closed),
         trial("listeners::each_is_told_once", NEEDS, each_is_told_once),
         trial("listeners::none_is_missed_while_it_starts", NEEDS, none_is_missed_while_it_starts),
-        trial("listeners::multipath_is_told_once", &[Need::Root, Need::Network, Need::Mptcp], multipath_once),
+        trial("listeners::multipath_is_told_once", NEEDS_MPTCP, multipath_once),
+        trial("listeners::multipath_of_both_families", NEEDS_MPTCP, || both_families(true)),
+        trial("listeners::a_wildcard_of_both_families", NEEDS, || both_families(false)),
+        trial("listeners::a_wildcard_of_one_family", NEEDS, a_wildcard_of_one_family),
+        trial("listeners::a_mapped_address_is_ipv4", NEEDS, a_mapped_address_is_ipv4),
         trial("listeners::other_ports_are_not_told", NEEDS, other_ports_are_not_told),
         trial("listeners::a_failed_listen_is_none", NEEDS, a_failed_listen_is_none),
         trial("listeners::a_child_that_inherited_it_is_the_owner", NEEDS, a_child_is_the_owner),
         trial("listeners::shut_down_and_opened_again", NEEDS, shut_down_and_opened_again),
+        trial("listeners::listen_called_again_is_no_change", NEEDS, listen_called_again),
+        trial("listeners::reuseport::closed_one_by_one", NEEDS, || reuseport(Actor::close)),
+        trial("listeners::reuseport::killed_one_by_one", NEEDS, || reuseport(|gateway| _ = gateway.kill())),
+        trial("listeners::reuseport::of_several_addresses", NEEDS, reuseport_of_several_addresses),
+        trial("listeners::passed::before_the_tracer", NEEDS, passed_before_the_tracer),
+        trial("listeners::passed::on_the_way_it_listens", NEEDS, passed_on_the_way),
+        trial("listeners::passed::both_hold_it", NEEDS, passed_and_held_by_both),
+        trial("listeners::passed::by_pidfd_getfd", NEEDS, passed_by_pidfd_getfd),
+        trial("listeners::inherited_over_exec", NEEDS, inherited_over_exec),
         trial("listeners::the_first_screen_tells_each_address", NEEDS, the_first_screen_tells_each_address),
         trial("listeners::more_than_sixteen_are_counted", NEEDS, more_than_sixteen_are_counted),
-    ]
+    ];
+    for (name, way) in [("caller", "uring"), ("worker", "uring=worker"), ("poller", "uring=sqpoll")] {
+        let trials_of = [
+            trial(format!("listeners::uring::{name}"), NEEDS_URING, move || uring(way)),
+            trial(format!("listeners::uring::bind_fails::{name}"), NEEDS_URING, move || {
+                uring_bind_fails(way);
+            }),
+            trial(format!("listeners::uring::listen_fails::{name}"), NEEDS_URING, move || {
+                uring_listen_fails(way);
+            }),
+        ];
+        trials.extend(trials_of);
+    }
+    trials
 }
 
 fn every_field_of_a_present_one() {
@@ -226,13 +254,414 @@ fn shut_down_and_opened_again() {
     gateway.must("shutdown");
     story.closed(gateway.pid);
     story.refused("127.0.0.1").cause(Cause::Stopped).weighs(&gateway, Mismatch::Closed);
+    let cookie = gateway.cookie;
     gateway.listen(16).expect("to listen again");
-    story.tracer().listener(Change::Opened, gateway.pid);
+    assert_eq!(gateway.cookie, cookie, "it is the same socket");
+    let line = story.tracer().listener(Change::Opened, gateway.pid);
+    gateway.assert_is(&line.listener);
     story.answered("127.0.0.1");
     story.refused("[::1]").cause(Cause::WrongFamily).weighs_only(1);
     let log = story.end();
     let expected = [Change::Present, Change::Closed, Change::Opened];
     assert_eq!(changes(&log, gateway.pid), expected, "{}", log.text());
+}
+
+/// On a listener it changes the backlog, and no state.
+fn listen_called_again() {
+    let mut story = Story::begin();
+    let present = story.listen("127.0.0.1");
+    story.trace();
+    let opened = story.listen("127.0.0.2");
+    let mut gateways = [present, opened];
+    for gateway in &mut gateways {
+        gateway.listen(16).expect("to listen again");
+        story.answered(gateway.addr());
+    }
+    story.refused("[::1]").cause(Cause::WrongFamily).weighs_only(2).weighs(&gateways[0], Mismatch::Family);
+    for gateway in &mut gateways {
+        story.close(gateway);
+    }
+    story.refused("127.0.0.1").cause(Cause::Stopped).weighs(&gateways[0], Mismatch::Closed);
+    let log = story.end();
+    let [present, opened] = &gateways;
+    assert_eq!(changes(&log, present.pid), [Change::Present, Change::Closed], "{}", log.text());
+    assert_eq!(changes(&log, opened.pid), [Change::Opened, Change::Closed], "{}", log.text());
+    assert!(!log.lines.iter().any(|line| matches!(line.body, Body::Recovered(_))), "{}", log.text());
+}
+
+/// One of a group that ends is not a stop; the last one is.
+fn reuseport(end: fn(&mut Actor)) {
+    let mut story = Story::begin();
+    let listen = || Listen::at("127.0.0.1").with("reuseport");
+    let present = story.listen(listen());
+    story.trace();
+    let opened = story.listen(listen());
+    let mut gateways = [present, story.listen(listen()), opened];
+    for left in (0..gateways.len()).rev() {
+        end(&mut gateways[left]);
+        story.closed(gateways[left].pid);
+        if left == 0 {
+            break;
+        }
+        for _ in 0..8 {
+            story.answered("127.0.0.1");
+        }
+        let refusal = story.refused("[::1]");
+        refusal.cause(Cause::WrongFamily).weighs_only(left);
+        for gateway in &gateways[..left] {
+            refusal.weighs(gateway, Mismatch::Family);
+        }
+    }
+    let refusal = story.refused("127.0.0.1");
+    refusal.cause(Cause::Stopped).weighs(&gateways[0], Mismatch::Closed);
+    assert!(refusal.line.verdict.summary.contains(&format!("[{}]", gateways[0].pid)), "{}", refusal.told());
+    drop(refusal);
+    let log = story.end();
+    let [present, opened @ ..] = &gateways;
+    assert_eq!(changes(&log, present.pid), [Change::Present, Change::Closed], "{}", log.text());
+    for gateway in opened {
+        assert_eq!(changes(&log, gateway.pid), [Change::Opened, Change::Closed], "{}", log.text());
+    }
+    assert_eq!(log.stop().by_cause[&Cause::WrongFamily], 2, "{}", log.text());
+    assert_eq!(log.stop().by_cause[&Cause::Stopped], 1, "{}", log.text());
+}
+
+/// The wildcard goes, and what is left covers only its own address.
+fn reuseport_of_several_addresses() {
+    let mut story = Story::begin();
+    let own = story.listen(Listen::at("10.77.0.1").with("reuseport"));
+    story.trace();
+    let mut wildcard = story.listen(Listen::at("0.0.0.0").with("reuseport"));
+    story.answered("127.0.0.1");
+    story.close(&mut wildcard);
+    story.answered("10.77.0.1");
+    let refusal = story.refused("127.0.0.1");
+    refusal.cause(Cause::Stopped).weighs(&wildcard, Mismatch::Closed).weighs(&own, Mismatch::Address);
+    drop(refusal);
+    let _again = story.listen(Listen::at("0.0.0.0").with("reuseport"));
+    story.answered("127.0.0.1");
+    let log = story.end();
+    assert_eq!(log.stop().refused, 1, "{}", log.text());
+}
+
+/// `[::]` without v6only is one listener, and one end of both families.
+fn both_families(is_multipath: bool) {
+    let listen = || if is_multipath { Listen::at("[::]").mptcp() } else { Listen::at("[::]") };
+    for is_there_before in [true, false] {
+        let mut story = Story::begin();
+        if !is_there_before {
+            story.trace();
+        }
+        let mut gateway = story.listen(listen());
+        if is_there_before {
+            story.trace();
+        }
+        let all = ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "10.77.0.1", "[fd77::1]"];
+        for addr in all {
+            story.answered(addr);
+        }
+        story.close(&mut gateway);
+        for addr in all {
+            story.refused(addr).cause(Cause::Stopped).weighs_only(1).weighs(&gateway, Mismatch::Closed);
+        }
+        let log = story.end();
+        let first = if is_there_before { Change::Present } else { Change::Opened };
+        assert_eq!(changes(&log, gateway.pid), [first, Change::Closed], "{}", log.text());
+        assert_eq!(log.stop().refused, 5, "{}", log.text());
+    }
+}
+
+/// With v6only it is not asked for IPv4, mapped or not, and leaves that to another.
+fn a_wildcard_of_one_family() {
+    let mut story = Story::begin();
+    let v6 = story.listen(Listen::at("[::]").v6only());
+    story.trace();
+    for addr in ["127.0.0.1", "[::ffff:127.0.0.1]", "10.77.0.1"] {
+        story.refused(addr).cause(Cause::WrongFamily).weighs_only(1).weighs(&v6, Mismatch::V6only);
+    }
+    let mut v4 = story.listen("0.0.0.0");
+    for addr in ["127.0.0.1", "[::ffff:127.0.0.1]", "[::1]"] {
+        story.answered(addr);
+    }
+    story.close(&mut v4);
+    story.answered("[::1]");
+    let refusal = story.refused(Client::nonblocking("[::ffff:127.0.0.1]"));
+    refusal.cause(Cause::Stopped).weighs(&v4, Mismatch::Closed).weighs(&v6, Mismatch::V6only);
+    drop(refusal);
+    let log = story.end();
+    assert_eq!(changes(&log, v6.pid), [Change::Present], "{}", log.text());
+    assert_eq!(changes(&log, v4.pid), [Change::Opened, Change::Closed], "{}", log.text());
+}
+
+/// An IPv6 socket bound to an IPv4-mapped address is told as what it is: IPv4.
+fn a_mapped_address_is_ipv4() {
+    let mut story = Story::begin();
+    let port = story.port();
+    let mapped = |story: &Story, addr: &str| {
+        let mut gateway = Actor::start(&story.netns.place(), &Costume::named("gateway"));
+        gateway.must(&format!("bind [::ffff:{addr}]:{port}"));
+        gateway.listen(16).expect("to listen");
+        gateway
+    };
+    let mut present = mapped(&story, "10.77.0.1");
+    story.trace();
+    let mut opened = mapped(&story, "127.0.0.2");
+    for (change, gateway, addr) in
+        [(Change::Present, &present, "10.77.0.1"), (Change::Opened, &opened, "127.0.0.2")]
+    {
+        let listener = story.tracer().listener(change, gateway.pid).listener;
+        assert_eq!((listener.addr.as_str(), listener.v6only), (addr, None), "{listener:?}");
+        assert_eq!(listener.cookie, gateway.cookie.map(|cookie| cookie.to_string()), "{listener:?}");
+        story.answered(addr);
+    }
+    for (addr, mismatch) in [("[::ffff:127.0.0.1]", Mismatch::Address), ("[::1]", Mismatch::Family)] {
+        let refusal = story.refused(addr);
+        refusal.cause(Cause::WrongAddress).weighs_only(2);
+        let weighed = &refusal.line.verdict.listeners;
+        assert!(weighed.iter().all(|weighed| weighed.mismatch == Some(mismatch)), "{}", refusal.told());
+    }
+    for gateway in [&mut present, &mut opened] {
+        gateway.close();
+        let listener = story.tracer().listener(Change::Closed, gateway.pid).listener;
+        assert_eq!(listener.v6only, None, "{listener:?}");
+    }
+    let log = story.end();
+    assert_eq!(changes(&log, present.pid), [Change::Present, Change::Closed], "{}", log.text());
+    assert_eq!(changes(&log, opened.pid), [Change::Opened, Change::Closed], "{}", log.text());
+}
+
+fn heir(story: &Story) -> Actor {
+    Actor::start(&story.netns.place(), &Costume::named("heir"))
+}
+
+/// By a message over a Unix socket, as systemd, or a server that hands over to its next version.
+fn pass(listening: &mut Listening, mut heir: Actor) -> Actor {
+    let mailbox = heir.mailbox();
+    listening.pass(&mailbox);
+    heir.take();
+    listening.held_by(heir)
+}
+
+fn passed_before_the_tracer() {
+    let mut story = Story::begin();
+    let mut gateway = story.listen("127.0.0.1");
+    let heir = heir(&story);
+    assert_eq!(pass(&mut gateway, heir).exit(0).code(), Some(0));
+    story.trace();
+    let line = story.tracer().listener(Change::Present, gateway.pid);
+    gateway.assert_is(&line.listener);
+    story.answered("127.0.0.1");
+    story.refused("[::1]").cause(Cause::WrongFamily).weighs_only(1).weighs(&gateway, Mismatch::Family);
+    gateway.kill();
+    story.closed(gateway.pid);
+    let refusal = story.refused("127.0.0.1");
+    refusal.cause(Cause::Stopped).weighs_only(1).weighs(&gateway, Mismatch::Closed);
+    assert!(refusal.line.verdict.summary.contains("SIGKILL"), "{}", refusal.told());
+    drop(refusal);
+    let log = story.end();
+    let changes: Vec<_> = log.listeners().map(|line| line.change).collect();
+    assert_eq!(changes, [Change::Present, Change::Closed], "{}", log.text());
+}
+
+/// A socket that nobody holds, because it is in a message, listens; it is closed by whom the message reaches.
+fn passed_on_the_way() {
+    let mut story = Story::begin();
+    story.trace();
+    let mut gateway = story.listen("127.0.0.1");
+    let mut heir = heir(&story);
+    let mailbox = heir.mailbox();
+    gateway.pass(&mailbox);
+    let first = gateway.held_by(heir);
+    let opened_by = first.pid;
+    let mut first = first;
+    assert_eq!(first.exit(0).code(), Some(0));
+    story.answered("127.0.0.1");
+    gateway.take();
+    story.answered("127.0.0.1");
+    story.close(&mut gateway);
+    let line = story.tracer().listener(Change::Closed, gateway.pid);
+    gateway.assert_is(&line.listener);
+    assert_eq!(line.owner.expect("what became of the owner").state, OwnerState::Alive);
+    story.refused("127.0.0.1").cause(Cause::Stopped).weighs_only(1).weighs(&gateway, Mismatch::Closed);
+    let log = story.end();
+    assert_eq!(changes(&log, opened_by), [Change::Opened], "{}", log.text());
+    assert_eq!(changes(&log, gateway.pid), [Change::Closed], "{}", log.text());
+}
+
+/// The first to close it leaves it to the other.
+fn passed_and_held_by_both() {
+    let mut story = Story::begin();
+    story.trace();
+    let mut gateway = story.listen("127.0.0.1");
+    let heir = heir(&story);
+    let mut first = pass(&mut gateway, heir);
+    first.close();
+    story.answered("127.0.0.1");
+    story.close(&mut gateway);
+    let line = story.tracer().listener(Change::Closed, gateway.pid);
+    gateway.assert_is(&line.listener);
+    assert_eq!(line.owner.expect("what became of the owner").state, OwnerState::Alive);
+    // How the one ends that had it before does not matter any more.
+    first.kill();
+    let refusal = story.refused("127.0.0.1");
+    refusal.cause(Cause::Stopped).weighs_only(1).weighs(&gateway, Mismatch::Closed);
+    assert!(refusal.line.verdict.summary.contains("lives on"), "{}", refusal.told());
+    drop(refusal);
+    let log = story.end();
+    assert_eq!(changes(&log, first.pid), [Change::Opened], "{}", log.text());
+    assert_eq!(changes(&log, gateway.pid), [Change::Closed], "{}", log.text());
+}
+
+fn passed_by_pidfd_getfd() {
+    let mut story = Story::begin();
+    let mut gateway = story.listen("[::1]");
+    let mut heir = heir(&story);
+    let descriptor = gateway.must("descriptor");
+    heir.must(&format!("steal {} {descriptor}", gateway.pid));
+    gateway.held_by(heir).kill();
+    story.trace();
+    let line = story.tracer().listener(Change::Present, gateway.pid);
+    gateway.assert_is(&line.listener);
+    story.refused("127.0.0.1").cause(Cause::WrongFamily).weighs_only(1).weighs(&gateway, Mismatch::Family);
+    story.close(&mut gateway);
+    story.refused("[::1]").cause(Cause::Stopped).weighs_only(1).weighs(&gateway, Mismatch::Closed);
+    story.end();
+}
+
+/// A process that listens and then becomes another program, as under a supervisor.
+fn inherited_over_exec() {
+    let mut story = Story::begin();
+    let mut gateway = story.listen("127.0.0.1");
+    gateway.exec("server");
+    story.trace();
+    let line = story.tracer().listener(Change::Present, gateway.pid);
+    gateway.assert_is(&line.listener);
+    story.answered("127.0.0.1");
+    story.refused("[::1]").cause(Cause::WrongFamily).weighs_only(1).weighs(&gateway, Mismatch::Family);
+    story.close(&mut gateway);
+    let line = story.tracer().listener(Change::Closed, gateway.pid);
+    gateway.assert_is(&line.listener);
+    story.refused("127.0.0.1").cause(Cause::Stopped).weighs_only(1).weighs(&gateway, Mismatch::Closed);
+    let log = story.end();
+    assert_eq!(changes(&log, gateway.pid), [Change::Present, Change::Closed], "{}", log.text());
+}
+
+/// Whether this run sees binds by io_uring; where it does not, it must have said so.
+fn sees_uring_binds(story: &mut Story) -> bool {
+    let start = story.tracer().start_line();
+    if start.hooks.iter().any(|hook| hook.kind == "fexit" && hook.name.contains("bind")) {
+        return true;
+    }
+    let is_told = start.limits.iter().any(|limit| match limit.what.as_str() {
+        "bind-by-syscall" => limit.why.contains("io_uring"),
+        what => what == "no-binds",
+    });
+    assert!(is_told, "{start:?}");
+    false
+}
+
+/// The calls of a process that the log tells, in order, with their errors.
+fn calls(log: &crate::support::tracer::Log, pid: u32) -> Vec<(Call, Option<String>)> {
+    let calls = log.lines.iter().filter_map(|line| match &line.body {
+        Body::Bind(bind) if bind.process.pid == Some(pid) => Some((bind.call, bind.errno.clone())),
+        _ => None,
+    });
+    calls.collect()
+}
+
+/// Bound and opened by a thread of the kernel's: the process is told whose thread it is.
+fn uring(way: &'static str) {
+    let mut story = Story::begin();
+    story.trace();
+    let sees_binds = sees_uring_binds(&mut story);
+    let bound = |sees: bool| if sees { vec![(Call::Bind, None)] } else { Vec::new() };
+
+    let mut server = Actor::start(&story.netns.place(), &Costume::named("server").uid(65_534));
+    server.must(&format!("bind 10.77.0.1:{} {way}", story.port()));
+    let refusal = story.refused("10.77.0.1");
+    // Where no hook has seen it, the kernel lists it (6.8 and later; binds by io_uring came with 6.11).
+    refusal.cause(Cause::BoundNotListening).weighs_only(0);
+    drop(refusal);
+    server.kill();
+
+    let mut gateway =
+        story.listen(Listen::at("127.0.0.1").with(way).by(Costume::named("gateway").uid(65_534)));
+    let line = story.tracer().listener(Change::Opened, gateway.pid);
+    assert_eq!(line.listener.process.uid, Some(65_534), "{line:?}");
+    assert_eq!(line.listener.process.ppid, Some(std::process::id()), "{line:?}");
+    story.answered("127.0.0.1");
+    story.refused("[::1]").cause(Cause::WrongFamily).weighs_only(1).weighs(&gateway, Mismatch::Family);
+    story.close(&mut gateway);
+    let line = story.tracer().listener(Change::Closed, gateway.pid);
+    gateway.assert_is(&line.listener);
+    assert_eq!(line.owner.expect("what became of the owner").state, OwnerState::Alive);
+    story.refused("127.0.0.1").cause(Cause::Stopped).weighs_only(1).weighs(&gateway, Mismatch::Closed);
+    let log = story.end();
+    assert_eq!(changes(&log, gateway.pid), [Change::Opened, Change::Closed], "{}", log.text());
+    for pid in [server.pid, gateway.pid] {
+        assert_eq!(calls(&log, pid), bound(sees_binds), "{}", log.text());
+    }
+    assert_eq!(log.stop().refused, 3, "{}", log.text());
+}
+
+fn uring_bind_fails(way: &'static str) {
+    let mut story = Story::begin();
+    let holder = story.listen("10.77.0.1");
+    story.trace();
+    let sees_binds = sees_uring_binds(&mut story);
+    let mut server = Actor::start(&story.netns.place(), &Costume::named("server"));
+    let outcome = server.ask(&format!("bind 0.0.0.0:{} {way}", story.port()));
+    assert_eq!(outcome, Err(Errno::ADDRINUSE.raw_os_error()));
+    let refusal = story.refused("127.0.0.1");
+    refusal
+        .cause(if sees_binds { Cause::BindFailed } else { Cause::WrongAddress })
+        .weighs_only(1)
+        .weighs(&holder, Mismatch::Address);
+    let failed: Vec<_> = refusal
+        .line
+        .verdict
+        .failed_binds
+        .iter()
+        .map(|failed| (failed.process.pid, failed.process.comm.as_deref(), failed.errno.as_str()))
+        .collect();
+    let expected =
+        if sees_binds { vec![(Some(server.pid), Some("server"), "EADDRINUSE")] } else { Vec::new() };
+    assert_eq!(failed, expected, "{}", refusal.told());
+    drop(refusal);
+    let log = story.end();
+    let expected = if sees_binds { vec![(Call::Bind, Some("EADDRINUSE".to_owned()))] } else { Vec::new() };
+    assert_eq!(calls(&log, server.pid), expected, "{}", log.text());
+}
+
+/// A listen() that fails is seen in every case.
+fn uring_listen_fails(way: &'static str) {
+    let mut story = Story::begin();
+    story.trace();
+    let sees_binds = sees_uring_binds(&mut story);
+    let mut actors = [(); 2].map(|()| Actor::start(&story.netns.place(), &Costume::named("server")));
+    for actor in &mut actors {
+        actor.must(&format!("bind 127.0.0.1:{} reuseaddr {way}", story.port()));
+    }
+    let [first, second] = &mut actors;
+    first.listen_with(16, way).expect("the first to listen");
+    story.tracer().listener(Change::Opened, first.pid);
+    assert_eq!(second.listen_with(16, way), Err(Errno::ADDRINUSE.raw_os_error()));
+    story.answered("127.0.0.1");
+    let refusal = story.refused("[::1]");
+    refusal.cause(Cause::WrongFamily).weighs_only(1);
+    assert_eq!(refusal.line.verdict.listeners[0].listener.process.pid, Some(first.pid), "{}", refusal.told());
+    drop(refusal);
+    let log = story.end();
+    assert_eq!(changes(&log, first.pid), [Change::Opened], "{}", log.text());
+    assert_eq!(changes(&log, second.pid), [], "{}", log.text());
+    let bound = sees_binds.then_some((Call::Bind, None));
+    let failed = (Call::Listen, Some("EADDRINUSE".to_owned()));
+    assert_eq!(
+        calls(&log, second.pid),
+        bound.into_iter().chain([failed]).collect::<Vec<_>>(),
+        "{}",
+        log.text()
+    );
 }
 
 /// Most people start it after the failure: it says at once what a connect would get.

@@ -1,46 +1,79 @@
 //! The actor: a process of its own that holds real sockets and does with them what it is told.
 //!
-//! The test binary starts itself as `live actor [--netns PATH] [--unshare] [--comm HEX] [--uid N] [-- ANYTHING...]`. An
-//! actor reads one command a line from stdin and answers each with one line, so that a test waits for
-//! events and never for time:
+//! The test binary starts itself as `live actor [--netns PATH] [--unshare] [--comm HEX] [--uid N] [--socket FD]
+//! [-- ANYTHING...]`. An actor reads one command a line from stdin and answers each with one line, so that a
+//! test waits for events and never for time:
 //!
 //! | command | answer |
 //! |---|---|
-//! | `bind ADDR:PORT [v6only] [reuseaddr] [device=NAME] [mptcp]` | `ok` |
-//! | `listen BACKLOG` (on the socket bound last) | `ok COOKIE` |
+//! | `bind ADDR:PORT [OPTION...]` | `ok` |
+//! | `listen BACKLOG [uring...]` (on its socket: the one bound, kept or taken last) | `ok COOKIE` |
 //! | `shutdown` (a listener leaves LISTEN, its socket stays) | `ok` |
 //! | `accept` (and close what was accepted) | `ok` |
-//! | `close` (the socket bound or kept last) | `ok` |
-//! | `connect ADDR:PORT [nonblocking] [abandon] [thread] [keep] [from=ADDR:PORT] [device=NAME] [mptcp]` | `ok LOCAL-PORT` |
+//! | `close` (its socket) | `ok` |
+//! | `connect ADDR:PORT [OPTION...]` | `ok LOCAL-PORT` |
+//! | `outcome` (of a connect that was left pending) | `ok` |
+//! | `disconnect` (its socket, by a connect to AF_UNSPEC) | `ok` |
 //! | `reach ADDR:PORT...` (connects to each until one answers, as `curl localhost`) | `ok LOCAL-PORT` |
 //! | `flood ADDR:PORT COUNT` (connects, blocking and not by turns) | `ok LOCAL-PORT...`, one a refusal |
 //! | `noise ADDR:PORT` (connects without end, until the next command) | `ok` at once |
 //! | `churn ADDR:PORT` (listens and closes without end, until the next command) | `ok` at once |
 //! | `cookies` (of the listeners that churned, in order) | `ok COOKIE...` |
 //! | `fork` (a child goes on in its place, the parent ends) | `ok PID`, the child's |
+//! | `exec HEX` (starts itself anew under another name, its socket inherited) | `ready` |
+//! | `mailbox PATH` (where sockets can be passed to) | `ok` |
+//! | `pass PATH` (its socket to a mailbox; it keeps its own descriptor) | `ok` |
+//! | `take` (a socket out of its mailbox) | `ok` |
+//! | `descriptor` (of its socket) | `ok FD` |
+//! | `steal PID FD` (another process's socket, by pidfd_getfd) | `ok` |
 //! | `exit CODE` | none |
 //!
+//! | option | of |
+//! |---|---|
+//! | `device=NAME` `mptcp` | both: bound to an interface; multipath TCP |
+//! | `uring` `uring=worker` `uring=sqpoll` | both: by io_uring, in the caller's thread or the kernel's (see [`uring`]) |
+//! | `v6only` `reuseaddr` `reuseport` | bind |
+//! | `fastopen` | bind: a TCP Fast Open queue; connect: TCP_FASTOPEN_CONNECT, which waits for the first write |
+//! | `sendto` | connect: by sendto() with MSG_FASTOPEN |
+//! | `write` | connect: writes a byte as soon as it returns |
+//! | `from=ADDR:PORT` | connect: bound before |
+//! | `usertimeout=MS` | connect: TCP_USER_TIMEOUT |
+//! | `nonblocking` | connect: waits for its outcome by poll() |
+//! | `abandon` | connect: does not block, and closes what is under way |
+//! | `pending` | connect: does not block, and keeps what is under way |
+//! | `keep` | connect: keeps the socket |
+//! | `thread` | connect: in another thread |
+//! | `uring=cancel` | connect: by io_uring, cancelled while it is under way |
+//!
 //! Whatever fails is answered with `errno N` (of a connect: as the caller got it, or by `SO_ERROR` where
-//! it did not block). At the end of stdin the actor exits, and its sockets with it.
+//! it did not block). SIGUSR1 interrupts a system call and does nothing else. At the end of stdin the actor
+//! exits, and its sockets with it.
+
+mod passing;
+mod uring;
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, BufRead, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
-use rustix::io::Errno;
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::io::{Errno, FdFlags};
+use rustix::net::{self, AddressFamily, SendFlags, SocketFlags, SocketType, sockopt};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 /// Plays an actor until stdin ends; never returns to the tests.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    if let Err(error) = dress(arguments) {
-        eprintln!("actor: {error}");
-        return ExitCode::FAILURE;
-    }
-    let mut socket: Option<OwnedFd> = None;
+    let mut socket: Option<OwnedFd> = match dress(arguments) {
+        Ok(inherited) => inherited,
+        Err(error) => {
+            eprintln!("actor: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut mailbox: Option<OwnedFd> = None;
     let mut churned: Vec<String> = Vec::new();
     say("ready");
     // Unbuffered reading: after a fork the child must find the commands that the parent has not taken.
@@ -50,7 +83,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             ["bind", addr, options @ ..] => {
                 bind(addr, options).map(|bound| socket = Some(bound)).map(|()| String::new())
             }
-            ["listen", backlog] => listen(socket.as_ref(), number(backlog)),
+            ["listen", backlog, options @ ..] => listen(socket.as_ref(), number(backlog), options),
             ["shutdown"] => match &socket {
                 Some(socket) => net::shutdown(socket, net::Shutdown::Both).map(|()| String::new()),
                 None => Err(Errno::BADF),
@@ -62,7 +95,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
                 let worker = worker.spawn_scoped(scope, || connect(addr, options)).expect("a thread");
                 worker.join().expect("a thread's end").map(|port| port.to_string())
             }),
-            ["connect", addr, options @ ..] if options.contains(&"keep") => {
+            ["connect", addr, options @ ..] if options.contains(&"keep") || options.contains(&"pending") => {
                 open(addr, options).and_then(|connected| {
                     let port = local_port(&connected)?;
                     socket = Some(connected);
@@ -70,6 +103,10 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
                 })
             }
             ["connect", addr, options @ ..] => connect(addr, options).map(|port| port.to_string()),
+            ["outcome"] => socket.as_ref().ok_or(Errno::BADF).and_then(outcome).map(|()| String::new()),
+            ["disconnect"] => {
+                socket.as_ref().ok_or(Errno::BADF).and_then(net::connect_unspec).map(|()| String::new())
+            }
             ["reach", addrs @ ..] => reach(addrs).map(|port| port.to_string()),
             ["flood", addr, count] => flood(addr, number(count)),
             ["noise", addr] => {
@@ -91,6 +128,22 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
                     _ => return ExitCode::SUCCESS,
                 }
             }
+            ["exec", comm] => Err(exec(socket.as_ref(), comm)),
+            ["mailbox", path] => {
+                passing::mailbox(path).map(|bound| mailbox = Some(bound)).map(|()| String::new())
+            }
+            ["pass", path] => {
+                let passed = socket.as_ref().ok_or(Errno::BADF);
+                passed.and_then(|socket| passing::pass(socket, path)).map(|()| String::new())
+            }
+            ["take"] => {
+                let taken = mailbox.as_ref().ok_or(Errno::BADF).and_then(passing::take);
+                taken.map(|taken| socket = Some(taken)).map(|()| String::new())
+            }
+            ["descriptor"] => socket.as_ref().map(|socket| socket.as_raw_fd().to_string()).ok_or(Errno::BADF),
+            ["steal", pid, descriptor] => passing::steal(number(pid), number(descriptor))
+                .map(|stolen| socket = Some(stolen))
+                .map(|()| String::new()),
             // At once: returning would close the socket while the process still lives.
             ["exit", code] => std::process::exit(number(code)),
             _ => panic!("actor: unknown command `{command}`"),
@@ -103,8 +156,12 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Puts the process where, and makes it what, its arguments say.
-fn dress(mut arguments: impl Iterator<Item = OsString>) -> Result<(), Box<dyn std::error::Error>> {
+/// Puts the process where, and makes it what, its arguments say; gives the socket that it has inherited.
+fn dress(
+    mut arguments: impl Iterator<Item = OsString>,
+) -> Result<Option<OwnedFd>, Box<dyn std::error::Error>> {
+    let mut inherited = None;
+    be_interruptible()?;
     while let Some(option) = arguments.next() {
         let option = option.into_string().map_err(|_| "an argument is not UTF-8")?;
         let mut value = || {
@@ -143,10 +200,36 @@ fn dress(mut arguments: impl Iterator<Item = OsString>) -> Result<(), Box<dyn st
                     return Err(io::Error::last_os_error().into());
                 }
             }
+            "--socket" => inherited = Some(passing::inherited(value()?.parse()?)?),
             unknown => return Err(format!("unknown option `{unknown}`").into()),
         }
     }
-    Ok(())
+    Ok(inherited)
+}
+
+/// Lets SIGUSR1 end a system call with EINTR.
+fn be_interruptible() -> io::Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let handler: extern "C" fn(libc::c_int) = nothing;
+    // SAFETY: a plain structure for which zero is a value: no flags, so no SA_RESTART.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as libc::sighandler_t;
+    // SAFETY: the structure outlives the call, and the handler does nothing that a handler may not do.
+    let result = unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Starts this program anew in the same process; returns only if that fails.
+fn exec(socket: Option<&OwnedFd>, comm: &str) -> Errno {
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.args(["actor", "--comm", comm]);
+    if let Some(socket) = socket {
+        if let Err(errno) = rustix::io::fcntl_setfd(socket, FdFlags::empty()) {
+            return errno;
+        }
+        command.arg("--socket").arg(socket.as_raw_fd().to_string());
+    }
+    Errno::from_io_error(&command.exec()).unwrap_or(Errno::IO)
 }
 
 fn say(answer: &str) {
@@ -201,13 +284,23 @@ fn bind(addr: &str, options: &[&str]) -> Result<OwnedFd, Errno> {
         sockopt::set_ipv6_v6only(&socket, options.contains(&"v6only"))?;
     }
     sockopt::set_socket_reuseaddr(&socket, options.contains(&"reuseaddr"))?;
-    net::bind(&socket, &addr)?;
+    sockopt::set_socket_reuseport(&socket, options.contains(&"reuseport"))?;
+    if options.contains(&"fastopen") {
+        set_tcp_option(&socket, libc::TCP_FASTOPEN, 16)?;
+    }
+    match uring::Way::of(options) {
+        Some(way) => uring::bind(&socket, addr, way)?,
+        None => net::bind(&socket, &addr)?,
+    }
     Ok(socket)
 }
 
-fn listen(socket: Option<&OwnedFd>, backlog: i32) -> Result<String, Errno> {
+fn listen(socket: Option<&OwnedFd>, backlog: i32, options: &[&str]) -> Result<String, Errno> {
     let socket = socket.ok_or(Errno::BADF)?;
-    net::listen(socket, backlog)?;
+    match uring::Way::of(options) {
+        Some(way) => uring::listen(socket, backlog, way)?,
+        None => net::listen(socket, backlog)?,
+    }
     Ok(sockopt::socket_cookie(socket)?.to_string())
 }
 
@@ -224,14 +317,26 @@ fn reach(addrs: &[&str]) -> Result<u16, Errno> {
 
 fn open(addr: &str, options: &[&str]) -> Result<OwnedFd, Errno> {
     let addr = parse(addr);
-    let nonblocking = options.contains(&"nonblocking");
-    let flags = if nonblocking { SocketFlags::NONBLOCK } else { SocketFlags::empty() };
-    let socket = socket(addr, options, flags)?;
+    let socket = socket(addr, options, blocking(options))?;
     if let Some(from) = option(options, "from") {
         net::bind(&socket, &parse(from))?;
     }
-    attempt(&socket, addr, nonblocking, options.contains(&"abandon"))?;
+    if let Some(timeout) = option(options, "usertimeout") {
+        set_tcp_option(&socket, libc::TCP_USER_TIMEOUT, number(timeout))?;
+    }
+    if options.contains(&"fastopen") {
+        set_tcp_option(&socket, libc::TCP_FASTOPEN_CONNECT, 1)?;
+    }
+    attempt(&socket, addr, options)?;
+    if options.contains(&"write") {
+        net::send(&socket, b".", SendFlags::NOSIGNAL)?;
+    }
     Ok(socket)
+}
+
+fn blocking(options: &[&str]) -> SocketFlags {
+    let does_not_block = ["nonblocking", "abandon", "pending"].iter().any(|option| options.contains(option));
+    if does_not_block { SocketFlags::NONBLOCK } else { SocketFlags::empty() }
 }
 
 /// Ends a connection from the server's side: it is this side that has the TIME-WAIT.
@@ -239,15 +344,27 @@ fn accept(socket: Option<&OwnedFd>) -> Result<(), Errno> {
     net::accept(socket.ok_or(Errno::BADF)?).map(drop)
 }
 
-fn attempt(socket: &OwnedFd, addr: SocketAddr, nonblocking: bool, abandon: bool) -> Result<(), Errno> {
-    match net::connect(socket, &addr) {
-        Err(Errno::INPROGRESS) if abandon => Err(Errno::INPROGRESS),
-        Err(Errno::INPROGRESS) if nonblocking => {
-            wait_for(socket.as_raw_fd(), libc::POLLOUT, -1);
-            sockopt::socket_error(socket)?
+fn attempt(socket: &OwnedFd, addr: SocketAddr, options: &[&str]) -> Result<(), Errno> {
+    let has = |option| options.contains(&option);
+    let returned = match uring::Way::of(options) {
+        Some(way) => uring::connect(socket, addr, way),
+        None if has("sendto") => {
+            let flags = SendFlags::NOSIGNAL | SendFlags::from_bits_retain(libc::MSG_FASTOPEN.cast_unsigned());
+            net::sendto(socket, b".", flags, &addr).map(drop)
         }
-        outcome => outcome,
+        None => net::connect(socket, &addr),
+    };
+    match returned {
+        Err(Errno::INPROGRESS) if has("pending") => Ok(()),
+        Err(Errno::INPROGRESS) if has("nonblocking") && !has("abandon") => outcome(socket),
+        returned => returned,
     }
+}
+
+/// What came of a connect that did not block.
+fn outcome(socket: &OwnedFd) -> Result<(), Errno> {
+    wait_for(socket.as_raw_fd(), libc::POLLOUT, -1);
+    sockopt::socket_error(socket)?
 }
 
 fn flood(addr: &str, count: i32) -> Result<String, Errno> {
@@ -258,13 +375,12 @@ fn flood(addr: &str, count: i32) -> Result<String, Errno> {
     };
     let mut ports = Vec::new();
     for turn in 0..count {
-        let nonblocking = turn % 2 == 1;
-        let flags = if nonblocking { SocketFlags::NONBLOCK } else { SocketFlags::empty() };
-        let socket = socket(addr, &[], flags)?;
+        let options = by_turns(turn);
+        let socket = socket(addr, options, blocking(options))?;
         // Bound by hand, because a refused socket forgets a port that the kernel chose.
         net::bind(&socket, &from)?;
         let port = local_port(&socket)?;
-        match attempt(&socket, addr, nonblocking, false) {
+        match attempt(&socket, addr, options) {
             Err(Errno::CONNREFUSED) => ports.push(port.to_string()),
             Err(other) => return Err(other),
             Ok(()) => return Err(Errno::ISCONN),
@@ -273,14 +389,17 @@ fn flood(addr: &str, count: i32) -> Result<String, Errno> {
     Ok(ports.join(" "))
 }
 
+fn by_turns(turn: i32) -> &'static [&'static str] {
+    if turn % 2 == 1 { &["nonblocking"] } else { &[] }
+}
+
 fn make_noise(addr: &str) {
     let addr = parse(addr);
-    for turn in 0_u32.. {
-        let nonblocking = turn % 2 == 1;
-        let flags = if nonblocking { SocketFlags::NONBLOCK } else { SocketFlags::empty() };
+    for turn in 0.. {
+        let options = by_turns(turn);
         // Whether it succeeds is nobody's concern here: it is there to be in the way.
-        if let Ok(socket) = socket(addr, &[], flags) {
-            let _ = attempt(&socket, addr, nonblocking, false);
+        if let Ok(socket) = socket(addr, options, blocking(options)) {
+            let _ = attempt(&socket, addr, options);
         }
         if turn % 16 == 0 && wait_for(libc::STDIN_FILENO, libc::POLLIN, 0) {
             return;
@@ -294,7 +413,7 @@ fn churn(addr: &str) -> Vec<String> {
     let mut cookies = Vec::new();
     loop {
         let socket = bind(addr, &["reuseaddr"]).expect("to bind");
-        cookies.push(listen(Some(&socket), 16).expect("to listen"));
+        cookies.push(listen(Some(&socket), 16, &[]).expect("to listen"));
         std::thread::sleep(hold);
         drop(socket);
         if wait_for(libc::STDIN_FILENO, libc::POLLIN, 0) {
@@ -315,17 +434,18 @@ fn wait_for(fd: i32, events: i16, timeout: i32) -> bool {
 }
 
 fn bind_to_device(socket: &OwnedFd, name: &str) -> Result<(), Errno> {
-    let length = libc::socklen_t::try_from(name.len()).expect("an interface name is short");
-    // SAFETY: the pointer and the length are those of `name`, which outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_BINDTODEVICE,
-            name.as_ptr().cast(),
-            length,
-        )
-    };
+    set_option(socket, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, name.as_bytes())
+}
+
+fn set_tcp_option(socket: &OwnedFd, option: libc::c_int, value: i32) -> Result<(), Errno> {
+    set_option(socket, libc::IPPROTO_TCP, option, &value.to_ne_bytes())
+}
+
+fn set_option(socket: &OwnedFd, level: libc::c_int, option: libc::c_int, value: &[u8]) -> Result<(), Errno> {
+    let length = libc::socklen_t::try_from(value.len()).expect("a short value");
+    let fd = socket.as_raw_fd();
+    // SAFETY: the pointer and the length are those of `value`, which outlives the call.
+    let result = unsafe { libc::setsockopt(fd, level, option, value.as_ptr().cast(), length) };
     if result == 0 { Ok(()) } else { Err(Errno::from_raw_os_error(errno())) }
 }
 

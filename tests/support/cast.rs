@@ -5,6 +5,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 
 use rustix::process::{Pid, Signal, WaitOptions};
+use tempfile::TempDir;
 
 use super::LIMIT;
 use super::netns::{self, Place};
@@ -95,8 +96,7 @@ impl Actor {
         if let Some(uid) = costume.uid {
             command.arg("--uid").arg(uid.to_string());
         }
-        let hex: String = costume.comm.iter().map(|byte| format!("{byte:02x}")).collect();
-        command.arg("--comm").arg(hex).arg("--").args(&costume.arguments);
+        command.arg("--comm").arg(hex(&costume.comm)).arg("--").args(&costume.arguments);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -147,9 +147,14 @@ impl Actor {
         })
     }
 
-    /// Calls `listen()` on the socket bound last.
+    /// Calls `listen()` on its socket.
     pub fn listen(&mut self, backlog: u32) -> Result<(), Errno> {
-        let cookie = self.ask(&format!("listen {backlog}"))?;
+        self.listen_with(backlog, "")
+    }
+
+    /// The same with options.
+    pub fn listen_with(&mut self, backlog: u32, options: &str) -> Result<(), Errno> {
+        let cookie = self.ask(format!("listen {backlog} {options}").trim_end())?;
         self.cookie = Some(cookie.parse().expect("a cookie"));
         Ok(())
     }
@@ -163,6 +168,36 @@ impl Actor {
     pub fn fork(&mut self) {
         self.pid = self.must("fork").parse().expect("a process id");
         self.child.wait().expect("the parent's end");
+    }
+
+    /// A place where sockets can be passed to this actor, which keeps them until it takes them.
+    pub fn mailbox(&mut self) -> Mailbox {
+        let mailbox = Mailbox(tempfile::tempdir().expect("a directory"));
+        self.must(&format!("mailbox {}", mailbox.path()));
+        mailbox
+    }
+
+    /// Passes its socket to another actor; it has it still.
+    pub fn pass(&mut self, mailbox: &Mailbox) {
+        self.must(&format!("pass {}", mailbox.path()));
+    }
+
+    /// Takes what was passed to it.
+    pub fn take(&mut self) {
+        self.must("take");
+    }
+
+    /// Becomes another program in the same process, which inherits the socket.
+    pub fn exec(&mut self, comm: &str) {
+        self.tell(&format!("exec {}", hex(comm.as_bytes())));
+        assert_eq!(self.answer(), "ready", "the first word of an actor");
+        comm.clone_into(&mut self.comm);
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).expect("a process id");
+        rustix::process::kill_process(pid, signal).expect("to signal an actor");
     }
 
     /// Exits with a code.
@@ -183,6 +218,15 @@ impl Actor {
     }
 }
 
+/// Where sockets are passed to.
+pub struct Mailbox(TempDir);
+
+impl Mailbox {
+    fn path(&self) -> String {
+        self.0.path().join("mailbox").display().to_string()
+    }
+}
+
 impl Drop for Actor {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -195,4 +239,8 @@ impl Drop for Actor {
             let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -18,6 +18,10 @@ pub enum Need {
     Mptcp,
     /// seccomp filters.
     Seccomp,
+    /// io_uring.
+    Uring,
+    /// `bind()` and `listen()` by io_uring.
+    UringServer,
 }
 
 impl Need {
@@ -26,6 +30,7 @@ impl Need {
         static ROOT: LazyLock<Option<&str>> = LazyLock::new(root);
         static NETWORK: LazyLock<Option<&str>> = LazyLock::new(network);
         static NFT: LazyLock<Option<&str>> = LazyLock::new(nft);
+        static URING_SERVER: LazyLock<Option<&str>> = LazyLock::new(uring_server);
         match self {
             Self::Root => *ROOT,
             Self::Network => *NETWORK,
@@ -39,6 +44,11 @@ impl Need {
                 let there = Path::new("/proc/sys/kernel/seccomp/actions_avail").exists();
                 (!there).then_some("needs a kernel with seccomp filters")
             }
+            Self::Uring => {
+                let ring = io_uring::IoUring::new(1);
+                ring.is_err().then_some("needs a kernel with io_uring, and leave to use it")
+            }
+            Self::UringServer => *URING_SERVER,
         }
     }
 }
@@ -81,6 +91,15 @@ fn nft() -> Option<&'static str> {
         }
     }";
     (!succeeds(nft, rules)).then_some("needs `nft` (nftables) and a kernel with its reject target")
+}
+
+fn uring_server() -> Option<&'static str> {
+    use io_uring::opcode::{Bind, Listen};
+    let mut probe = io_uring::Probe::new();
+    let is_known = io_uring::IoUring::new(1).and_then(|ring| ring.submitter().register_probe(&mut probe));
+    let is_there =
+        is_known.is_ok() && [Bind::CODE, Listen::CODE].iter().all(|code| probe.is_supported(*code));
+    (!is_there).then_some("needs bind() and listen() by io_uring (kernel 6.11 and later)")
 }
 
 /// Whether a command succeeds in a network namespace of its own.

@@ -51,6 +51,7 @@ pub struct Listen {
     v6only: bool,
     device: Option<String>,
     mptcp: bool,
+    options: Vec<&'static str>,
     costume: Costume,
 }
 
@@ -62,6 +63,7 @@ impl From<&str> for Listen {
             v6only: false,
             device: None,
             mptcp: false,
+            options: Vec::new(),
             costume: Costume::named("gateway"),
         }
     }
@@ -92,6 +94,12 @@ impl Listen {
         Self { mptcp: true, ..self }
     }
 
+    /// With another option of the actor's `bind`; `uring` is one of its `listen` too.
+    pub fn with(mut self, option: &'static str) -> Self {
+        self.options.push(option);
+        self
+    }
+
     pub fn by(self, costume: Costume) -> Self {
         Self { costume, ..self }
     }
@@ -115,6 +123,7 @@ pub struct Client {
     port: usize,
     nonblocking: bool,
     mptcp: bool,
+    options: Vec<&'static str>,
     by: By,
     costume: Costume,
 }
@@ -136,6 +145,7 @@ impl Client {
             port: 0,
             nonblocking: false,
             mptcp: false,
+            options: Vec::new(),
             by: By::Stack,
             costume: Costume::named(format!("client{}", CLIENTS.fetch_add(1, Ordering::Relaxed))),
         }
@@ -154,6 +164,12 @@ impl Client {
     /// By multipath TCP.
     pub fn mptcp(self) -> Self {
         Self { mptcp: true, ..self }
+    }
+
+    /// With another option of the actor's `connect`.
+    pub fn with(mut self, option: &'static str) -> Self {
+        self.options.push(option);
+        self
     }
 
     /// Refused by another than the TCP stack.
@@ -201,6 +217,17 @@ impl DerefMut for Listening {
 }
 
 impl Listening {
+    /// The address that it was asked to listen on.
+    pub fn addr(&self) -> &str {
+        &self.listen.addr
+    }
+
+    /// Makes it another process's, which was given the socket. Returns the one that had it before.
+    pub fn held_by(&mut self, mut heir: Actor) -> Actor {
+        heir.cookie = self.actor.cookie;
+        std::mem::replace(&mut self.actor, heir)
+    }
+
     /// Asserts that a listener of the log is this one, in every field.
     pub fn assert_is(&self, listener: &Listener) {
         let addr = self.listen.addr.trim_matches(['[', ']']);
@@ -282,8 +309,12 @@ impl Story {
         if let Some(device) = &listen.device {
             command.push_str(&format!(" device={device}"));
         }
+        command.extend(listen.options.iter().map(|option| format!(" {option}")));
         actor.must(&command);
-        actor.listen(BACKLOG).unwrap_or_else(|errno| panic!("listen on {}: errno {errno}", listen.addr));
+        let uring = listen.options.iter().find(|option| option.starts_with("uring"));
+        actor
+            .listen_with(BACKLOG, uring.unwrap_or(&""))
+            .unwrap_or_else(|errno| panic!("listen on {}: errno {errno}", listen.addr));
         let listening = Listening { actor, listen, port, spot };
         if let Some(tracer) = &mut self.tracer {
             let (line, mono_us) = tracer.listener_and_time(Change::Opened, listening.pid);
@@ -359,6 +390,7 @@ impl Story {
         if client.mptcp {
             command.push_str(" mptcp");
         }
+        command.extend(client.options.iter().map(|option| format!(" {option}")));
         command
     }
 
