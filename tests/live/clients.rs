@@ -39,6 +39,7 @@ pub fn trials() -> Vec<Trial> {
         trial("clients::a_full_accept_queue_is_no_refusal", NEEDS, a_full_accept_queue_is_no_refusal),
         trial("clients::an_unreachable_network_is_no_refusal", NEEDS, an_unreachable_network_is_no_refusal),
         trial("clients::connecting_to_oneself_is_no_refusal", NEEDS, connecting_to_oneself_is_no_refusal),
+        trial("clients::one_socket_is_refused_again", NEEDS_NFT, one_socket_is_refused_again),
         trial("clients::bound_to_a_device", NEEDS, bound_to_a_device),
         trial("clients::fast_open::asks_for_a_cookie", NEEDS, || fast_open(CLIENT)),
         trial("clients::fast_open::sends_data_at_once", NEEDS, || fast_open(CLIENT | WITHOUT_COOKIE)),
@@ -347,6 +348,31 @@ fn fast_open_unsent() {
     let log = story.end();
     assert_eq!(log.stop().refused, 1, "{}", log.text());
     assert_failed(&log, port, &[(&unsent, "127.0.0.1", None)]);
+}
+
+/// Each connect of a socket counts, whatever came of the last one.
+fn one_socket_is_refused_again() {
+    let mut story = Story::with_ports(2);
+    let [port, filtered] = [0, 1].map(|number| story.ports[number].number);
+    drop_all(&story, filtered);
+    story.trace_with(&["--all"]);
+    let refused: Result<String, i32> = Err(Errno::CONNREFUSED.raw_os_error());
+    let mut retry = client(&story, "retry");
+    retry.must(&format!("connect 127.0.0.1:{port} pending"));
+    assert_eq!(retry.ask("outcome"), refused);
+    for _ in 0..3 {
+        // The first call ends the attempt before, whose error has been taken (`__inet_stream_connect`).
+        let outcomes = [(); 2].map(|()| retry.ask(&format!("again 127.0.0.1:{port} nonblocking")));
+        assert_eq!(outcomes, [Err(Errno::CONNABORTED.raw_os_error()), refused.clone()]);
+    }
+    let mut other = client(&story, "other");
+    other.must(&format!("connect 127.0.0.1:{filtered} pending"));
+    other.must("disconnect");
+    assert_eq!(other.ask(&format!("again 127.0.0.1:{port} nonblocking")), refused);
+    let log = story.end();
+    let told: Vec<_> = log.tally().iter().map(|(refused, count)| (refused.client.pid, *count)).collect();
+    assert_eq!(told, [(Some(retry.pid), 4), (Some(other.pid), 1)], "{}", log.text());
+    assert_failed(&log, filtered, &[(&other, "127.0.0.1", None)]);
 }
 
 /// A connect through the interface that carries the address: `lo` for loopback, else the one that has it.

@@ -30,7 +30,8 @@ pub fn trials() -> Vec<Trial> {
         trial("listeners::other_ports_are_not_told", NEEDS, other_ports_are_not_told),
         trial("listeners::a_failed_listen_is_none", NEEDS, a_failed_listen_is_none),
         trial("listeners::a_child_that_inherited_it_is_the_owner", NEEDS, a_child_is_the_owner),
-        trial("listeners::shut_down_and_opened_again", NEEDS, shut_down_and_opened_again),
+        trial("listeners::shut_down_and_opened_again", NEEDS, || left_and_opened_again("shutdown")),
+        trial("listeners::disconnected_and_opened_again", NEEDS, || left_and_opened_again("disconnect")),
         trial("listeners::listen_called_again_is_no_change", NEEDS, listen_called_again),
         trial("listeners::reuseport::closed_one_by_one", NEEDS, || reuseport(Actor::close)),
         trial("listeners::reuseport::killed_one_by_one", NEEDS, || reuseport(|gateway| _ = gateway.kill())),
@@ -247,11 +248,11 @@ fn a_child_is_the_owner() {
 }
 
 /// One socket can leave LISTEN and come back: its cookie stays.
-fn shut_down_and_opened_again() {
+fn left_and_opened_again(how: &str) {
     let mut story = Story::begin();
     let mut gateway = story.listen("127.0.0.1");
     story.trace();
-    gateway.must("shutdown");
+    gateway.must(how);
     story.closed(gateway.pid);
     story.refused("127.0.0.1").cause(Cause::Stopped).weighs(&gateway, Mismatch::Closed);
     let cookie = gateway.cookie;

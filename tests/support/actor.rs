@@ -12,6 +12,7 @@
 //! | `accept` (and close what was accepted) | `ok` |
 //! | `close` (its socket) | `ok` |
 //! | `connect ADDR:PORT [OPTION...]` | `ok LOCAL-PORT` |
+//! | `again ADDR:PORT [OPTION...]` (connects its socket once more) | `ok` |
 //! | `outcome` (of a connect that was left pending) | `ok` |
 //! | `disconnect` (its socket, by a connect to AF_UNSPEC) | `ok` |
 //! | `reach ADDR:PORT...` (connects to each until one answers, as `curl localhost`) | `ok LOCAL-PORT` |
@@ -49,13 +50,14 @@
 //! it did not block). SIGUSR1 interrupts a system call and does nothing else. At the end of stdin the actor
 //! exits, and its sockets with it.
 
+mod load;
 mod passing;
 mod uring;
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, BufRead, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
@@ -103,20 +105,24 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
                 })
             }
             ["connect", addr, options @ ..] => connect(addr, options).map(|port| port.to_string()),
+            ["again", addr, options @ ..] => {
+                let connected = socket.as_ref().ok_or(Errno::BADF);
+                connected.and_then(|socket| attempt(socket, parse(addr), options)).map(|()| String::new())
+            }
             ["outcome"] => socket.as_ref().ok_or(Errno::BADF).and_then(outcome).map(|()| String::new()),
             ["disconnect"] => {
                 socket.as_ref().ok_or(Errno::BADF).and_then(net::connect_unspec).map(|()| String::new())
             }
             ["reach", addrs @ ..] => reach(addrs).map(|port| port.to_string()),
-            ["flood", addr, count] => flood(addr, number(count)),
+            ["flood", addr, count] => load::flood(addr, number(count)),
             ["noise", addr] => {
                 say("ok");
-                make_noise(addr);
+                load::make_noise(addr);
                 continue;
             }
             ["churn", addr] => {
                 say("ok");
-                churned = churn(addr);
+                churned = load::churn(addr);
                 continue;
             }
             ["cookies"] => Ok(churned.join(" ")),
@@ -365,61 +371,6 @@ fn attempt(socket: &OwnedFd, addr: SocketAddr, options: &[&str]) -> Result<(), E
 fn outcome(socket: &OwnedFd) -> Result<(), Errno> {
     wait_for(socket.as_raw_fd(), libc::POLLOUT, -1);
     sockopt::socket_error(socket)?
-}
-
-fn flood(addr: &str, count: i32) -> Result<String, Errno> {
-    let addr = parse(addr);
-    let from = match addr {
-        SocketAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
-        SocketAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
-    };
-    let mut ports = Vec::new();
-    for turn in 0..count {
-        let options = by_turns(turn);
-        let socket = socket(addr, options, blocking(options))?;
-        // Bound by hand, because a refused socket forgets a port that the kernel chose.
-        net::bind(&socket, &from)?;
-        let port = local_port(&socket)?;
-        match attempt(&socket, addr, options) {
-            Err(Errno::CONNREFUSED) => ports.push(port.to_string()),
-            Err(other) => return Err(other),
-            Ok(()) => return Err(Errno::ISCONN),
-        }
-    }
-    Ok(ports.join(" "))
-}
-
-fn by_turns(turn: i32) -> &'static [&'static str] {
-    if turn % 2 == 1 { &["nonblocking"] } else { &[] }
-}
-
-fn make_noise(addr: &str) {
-    let addr = parse(addr);
-    for turn in 0.. {
-        let options = by_turns(turn);
-        // Whether it succeeds is nobody's concern here: it is there to be in the way.
-        if let Ok(socket) = socket(addr, options, blocking(options)) {
-            let _ = attempt(&socket, addr, options);
-        }
-        if turn % 16 == 0 && wait_for(libc::STDIN_FILENO, libc::POLLIN, 0) {
-            return;
-        }
-    }
-}
-
-/// Holds each listener a little longer than a listen() that fails would show.
-fn churn(addr: &str) -> Vec<String> {
-    let hold = std::time::Duration::from_micros(1_500);
-    let mut cookies = Vec::new();
-    loop {
-        let socket = bind(addr, &["reuseaddr"]).expect("to bind");
-        cookies.push(listen(Some(&socket), 16, &[]).expect("to listen"));
-        std::thread::sleep(hold);
-        drop(socket);
-        if wait_for(libc::STDIN_FILENO, libc::POLLIN, 0) {
-            return cookies;
-        }
-    }
 }
 
 fn local_port(socket: &OwnedFd) -> Result<u16, Errno> {
