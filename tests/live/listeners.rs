@@ -38,6 +38,7 @@ pub fn trials() -> Vec<Trial> {
         trial("listeners::reuseport::of_several_addresses", NEEDS, reuseport_of_several_addresses),
         trial("listeners::passed::before_the_tracer", NEEDS, passed_before_the_tracer),
         trial("listeners::passed::on_the_way_it_listens", NEEDS, passed_on_the_way),
+        trial("listeners::passed::before_it_listens", NEEDS, passed_before_it_listens),
         trial("listeners::passed::both_hold_it", NEEDS, passed_and_held_by_both),
         trial("listeners::passed::by_pidfd_getfd", NEEDS, passed_by_pidfd_getfd),
         trial("listeners::inherited_over_exec", NEEDS, inherited_over_exec),
@@ -487,6 +488,36 @@ fn passed_on_the_way() {
     let log = story.end();
     assert_eq!(changes(&log, opened_by), [Change::Opened], "{}", log.text());
     assert_eq!(changes(&log, gateway.pid), [Change::Closed], "{}", log.text());
+}
+
+/// One process binds, as a supervisor may have to for a port below 1024, and another listens.
+fn passed_before_it_listens() {
+    let mut story = Story::begin();
+    story.trace();
+    let mut supervisor = Actor::start(&story.netns.place(), &Costume::named("supervisor"));
+    let mut heir = Actor::start(&story.netns.place(), &Costume::named("heir"));
+    supervisor.must(&format!("bind 127.0.0.1:{}", story.port()));
+    let mailbox = heir.mailbox();
+    supervisor.pass(&mailbox);
+    heir.take();
+    supervisor.close();
+    story.refused("127.0.0.1").cause(Cause::BoundNotListening).weighs_only(0);
+    heir.listen(16).expect("to listen");
+    let line = story.tracer().listener(Change::Opened, heir.pid);
+    assert_eq!(line.listener.process.comm.as_deref(), Some("heir"), "{line:?}");
+    assert_eq!(line.listener.cookie, heir.cookie.map(|cookie| cookie.to_string()), "{line:?}");
+    story.answered("127.0.0.1");
+    heir.close();
+    let line = story.tracer().listener(Change::Closed, heir.pid);
+    assert_eq!(line.owner.expect("what became of the owner").state, OwnerState::Alive);
+    let refusal = story.refused("127.0.0.1");
+    refusal.cause(Cause::Stopped).weighs_only(1);
+    assert!(refusal.line.verdict.summary.contains(&format!("heir[{}]", heir.pid)), "{}", refusal.told());
+    drop(refusal);
+    let log = story.end();
+    assert_eq!(calls(&log, supervisor.pid), [(Call::Bind, None)], "{}", log.text());
+    assert_eq!(changes(&log, supervisor.pid), [], "{}", log.text());
+    assert_eq!(changes(&log, heir.pid), [Change::Opened, Change::Closed], "{}", log.text());
 }
 
 /// The first to close it leaves it to the other.
