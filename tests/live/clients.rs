@@ -39,6 +39,12 @@ pub fn trials() -> Vec<Trial> {
         trial("clients::a_full_accept_queue_is_no_refusal", NEEDS, a_full_accept_queue_is_no_refusal),
         trial("clients::an_unreachable_network_is_no_refusal", NEEDS, an_unreachable_network_is_no_refusal),
         trial("clients::connecting_to_oneself_is_no_refusal", NEEDS, connecting_to_oneself_is_no_refusal),
+        trial("clients::its_own_port_is_watched::connected", NEEDS, || {
+            own_port_is_watched("127.0.0.1", " keep");
+        }),
+        trial("clients::its_own_port_is_watched::connecting", NEEDS_NFT, || {
+            own_port_is_watched("127.0.0.3", " pending");
+        }),
         trial("clients::one_socket_is_refused_again", NEEDS_NFT, one_socket_is_refused_again),
         trial("clients::bound_to_a_device", NEEDS, bound_to_a_device),
         trial("clients::fast_open::asks_for_a_cookie", NEEDS, || fast_open(CLIENT)),
@@ -348,6 +354,32 @@ fn fast_open_unsent() {
     let log = story.end();
     assert_eq!(log.stop().refused, 1, "{}", log.text());
     assert_failed(&log, port, &[(&unsent, "127.0.0.1", None)]);
+}
+
+/// A client that chose the watched port as its own, as some do to pass a firewall, is no server that has yet to
+/// listen: not while it connects, and not once it is connected.
+fn own_port_is_watched(to: &str, options: &str) {
+    let mut story = Story::begin();
+    let (watched, other) = (story.port(), Port::take());
+    if to == "127.0.0.3" {
+        drop_all(&story, other.number);
+    }
+    let mut server = client(&story, "other");
+    server.must(&format!("bind 127.0.0.1:{}", other.number));
+    server.listen(16).expect("to listen");
+    story.trace_with(&["--all"]);
+    let mut busy = client(&story, "busy");
+    busy.must(&format!("connect {to}:{} from={to}:{watched}{options}", other.number));
+    // On its own address, and on others.
+    for addr in [to, "127.0.0.9", "[::1]"] {
+        story.refused(addr).cause(Cause::NothingListening).weighs_only(0);
+    }
+    busy.close();
+    story.refused(Client::nonblocking(to)).cause(Cause::NothingListening).weighs_only(0);
+    let log = story.end();
+    assert_eq!(log.stop().refused, 4, "{}", log.text());
+    assert_failed(&log, watched, &[]);
+    assert_eq!(log.listeners().count(), 0, "{}", log.text());
 }
 
 /// Each connect of a socket counts, whatever came of the last one.
