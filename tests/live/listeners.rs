@@ -39,6 +39,9 @@ pub fn trials() -> Vec<Trial> {
         trial("listeners::passed::before_the_tracer", NEEDS, passed_before_the_tracer),
         trial("listeners::passed::on_the_way_it_listens", NEEDS, passed_on_the_way),
         trial("listeners::passed::before_it_listens", NEEDS, passed_before_it_listens),
+        trial("listeners::passed::while_it_is_traced", NEEDS, || given_away(passed_on_before_an_exit)),
+        trial("listeners::passed::and_its_opener_is_killed", NEEDS, || given_away(passed_on_before_a_kill)),
+        trial("listeners::inherited_over_fork", NEEDS, || given_away(inherited_by_a_child)),
         trial("listeners::passed::both_hold_it", NEEDS, passed_and_held_by_both),
         trial("listeners::passed::by_pidfd_getfd", NEEDS, passed_by_pidfd_getfd),
         trial("listeners::inherited_over_exec", NEEDS, inherited_over_exec),
@@ -518,6 +521,49 @@ fn passed_before_it_listens() {
     assert_eq!(calls(&log, supervisor.pid), [(Call::Bind, None)], "{}", log.text());
     assert_eq!(changes(&log, supervisor.pid), [], "{}", log.text());
     assert_eq!(changes(&log, heir.pid), [Change::Opened, Change::Closed], "{}", log.text());
+}
+
+/// The process that opened it has ended: the one that holds it is told, in each line from then on.
+fn given_away(give: fn(&Story, &mut Listening)) {
+    for is_there_before in [false, true] {
+        let mut story = Story::begin();
+        if !is_there_before {
+            story.trace();
+        }
+        let mut gateway = story.listen("127.0.0.1");
+        if is_there_before {
+            story.trace();
+        }
+        let opened_by = gateway.pid;
+        give(&story, &mut gateway);
+        assert_ne!(gateway.pid, opened_by);
+        story.answered("127.0.0.1");
+        let refusal = story.refused("[::1]");
+        refusal.cause(Cause::WrongFamily).weighs_only(1).weighs(&gateway, Mismatch::Family);
+        let named = format!("{}[{}] listens", gateway.comm, gateway.pid);
+        assert!(refusal.line.verdict.summary.contains(&named), "{}", refusal.told());
+        drop(refusal);
+        story.close(&mut gateway);
+        let line = story.tracer().listener(Change::Closed, gateway.pid);
+        gateway.assert_is(&line.listener);
+        story.refused("127.0.0.1").cause(Cause::Stopped).weighs_only(1).weighs(&gateway, Mismatch::Closed);
+        let log = story.end();
+        assert_eq!(log.listeners().count(), 2, "{}", log.text());
+    }
+}
+
+fn passed_on_before_an_exit(story: &Story, gateway: &mut Listening) {
+    let heir = heir(story);
+    assert_eq!(pass(gateway, heir).exit(0).code(), Some(0));
+}
+
+fn passed_on_before_a_kill(story: &Story, gateway: &mut Listening) {
+    let heir = heir(story);
+    pass(gateway, heir).kill();
+}
+
+fn inherited_by_a_child(_: &Story, gateway: &mut Listening) {
+    gateway.fork();
 }
 
 /// The first to close it leaves it to the other.
