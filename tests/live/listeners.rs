@@ -44,7 +44,12 @@ pub fn trials() -> Vec<Trial> {
         trial("listeners::inherited_over_fork", NEEDS, || given_away(inherited_by_a_child)),
         trial("listeners::passed::both_hold_it", NEEDS, passed_and_held_by_both),
         trial("listeners::passed::by_pidfd_getfd", NEEDS, passed_by_pidfd_getfd),
-        trial("listeners::inherited_over_exec", NEEDS, inherited_over_exec),
+        trial("listeners::inherited_over_exec::before_the_tracer", NEEDS, || {
+            inherited_over_exec(true);
+        }),
+        trial("listeners::inherited_over_exec::while_it_is_traced", NEEDS, || {
+            inherited_over_exec(false);
+        }),
         trial("listeners::the_first_screen_tells_each_address", NEEDS, the_first_screen_tells_each_address),
         trial("listeners::more_than_sixteen_are_counted", NEEDS, more_than_sixteen_are_counted),
     ];
@@ -607,13 +612,20 @@ fn passed_by_pidfd_getfd() {
 }
 
 /// A process that listens and then becomes another program, as under a supervisor.
-fn inherited_over_exec() {
+fn inherited_over_exec(is_before: bool) {
     let mut story = Story::begin();
+    if !is_before {
+        story.trace();
+    }
     let mut gateway = story.listen("127.0.0.1");
     gateway.exec("server");
-    story.trace();
-    let line = story.tracer().listener(Change::Present, gateway.pid);
-    gateway.assert_is(&line.listener);
+    let mut first = Change::Opened;
+    if is_before {
+        story.trace();
+        first = Change::Present;
+        let line = story.tracer().listener(first, gateway.pid);
+        gateway.assert_is(&line.listener);
+    }
     story.answered("127.0.0.1");
     story.refused("[::1]").cause(Cause::WrongFamily).weighs_only(1).weighs(&gateway, Mismatch::Family);
     story.close(&mut gateway);
@@ -621,7 +633,7 @@ fn inherited_over_exec() {
     gateway.assert_is(&line.listener);
     story.refused("127.0.0.1").cause(Cause::Stopped).weighs_only(1).weighs(&gateway, Mismatch::Closed);
     let log = story.end();
-    assert_eq!(changes(&log, gateway.pid), [Change::Present, Change::Closed], "{}", log.text());
+    assert_eq!(changes(&log, gateway.pid), [first, Change::Closed], "{}", log.text());
 }
 
 /// Whether this run sees binds by io_uring; where it does not, it must have said so.
