@@ -33,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
         trial("listeners::shut_down_and_opened_again", NEEDS, || left_and_opened_again("shutdown")),
         trial("listeners::disconnected_and_opened_again", NEEDS, || left_and_opened_again("disconnect")),
         trial("listeners::listen_called_again_is_no_change", NEEDS, listen_called_again),
+        trial("listeners::listen_called_again_changes_the_backlog", NEEDS, listen_changes_the_backlog),
         trial("listeners::reuseport::closed_one_by_one", NEEDS, || reuseport(Actor::close)),
         trial("listeners::reuseport::killed_one_by_one", NEEDS, || reuseport(|gateway| _ = gateway.kill())),
         trial("listeners::reuseport::of_several_addresses", NEEDS, reuseport_of_several_addresses),
@@ -297,6 +298,20 @@ fn listen_called_again() {
     assert_eq!(changes(&log, present.pid), [Change::Present, Change::Closed], "{}", log.text());
     assert_eq!(changes(&log, opened.pid), [Change::Opened, Change::Closed], "{}", log.text());
     assert!(!log.lines.iter().any(|line| matches!(line.body, Body::Recovered(_))), "{}", log.text());
+}
+
+fn listen_changes_the_backlog() {
+    let mut story = Story::begin();
+    story.trace();
+    let mut gateway = story.listen("127.0.0.1");
+    gateway.listen(32).expect("to listen again");
+    let refusal = story.refused("[::1]");
+    assert_eq!(refusal.line.verdict.listeners[0].listener.backlog, Some(32), "{}", refusal.told());
+    drop(refusal);
+    story.close(&mut gateway);
+    let line = story.tracer().listener(Change::Closed, gateway.pid);
+    assert_eq!(line.listener.backlog, Some(32), "{line:?}");
+    story.end();
 }
 
 /// One of a group that ends is not a stop; the last one is.
