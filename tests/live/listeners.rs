@@ -1,8 +1,11 @@
 //! Listeners as the log tells them: those that were there, those that open, those that close, by whom; and
 //! those that never came to be.
 
+use std::time::Duration;
+
 use libtest_mimic::Trial;
 use rustix::io::Errno;
+use rustix::process::Signal;
 use tracer::line::{Body, Call, Cause, Change, Mismatch, OwnerState, Ready};
 
 use crate::support::cast::{Actor, Costume};
@@ -21,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         trial("listeners::every_field_of_a_present_one", NEEDS, every_field_of_a_present_one),
         trial("listeners::present_opened_and_closed", NEEDS, present_opened_and_closed),
         trial("listeners::each_is_told_once", NEEDS, each_is_told_once),
+        trial("listeners::told_before_a_refusal_that_weighs_it", NEEDS, told_before_a_refusal),
         trial("listeners::none_is_missed_while_it_starts", NEEDS, none_is_missed_while_it_starts),
         trial("listeners::multipath_is_told_once", NEEDS_MPTCP, multipath_once),
         trial("listeners::multipath_of_both_families", NEEDS_MPTCP, || both_families(true)),
@@ -134,6 +138,31 @@ fn each_is_told_once() {
     for gateway in &opened {
         assert_eq!(changes(&log, gateway.pid), [Change::Opened, Change::Closed], "{}", log.text());
     }
+}
+
+/// However late the tracer reads of both, a listener whose listen() could no longer fail stands in the log before
+/// the refusal that names it.
+fn told_before_a_refusal() {
+    let mut story = Story::begin();
+    story.trace();
+    let [mut gateway, mut client] =
+        ["gateway", "client"].map(|comm| Actor::start(&story.netns.place(), &Costume::named(comm)));
+    gateway.must(&format!("bind 127.0.0.1:{}", story.port()));
+    story.tracer().signal(Signal::STOP);
+    gateway.listen(16).expect("to listen");
+    // A listen() that fails does so within a millisecond.
+    std::thread::sleep(Duration::from_millis(3));
+    let outcome = client.ask(&format!("connect [::1]:{}", story.port()));
+    assert_eq!(outcome, Err(Errno::CONNREFUSED.raw_os_error()));
+    story.tracer().signal(Signal::CONT);
+    let refused = story.tracer().refused(client.pid);
+    assert_eq!(refused.verdict.cause, Cause::WrongFamily, "{refused:?}");
+    assert_eq!(refused.verdict.listeners[0].listener.process.pid, Some(gateway.pid), "{refused:?}");
+    let log = story.end();
+    let is_opening = |body: &Body| matches!(body, Body::Listener(line) if line.change == Change::Opened);
+    let place = |wanted: &dyn Fn(&Body) -> bool| log.lines.iter().position(|line| wanted(&line.body));
+    let (opened, refused) = (place(&is_opening), place(&|body| matches!(body, Body::Refused(_))));
+    assert!(opened.is_some() && opened < refused, "{}", log.text());
 }
 
 /// Listeners come and go while the tracer attaches, takes its snapshot and joins the two: from the first that
