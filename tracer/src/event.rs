@@ -343,6 +343,8 @@ pub struct Unreadable {
 pub struct Snapshot {
     /// Every namespace of the host was looked for; otherwise one was.
     pub is_complete: bool,
+    /// Who holds each listener was found out anew, also of those that are known.
+    pub are_owners_new: bool,
     pub began: Mono,
     pub ended: Mono,
     pub namespaces: Vec<Namespace>,

@@ -353,6 +353,12 @@ impl Session {
                     };
                     self.look(ring, take, event)?;
                 }
+                Need::Owners(netns) => {
+                    let take = |snapshotter: &mut Snapshotter, known: &Correlator| {
+                        Ok(snapshotter.owners_of(netns, |listener| known.owner(listener)))
+                    };
+                    self.look(ring, take, event)?;
+                }
                 Need::Client => {
                     if let Event::Refused(refused) = &mut *event {
                         complete_client(refused);

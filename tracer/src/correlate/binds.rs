@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::event::{Bound, Destroyed, Holder, Holders, Listener, Look, Mono, NetnsId};
+use crate::event::{Bound, Destroyed, Holder, Holders, Listener, Look, Mono, NetnsId, SocketKey};
 use crate::line::Call;
 
 /// Failures told apart on one port of one namespace: the newest.
@@ -11,6 +11,9 @@ const FAILURES_MAX: usize = 16;
 
 /// Bound sockets on one port of one namespace: as many as the kernel side follows in all.
 const FOLLOWED_MAX: usize = tracer_ebpf::BOUND_MAX as usize;
+
+/// Sockets of clients remembered on one port of one namespace.
+const CLIENTS_MAX: usize = 64;
 
 /// Ports of namespaces remembered; on more, those without a bound socket are dropped.
 const PORTS_MAX: usize = 4_096;
@@ -52,6 +55,8 @@ struct Port {
     succeeded: Option<Mono>,
     followed: Vec<Followed>,
     holders: Option<Holders>,
+    /// Sockets that turned out to be clients', the newest.
+    clients: VecDeque<SocketKey>,
 }
 
 impl Port {
@@ -143,7 +148,12 @@ impl Binds {
             }
             if !destroyed.is_client {
                 port.succeeded = port.succeeded.max(Some(followed.time));
+                continue;
             }
+            if port.clients.len() >= CLIENTS_MAX {
+                port.clients.pop_front();
+            }
+            port.clients.push_back(followed.socket.key);
         }
     }
 
@@ -165,13 +175,27 @@ impl Binds {
     pub fn bound_to(&self, netns: NetnsId, port: u16) -> impl Iterator<Item = (&Listener, Option<Mono>)> {
         let port = self.ports.get(&(netns, port));
         let followed = move || port.into_iter().flat_map(|port| &port.followed);
-        let found = port.and_then(|port| port.holders.as_ref()).into_iter().flat_map(|found| &found.sockets);
-        let found = found.filter(|holder| holder.is_bound_only).map(|holder| &holder.socket);
+        let found = move || {
+            let holders = port.and_then(|port| port.holders.as_ref()).into_iter();
+            holders
+                .flat_map(|found| &found.sockets)
+                .filter(|holder| holder.is_bound_only)
+                .map(|one| &one.socket)
+        };
+        // Who holds a socket now, its opener having passed it on.
+        let now = move |followed: &Followed| {
+            let key = followed.socket.key;
+            found().find(|found| found.process.pid.is_some() && found.key.is_same(key))
+        };
         // What was bound and seen is told better, and its end is known.
-        let is_followed = move |found: &&Listener| followed().any(|one| one.socket.key.is_same(found.key));
+        let is_new = move |found: &&Listener| {
+            let is_client = |key: &SocketKey| key.is_same(found.key);
+            !followed().any(|one| one.socket.key.is_same(found.key))
+                && !port.is_some_and(|port| port.clients.iter().any(is_client))
+        };
         followed()
-            .map(|followed| (&followed.socket, Some(followed.time)))
-            .chain(found.filter(move |found| !is_followed(found)).map(|socket| (socket, None)))
+            .map(move |followed| (now(followed).unwrap_or(&followed.socket), Some(followed.time)))
+            .chain(found().filter(is_new).map(|socket| (socket, None)))
     }
 
     /// Who holds a port, as far as it was looked at since the last failure.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 use crate::event::{ExitStatus, Listener, Mono, NetnsId, SocketKey};
+use crate::line::Process;
 
 /// Endpoints of one namespace whose last close is remembered: more than a host's servers have.
 const CLOSED_PER_NETNS: usize = 64;
@@ -36,6 +37,8 @@ struct Local {
     bound_to: HashMap<(u16, IpAddr), Vec<u64>>,
     /// How many are open on each port.
     on_port: HashMap<u16, usize>,
+    /// Open ones whose owner has ended, and how: another holds them, or will close them.
+    orphans: HashMap<u64, (Process, ExitStatus)>,
     /// The last to close of each endpoint, the newest last.
     closed: VecDeque<Gone>,
     /// When the newest of those closed that the bounds have dropped, by port.
@@ -84,6 +87,7 @@ impl Local {
 
     fn remove(&mut self, place: u64) -> Option<Listener> {
         let listener = self.open.remove(&place)?;
+        self.orphans.remove(&place);
         let endpoint = (listener.port, listener.addr);
         if let Some(places) = self.bound_to.get_mut(&endpoint) {
             places.retain(|other| *other != place);
@@ -186,8 +190,31 @@ impl Table {
         }
     }
 
-    /// A process has ended: what it had closed before, it does not open again.
+    /// Notes what a new look says of a listener that is known: who holds it now, and its accept queue's bound.
+    pub fn renew(&mut self, found: &Listener) {
+        let Some(local) = self.netns.get_mut(&found.netns) else { return };
+        let place = place(found.key);
+        if let Some(known) = local.open.get_mut(&place).filter(|known| known.key.is_same(found.key)) {
+            known.process = found.process.clone();
+            known.backlog = found.backlog.or(known.backlog);
+            if found.process.pid.is_some() {
+                local.orphans.remove(&place);
+            }
+        }
+    }
+
+    /// Who owned an open listener before, and how that process ended.
+    pub fn orphaned_by(&self, netns: NetnsId, key: SocketKey) -> Option<&(Process, ExitStatus)> {
+        self.netns.get(&netns)?.orphans.get(&place(key))
+    }
+
+    /// A process has ended: what it had closed before, it does not open again; and what it had opened and is open
+    /// still, another holds.
     pub fn owner_ended(&mut self, pid: u32, status: ExitStatus) {
+        for local in self.netns.values_mut() {
+            let of_it = local.open.iter().filter(|(_, listener)| listener.process.pid == Some(pid));
+            local.orphans.extend(of_it.map(|(place, listener)| (*place, (listener.process.clone(), status))));
+        }
         for gone in self.netns.values_mut().flat_map(|local| &mut local.closed) {
             if gone.listener.process.pid == Some(pid) && !matches!(gone.owner, OwnerEnd::Ended(_)) {
                 gone.owner = OwnerEnd::Ended(status);
@@ -229,7 +256,6 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::line::Process;
 
     fn listener(inode: u64, addr: [u8; 4]) -> Listener {
         Listener {

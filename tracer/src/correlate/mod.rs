@@ -11,7 +11,7 @@ pub mod namespaces;
 pub mod servers;
 pub mod wording;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::clock::Clock;
@@ -21,7 +21,8 @@ use crate::event::{
     Mono, Namespace, NetnsId, Opened, Refused, Snapshot,
 };
 use crate::line::{
-    self, Because, Body, Call, Cause, Change, Confidence, LostWhere, Mismatch, OwnerState, SentBy, Via,
+    self, Because, Body, Call, Cause, Change, Confidence, LostWhere, Mismatch, OwnerState, Process, SentBy,
+    Via,
 };
 use binds::{Binds, Failure};
 use coverage::Destination;
@@ -48,6 +49,9 @@ pub const HARMLESS_NS: u64 = 100_000_000;
 
 /// How old what a second look at a host finds may be: it takes a few milliseconds.
 const SECOND_LOOK_NS: u64 = 50_000_000;
+
+/// Namespaces of which it is remembered when their listeners' owners were found out.
+const OWNERS_LOOKS_MAX: usize = 4_096;
 
 /// Holders of a port shown in one line.
 const HELD_BY_MAX: usize = 16;
@@ -107,6 +111,8 @@ pub enum Need {
     Holders(NetnsId, u16),
     /// Everything that can be known of the client: its refusal will be told.
     Client,
+    /// Who holds the listeners of a namespace now: they will be told.
+    Owners(NetnsId),
 }
 
 /// A refusal that waits for the time in which a listener's close could still come.
@@ -141,6 +147,8 @@ pub struct Correlator {
     unsettled: VecDeque<Unsettled>,
     /// When the host's processes were last looked through for servers.
     candidates_look: Option<Look>,
+    /// When it was last found out who holds the listeners of a namespace.
+    owners_looks: HashMap<NetnsId, Look>,
 }
 
 /// A refusal that counts as an alarm once `due`, unless the other family answers.
@@ -170,6 +178,7 @@ impl Correlator {
             pending: VecDeque::new(),
             unsettled: VecDeque::new(),
             candidates_look: None,
+            owners_looks: HashMap::new(),
         }
     }
 
@@ -286,8 +295,17 @@ impl Correlator {
         {
             return Some(Need::Holders(netns, port));
         }
-        let is_told = || self.folds.is_new(&Key::of(refused, cause), refused.time);
-        (refused.client_started != 0 && is_told()).then_some(Need::Client)
+        if !self.folds.is_new(&Key::of(refused, cause), refused.time) {
+            return None;
+        }
+        if refused.client_started != 0 {
+            return Some(Need::Client);
+        }
+        // Of the namespace that the verdict is about, or of the one that the listener is in.
+        let judgement = judge::explain(refused, Decision { cause, because, destination }, self.world());
+        let is_open = |one: &&judge::WeighedListener| one.mismatch != Some(Mismatch::Closed);
+        let netns = judgement.weighed.iter().find(is_open)?.listener.netns;
+        is_due(self.owners_looks.get(&netns).copied(), FRESH_NS).then_some(Need::Owners(netns))
     }
 
     /// Whether what is known of a namespace's addresses is older than the event, and more than a moment old: asking
@@ -302,9 +320,14 @@ impl Correlator {
         cookie != 0 && known != 0 && cookie != known
     }
 
+    /// Who held a listener when that was last found out.
+    pub fn owner(&self, listener: &Listener) -> Option<u32> {
+        self.table.get(listener.netns, listener.key)?.process.pid
+    }
+
     /// Whether a listener is known, and with it who holds it.
     pub fn knows(&self, listener: &Listener) -> bool {
-        self.table.get(listener.netns, listener.key).is_some_and(|known| known.process.pid.is_some())
+        self.owner(listener).is_some()
     }
 
     fn is_reported(&self, refused: &Refused) -> bool {
@@ -314,6 +337,9 @@ impl Correlator {
     /// Takes one event, in order, and returns what the log should say.
     pub fn apply(&mut self, event: Event, clock: &Clock) -> Vec<Output> {
         let mut out = Vec::new();
+        if let Some(time) = event.time() {
+            self.confirm_until(time, clock, &mut out);
+        }
         match event {
             Event::Opened(opened) => self.opened(opened),
             Event::Closed(closed) => self.closed(closed, clock, &mut out),
@@ -345,11 +371,7 @@ impl Correlator {
     /// Lets time pass. Everything that happened until `now` must have been taken before.
     pub fn tick(&mut self, now: Mono, clock: &Clock) -> Vec<Output> {
         let mut out = Vec::new();
-        while self.opening.front().is_some_and(|opened| now.since(opened.time) >= FAILURE_NS) {
-            if let Some(opened) = self.opening.pop_front() {
-                self.confirm(&opened, clock, &mut out);
-            }
-        }
+        self.confirm_until(now, clock, &mut out);
         while self.pending.front().is_some_and(|pending| pending.due <= now) {
             if let Some(pending) = self.pending.pop_front() {
                 let decision = self.decide(&pending.refused);
@@ -461,6 +483,15 @@ impl Correlator {
             listeners: self.weighed(&weighed, clock),
             listeners_total: total,
             summary,
+        }
+    }
+
+    /// Confirms what would have failed by now.
+    fn confirm_until(&mut self, now: Mono, clock: &Clock, out: &mut Vec<Output>) {
+        while self.opening.front().is_some_and(|opened| now.since(opened.time) >= FAILURE_NS) {
+            if let Some(opened) = self.opening.pop_front() {
+                self.confirm(&opened, clock, out);
+            }
         }
     }
 
@@ -618,6 +649,7 @@ impl Correlator {
     fn closed(&mut self, closed: Closed, clock: &Clock, out: &mut Vec<Output>) {
         let Closed { time, listener, tid, shutdown, closer: by, netns_cookie } = closed;
         self.drop_if_replaced(listener.netns, netns_cookie);
+        let orphaned = self.table.orphaned_by(listener.netns, listener.key).cloned();
         let known = self.table.remove(listener.netns, listener.key);
         let opening = self.opening.iter().position(|opened| opened.listener.key.is_same(listener.key));
         if let Some(index) = opening
@@ -638,16 +670,20 @@ impl Correlator {
         // The last holder closes with `sk_shutdown` set; an administrator's `ss -K`, and a shutdown() of
         // the socket, do not, and the one who did it need not be its owner.
         let closer = listener.process.clone();
-        let owner = match &known {
-            Some(known) if shutdown == 0 || by == Closer::Kernel || known.process.pid == closer.pid => {
-                known.process.clone()
-            }
-            Some(_) | None => closer.clone(),
-        };
         let end = match by {
             Closer::Ending(status) if shutdown != 0 => OwnerEnd::Ended(status),
-            Closer::Process if owner.pid == closer.pid && owner.pid.is_some() => OwnerEnd::Alive,
+            Closer::Process if closer.pid.is_some() => OwnerEnd::Alive,
             Closer::Ending(_) | Closer::Process | Closer::Kernel => OwnerEnd::Unknown,
+        };
+        let is_own = known.as_ref().is_some_and(|known| known.process.pid == closer.pid);
+        let (owner, end) = match (known.as_ref().map(|known| known.process.clone()), orphaned) {
+            // The kernel lets go of it for a process that has ended.
+            (_, Some((owner, status))) if by == Closer::Kernel => (owner, OwnerEnd::Ended(status)),
+            (Some(owner), _) if by == Closer::Kernel || shutdown == 0 && !is_own => {
+                (owner, OwnerEnd::Unknown)
+            }
+            (Some(owner), _) if is_own => (renamed(closer, owner), end),
+            (_, _) => (closer, end),
         };
         let gone = Listener {
             process: owner,
@@ -807,8 +843,17 @@ impl Correlator {
     }
 
     fn snapshot(&mut self, snapshot: Snapshot, clock: &Clock, out: &mut Vec<Output>) {
-        let Snapshot { is_complete, began, ended, namespaces, listeners, unreadable } = snapshot;
+        let Snapshot { is_complete, are_owners_new, began, ended, namespaces, listeners, unreadable } =
+            snapshot;
         let look = Look { began, ended };
+        if are_owners_new {
+            if self.owners_looks.len() >= OWNERS_LOOKS_MAX {
+                self.owners_looks.clear();
+            }
+            let looked_into = namespaces.iter().map(|namespace| namespace.id);
+            self.owners_looks
+                .extend(looked_into.chain(unreadable.iter().map(|one| one.id)).map(|id| (id, look)));
+        }
         let read: Vec<NetnsId> = namespaces.iter().map(|namespace| namespace.id).collect();
         if is_complete {
             // What is not there any more is gone, but for a namespace that only its sockets keep.
@@ -829,6 +874,9 @@ impl Correlator {
         found.sort_by_key(|listener| (listener.netns, listener.port, listener.addr, listener.key.inode));
         for listener in found {
             let is_known = self.table.get(listener.netns, listener.key).is_some();
+            if is_known && are_owners_new {
+                self.table.renew(&listener);
+            }
             if is_known || self.table.closed_since(listener.netns, listener.key, began) {
                 continue;
             }
@@ -940,6 +988,18 @@ impl Correlator {
             backlog: *backlog,
             process: process.clone(),
         }
+    }
+}
+
+/// A process as it is now, with what was known of it before where it has let go of that: it may have changed its name.
+fn renamed(now: Process, before: Process) -> Process {
+    let is_ending = now.exe.is_none();
+    Process {
+        exe: if is_ending { before.exe } else { now.exe },
+        container: now.container.or(before.container),
+        start_time: now.start_time.or(before.start_time),
+        ns_pid: now.ns_pid.or(before.ns_pid),
+        ..now
     }
 }
 

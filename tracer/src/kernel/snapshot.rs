@@ -94,6 +94,7 @@ impl Snapshotter {
 
         let mut snapshot = Snapshot {
             is_complete: true,
+            are_owners_new: false,
             began,
             ended,
             namespaces: Vec::new(),
@@ -142,6 +143,7 @@ impl Snapshotter {
             Ok((namespace, listeners)) => with_owners(began, namespace, listeners, knows),
             Err(unreadable) => Snapshot {
                 is_complete: false,
+                are_owners_new: false,
                 began,
                 ended: clock::now(),
                 namespaces: Vec::new(),
@@ -149,6 +151,14 @@ impl Snapshotter {
                 unreadable: vec![unreadable],
             },
         }
+    }
+
+    /// The same with who holds each listener now; `owner` is who is known to have held it.
+    pub fn owners_of(&mut self, id: NetnsId, owner: impl Fn(&Listener) -> Option<u32>) -> Snapshot {
+        let mut snapshot = self.listeners_of(id, None, |_| true);
+        let listeners = snapshot.listeners.iter_mut().collect();
+        owners::refresh(listeners, owner, || netns::processes().unwrap_or_default());
+        Snapshot { are_owners_new: true, ended: clock::now(), ..snapshot }
     }
 
     /// What is listened to in one namespace on ports other than the watched ones.
@@ -199,6 +209,7 @@ fn with_owners(
     find_owners(listeners.iter_mut().filter(|listener| !knows(listener)));
     Snapshot {
         is_complete: false,
+        are_owners_new: false,
         began,
         ended,
         namespaces: vec![namespace],

@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use rustix::fs::{Mode, OFlags, RawDir, openat, readlinkat_raw};
 
 use crate::event::{Listener, NetnsId};
+use crate::line::Process;
 use crate::process::Handle;
 
 /// File descriptors of one process that are looked at: it may hold millions, a listener is an early one.
@@ -59,6 +60,40 @@ pub fn fill(listeners: Vec<&mut Listener>, processes: &[(u32, Option<NetnsId>)])
             }
         }
     }
+}
+
+/// Finds out who holds each socket now, beginning with who is known to have held it: that one may have ended, passed the
+/// socket on, or taken another name.
+pub fn refresh(
+    listeners: Vec<&mut Listener>,
+    owner: impl Fn(&Listener) -> Option<u32>,
+    processes: impl FnOnce() -> Vec<(u32, Option<NetnsId>)>,
+) {
+    let mut known: HashMap<u32, Option<(HashSet<u64>, Process)>> = HashMap::new();
+    let mut others = Vec::new();
+    for listener in listeners {
+        let holds = owner(listener).and_then(|pid| known.entry(pid).or_insert_with(|| held_by(pid)).as_ref());
+        match holds {
+            Some((sockets, process)) if sockets.contains(&listener.key.inode) => {
+                listener.process = process.clone();
+            }
+            Some(_) | None => others.push(listener),
+        }
+    }
+    if !others.is_empty() {
+        fill(others, &processes());
+    }
+}
+
+/// Every socket that a process holds, and the process.
+fn held_by(pid: u32) -> Option<(HashSet<u64>, Process)> {
+    let handle = Handle::open(pid).ok()?;
+    let mut held = HashSet::new();
+    sockets(&handle, |inode| {
+        held.insert(inode);
+        true
+    });
+    Some((held, handle.describe()?))
 }
 
 fn first_holder(pid: u32, inode: u64) -> Option<Handle> {
