@@ -36,6 +36,12 @@ impl Costume {
         Self { program: Some(name.to_owned()), ..Self::named(comm) }
     }
 
+    /// With another name than its program's.
+    pub fn renamed(self, comm: &str) -> Self {
+        let Self { uid, program, arguments, .. } = self;
+        Self { uid, program, arguments, ..Self::named(comm) }
+    }
+
     /// With these arguments behind its own.
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();

@@ -14,6 +14,8 @@ pub enum Need {
     Network,
     /// nftables with its reject target, for both families.
     Nft,
+    /// nftables with its translation of addresses, for both families.
+    Nat,
     /// Multipath TCP sockets.
     Mptcp,
     /// seccomp filters.
@@ -31,10 +33,12 @@ impl Need {
         static NETWORK: LazyLock<Option<&str>> = LazyLock::new(network);
         static NFT: LazyLock<Option<&str>> = LazyLock::new(nft);
         static URING_SERVER: LazyLock<Option<&str>> = LazyLock::new(uring_server);
+        static NAT: LazyLock<Option<&str>> = LazyLock::new(nat);
         match self {
             Self::Root => *ROOT,
             Self::Network => *NETWORK,
             Self::Nft => *NFT,
+            Self::Nat => *NAT,
             Self::Mptcp => {
                 use rustix::net::{AddressFamily, SocketType, ipproto, socket};
                 let socket = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::MPTCP));
@@ -100,6 +104,18 @@ fn uring_server() -> Option<&'static str> {
     let is_there =
         is_known.is_ok() && [Bind::CODE, Listen::CODE].iter().all(|code| probe.is_supported(*code));
     (!is_there).then_some("needs bind() and listen() by io_uring (kernel 6.11 and later)")
+}
+
+fn nat() -> Option<&'static str> {
+    let mut nft = Command::new("nft");
+    nft.args(["-f", "-"]);
+    let rules = "table inet probe {
+        chain output {
+            type nat hook output priority -100
+            tcp dport 1 redirect to :2
+        }
+    }";
+    (!succeeds(nft, rules)).then_some("needs `nft` (nftables) and a kernel with its translation of addresses")
 }
 
 /// Whether a command succeeds in a network namespace of its own.

@@ -16,7 +16,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
-use tracer::line::{Because, Cause, Change, Confidence, Listener, Mismatch, Refused, SentBy, Via};
+use tracer::line::{Because, Cause, Change, Confidence, Listener, Mismatch, Refused, SentBy, Verdict, Via};
 
 use super::cast::{Actor, Costume};
 use super::netns::{Netns, Place};
@@ -24,10 +24,10 @@ use super::port::Port;
 use super::tracer::{Log, Tracer};
 
 /// The time for which a listener that changes makes a verdict uncertain (DESIGN 5), with some to spare.
-const CHANGING_US: u64 = 12_000;
+pub const CHANGING_US: u64 = 12_000;
 
 /// The accept queue of every listener here: no refusal depends on it.
-const BACKLOG: u32 = 16;
+pub const BACKLOG: u32 = 16;
 
 /// A network namespace as the event log should name it.
 #[derive(Clone, Debug)]
@@ -114,6 +114,19 @@ pub enum By {
     Reset,
     /// A packet filter with an ICMP message, its default.
     Icmp,
+}
+
+impl By {
+    /// What this run of the tracer, on this kernel, can tell of it.
+    pub fn told(self, tracer: &Tracer, is_v6: bool) -> (Via, Option<SentBy>) {
+        let (via, sent_by) = match self {
+            Self::Stack => (Via::Rst, Some(SentBy::Tcp)),
+            Self::Icmp if is_v6 && tracer.is_limited("no-icmp6-refusals") => (Via::Rst, Some(SentBy::Filter)),
+            Self::Reset => (Via::Rst, Some(SentBy::Filter)),
+            Self::Icmp => (Via::Icmp, None),
+        };
+        (via, sent_by.filter(|_| tracer.hooks("tcp_send_reset")))
+    }
 }
 
 /// A connect that will be refused.
@@ -230,26 +243,58 @@ impl Listening {
 
     /// Asserts that a listener of the log is this one, in every field.
     pub fn assert_is(&self, listener: &Listener) {
-        let addr = self.listen.addr.trim_matches(['[', ']']);
-        // The kernel makes whatever is bound to one IPv6 address IPv6-only (inet6_bind, net/ipv6/af_inet6.c).
-        let v6only = addr.contains(':').then_some(self.listen.v6only || addr != "::");
-        let told = serde_json::to_string(listener).expect("a listener");
-        assert_eq!(listener.addr, addr, "{told}");
-        assert_eq!(listener.port, self.port, "{told}");
-        assert_eq!(listener.v6only, v6only, "{told}");
-        // A link-local address binds to its interface as well.
-        let device = self.listen.device.as_deref().or(addr.split_once('%').map(|(_, zone)| zone));
-        assert_eq!(listener.device.as_deref(), device, "{told}");
-        assert_eq!(listener.interface.as_deref(), carrier(addr), "{told}");
-        assert_eq!(listener.netns.id, self.spot.id, "{told}");
-        assert_eq!(listener.netns.name, self.spot.name, "{told}");
-        if !self.listen.mptcp {
+        let socket = Socket {
+            addr: self.listen.addr.trim_matches(['[', ']']),
+            port: self.port,
+            v6only: self.listen.v6only,
+            device: self.listen.device.as_deref(),
+            interface: carrier(self.listen.addr.trim_matches(['[', ']'])),
+            spot: &self.spot,
             // A multipath socket's cookie is not that of the TCP socket inside, which the log shows.
-            assert_eq!(listener.cookie, self.cookie.map(|cookie| cookie.to_string()), "{told}");
-        }
-        assert_eq!(listener.backlog, Some(BACKLOG), "{told}");
+            cookie: self.cookie.filter(|_| !self.listen.mptcp),
+        };
+        socket.assert_is(listener);
+        let told = serde_json::to_string(listener).expect("a listener");
         assert_eq!(listener.process.pid, Some(self.pid), "{told}");
         assert_eq!(listener.process.comm.as_deref(), Some(self.comm.as_str()), "{told}");
+    }
+}
+
+/// A listening socket as the event log should have it, but for its process.
+#[derive(Clone, Copy, Debug)]
+pub struct Socket<'a> {
+    /// Without brackets.
+    pub addr: &'a str,
+    pub port: u16,
+    /// As the server asked for it.
+    pub v6only: bool,
+    pub device: Option<&'a str>,
+    /// The interface that carries the address.
+    pub interface: Option<&'a str>,
+    pub spot: &'a Spot,
+    /// `None`: not known.
+    pub cookie: Option<u64>,
+}
+
+impl Socket<'_> {
+    pub fn assert_is(&self, listener: &Listener) {
+        let Self { addr, port, v6only, device, interface, spot, cookie } = *self;
+        // The kernel makes whatever is bound to one IPv6 address IPv6-only (inet6_bind, net/ipv6/af_inet6.c).
+        let v6only = addr.contains(':').then_some(v6only || addr != "::");
+        let told = serde_json::to_string(listener).expect("a listener");
+        assert_eq!(listener.addr, addr, "{told}");
+        assert_eq!(listener.port, port, "{told}");
+        assert_eq!(listener.v6only, v6only, "{told}");
+        // A link-local address binds to its interface as well.
+        let device = device.or(addr.split_once('%').map(|(_, zone)| zone));
+        assert_eq!(listener.device.as_deref(), device, "{told}");
+        assert_eq!(listener.interface.as_deref(), interface, "{told}");
+        assert_eq!(listener.netns.id, spot.id, "{told}");
+        assert_eq!(listener.netns.name, spot.name, "{told}");
+        if let Some(cookie) = cookie {
+            assert_eq!(listener.cookie, Some(cookie.to_string()), "{told}");
+        }
+        assert_eq!(listener.backlog, Some(BACKLOG), "{told}");
     }
 }
 
@@ -413,28 +458,26 @@ impl Story {
         assert_eq!(line.netns.id, spot.id, "{told}");
         assert_eq!(line.netns.name, spot.name, "{told}");
 
-        let knows_sender = self.tracer().hooks("tcp_send_reset");
-        let (via, sent_by) = match client.by {
-            By::Stack => (Via::Rst, Some(SentBy::Tcp)),
-            By::Reset => (Via::Rst, Some(SentBy::Filter)),
-            By::Icmp => (Via::Icmp, None),
-        };
-        assert_eq!(line.via, via, "{told}");
-        assert_eq!(line.sent_by, sent_by.filter(|_| knows_sender), "{told}");
+        let is_v6 = line.dst.addr.contains(':');
+        assert_eq!((line.via, line.sent_by), client.by.told(self.tracer(), is_v6), "{told}");
 
-        let verdict = &line.verdict;
-        assert_eq!(verdict.confidence == Confidence::Certain, verdict.because.is_empty(), "{told}");
-        let shown = verdict.listeners.len();
-        assert_eq!(shown as u64, verdict.listeners_total.min(16), "{told}");
-        for sentence in [Some(&verdict.summary), verdict.hint.as_ref()].into_iter().flatten() {
-            assert!(!sentence.trim().is_empty(), "{told}");
-            assert!(!sentence.contains(char::is_control), "{told}");
-        }
+        assert_sound(&line.verdict, &told);
     }
 
     /// Stops the tracer, which checks what must hold for every run, and returns its log.
     pub fn end(mut self) -> Log {
         self.tracer.take().expect("a story that is traced").stop()
+    }
+}
+
+/// Asserts what must hold for every verdict.
+pub fn assert_sound(verdict: &Verdict, told: &str) {
+    assert_eq!(verdict.confidence == Confidence::Certain, verdict.because.is_empty(), "{told}");
+    let shown = verdict.listeners.len();
+    assert_eq!(shown as u64, verdict.listeners_total.min(16), "{told}");
+    for sentence in [Some(&verdict.summary), verdict.hint.as_ref()].into_iter().flatten() {
+        assert!(!sentence.trim().is_empty(), "{told}");
+        assert!(!sentence.contains(char::is_control), "{told}");
     }
 }
 
@@ -480,7 +523,7 @@ impl Refusal {
 }
 
 /// The interface that carries an address of a story's namespace; a wildcard is carried by none.
-fn carrier(addr: &str) -> Option<&'static str> {
+pub fn carrier(addr: &str) -> Option<&'static str> {
     match addr {
         "0.0.0.0" | "::" => None,
         "::1" => Some("lo"),

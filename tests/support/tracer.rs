@@ -195,6 +195,11 @@ impl Tracer {
         self.start_line().hooks.iter().any(|hook| hook.name == name)
     }
 
+    /// Whether it has said that it cannot see this.
+    pub fn is_limited(&self, what: &str) -> bool {
+        self.start_line().limits.iter().any(|limit| limit.what == what)
+    }
+
     pub fn signal(&self, signal: Signal) {
         self.running.signal(signal);
     }
