@@ -3,6 +3,7 @@
 //! They need root. A test that this host cannot run is counted as ignored and says why; none passes
 //! without having run. This binary is also the actors that the tests send out: see support/actor.rs.
 
+mod corpus;
 mod support;
 
 mod live {
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     // leaves them to init.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let trials = [
+        corpus::trials(),
         live::causes::trials(),
         live::clients::trials(),
         live::listeners::trials(),
@@ -52,6 +54,15 @@ fn main() -> ExitCode {
 
 /// A test that is ignored, by name and with the reason, where the host lacks what it needs.
 fn trial(name: impl Into<String>, needs: &'static [Need], test: impl FnOnce() + Send + 'static) -> Trial {
+    trial_that_needs(name, needs.to_vec(), test)
+}
+
+/// The same, where what it needs is found out.
+fn trial_that_needs(
+    name: impl Into<String>,
+    needs: Vec<Need>,
+    test: impl FnOnce() + Send + 'static,
+) -> Trial {
     Trial::ignorable_test(name, move || {
         if let Some(reason) = needs.iter().find_map(|need| need.missing()) {
             return Ok(Completion::ignored_with(reason));

@@ -1,0 +1,356 @@
+//! The server asked for the port, and did not get it.
+
+use super::words::*;
+
+pub const CHAPTER: Chapter = Chapter { cause: Cause::BindFailed, stories: STORIES };
+
+/// Only the kernel's own choice for a client is the server's port.
+const EPHEMERAL: &str = "net/ipv4/ip_local_port_range";
+
+const STORIES: &[Incident] = &[
+    incident(
+        "held_by_an_orphan",
+        "A gateway that nobody stopped holds the port on the tailnet address; its successor asks for every address.",
+        &[
+            Ip("host", TAILNET),
+            Listen("orphan", "100.64.x.y", &[]),
+            Trace,
+            BindFails("openclaw-gatewa", "0.0.0.0", Errno::ADDRINUSE),
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], BindFailed)
+                    .weighs(&[("orphan", Address)])
+                    .failed_binds(&[failed_bind("openclaw-gatewa", "0.0.0.0", "EADDRINUSE")])
+                    .says(&[
+                        "{openclaw-gatewa} asked for 0.0.0.0:{port} and got EADDRINUSE",
+                        "held by {orphan} on 100.64.x.y:{port}",
+                    ])
+                    .hints(&["if {orphan} is a left-over, end it"]),
+            ),
+        ],
+    )
+    .cast(&[role("orphan").comm("openclaw-gatewa")]),
+    incident(
+        "held_by_a_listener",
+        "Another server holds the LAN address; the one that is missed asks for every IPv4 address.",
+        &[
+            Listen("holder", "10.77.0.1", &[]),
+            Trace,
+            BindFails("server", "0.0.0.0", Errno::ADDRINUSE),
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], BindFailed)
+                    .weighs(&[("holder", Address)])
+                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE")])
+                    .says(&["{server}", "held by {holder} on 10.77.0.1:{port}"]),
+            ),
+            Refused(
+                refused("node", Nonblocking, &["127.0.0.1"], BindFailed)
+                    .weighs(&[("holder", Address)])
+                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE")]),
+            ),
+        ],
+    )
+    .in_both_orders(),
+    incident(
+        "held_by_a_v6_listener",
+        "The same with IPv6: `::` cannot be had while one address of it is taken.",
+        &[
+            Listen("holder", "[fd77::1]", &[]),
+            Trace,
+            BindFails("server", "[::]", Errno::ADDRINUSE),
+            Refused(
+                refused("node", Nonblocking, &["[::1]"], BindFailed)
+                    .weighs(&[("holder", Address)])
+                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE")])
+                    .says(&["{server} asked for [::]:{port} and got EADDRINUSE"]),
+            ),
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], BindFailed)
+                    .weighs(&[("holder", Family)])
+                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE")])
+                    .says(&["held by {holder} on [fd77::1]:{port}"]),
+            ),
+        ],
+    ),
+    incident(
+        "held_by_a_listener_of_the_other_family",
+        "A server on one IPv4 address keeps another from `::`, which would take IPv4 too.",
+        &[
+            Listen("holder", "10.77.0.1", &[]),
+            Trace,
+            BindFails("server", "[::]", Errno::ADDRINUSE),
+            Refused(
+                refused("curl", Nonblocking, &["127.0.0.1"], BindFailed)
+                    .weighs(&[("holder", Address)])
+                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE")]),
+            ),
+        ],
+    ),
+    incident(
+        "held_by_time_wait",
+        "A server without SO_REUSEADDR restarts right after it had ended a connection itself.",
+        &[
+            Listen("gateway", "127.0.0.1", &[]),
+            Trace,
+            TimeWait("gateway", "client", "127.0.0.1"),
+            Close("gateway"),
+            BindFails("restarted", "127.0.0.1", Errno::ADDRINUSE),
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], BindFailed)
+                    .weighs(&[("gateway", Closed)])
+                    .failed_binds(&[failed_bind("restarted", "127.0.0.1", "EADDRINUSE")
+                        .held_by(&[Holder::TimeWait("127.0.0.1")])])
+                    .says(&["TIME-WAIT"])
+                    .hints(&["until the old connection's TIME-WAIT is over", "SO_REUSEADDR"]),
+            ),
+        ],
+    ),
+    incident(
+        "held_by_time_wait_ipv6",
+        "The same with IPv6.",
+        &[
+            Listen("gateway", "[::1]", &[]),
+            Trace,
+            TimeWait("gateway", "client", "[::1]"),
+            Close("gateway"),
+            BindFails("restarted", "[::1]", Errno::ADDRINUSE),
+            Refused(
+                refused("node", Nonblocking, &["[::1]"], BindFailed)
+                    .weighs(&[("gateway", Closed)])
+                    .failed_binds(&[failed_bind("restarted", "[::1]", "EADDRINUSE")
+                        .held_by(&[Holder::TimeWait("[::1]")])])
+                    .says(&["TIME-WAIT"]),
+            ),
+        ],
+    ),
+    incident(
+        "held_by_time_wait_on_the_lan",
+        "The same on an address that other hosts use.",
+        &[
+            Listen("gateway", "10.77.0.1", &[]),
+            Trace,
+            TimeWait("gateway", "client", "10.77.0.1"),
+            Close("gateway"),
+            BindFails("restarted", "10.77.0.1", Errno::ADDRINUSE),
+            Refused(
+                refused("curl", Blocking, &["10.77.0.1"], BindFailed)
+                    .weighs(&[("gateway", Closed)])
+                    .failed_binds(&[failed_bind("restarted", "10.77.0.1", "EADDRINUSE")
+                        .held_by(&[Holder::TimeWait("10.77.0.1")])])
+                    .says(&["TIME-WAIT"]),
+            ),
+        ],
+    ),
+    incident(
+        "held_by_a_client",
+        "The kernel gave the server's port to a client, as it does with ports of its ephemeral range.",
+        &[
+            Listen("other", "127.0.0.1:other", &[]),
+            Trace,
+            Sysctl("host", EPHEMERAL, "{port} {port}"),
+            Keep("busy", "127.0.0.1:other", Blocking),
+            Sysctl("host", EPHEMERAL, "40000 60000"),
+            BindFails("server", "0.0.0.0", Errno::ADDRINUSE),
+            Refused(
+                refused("curl", Nonblocking, &["127.0.0.1"], BindFailed)
+                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE")
+                        .held_by(&[Holder::Client("busy", "127.0.0.1")])])
+                    .says(&["held by {busy} on 127.0.0.1:{port}, ESTAB"]),
+            ),
+        ],
+    ),
+    incident(
+        "held_by_a_client_that_asked_for_it",
+        "A client chose the server's port for itself, as some do to pass a firewall.",
+        &[
+            Listen("other", "[::1]:other", &[]),
+            Trace,
+            Keep("busy", "[::1]:other", From("[::1]")),
+            BindFails("server", "[::]", Errno::ADDRINUSE),
+            Refused(
+                refused("curl", Blocking, &["[::1]"], BindFailed)
+                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE")
+                        .held_by(&[Holder::Client("busy", "[::1]")])])
+                    .says(&["held by {busy} on [::1]:{port}, ESTAB"]),
+            ),
+        ],
+    ),
+    incident(
+        "held_by_a_socket_that_is_only_bound",
+        "Another process has bound the port and does not listen on it.",
+        &[
+            Trace,
+            Bind("holder", "127.0.0.1", &[]),
+            BindFails("server", "127.0.0.1", Errno::ADDRINUSE),
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], BindFailed).failed_binds(&[failed_bind(
+                    "server",
+                    "127.0.0.1",
+                    "EADDRINUSE",
+                )
+                .held_by(&[Holder::Bound("holder", "127.0.0.1")])]),
+            ),
+        ],
+    ),
+    incident(
+        "the_interface_is_not_up_yet",
+        "At boot, a server asks for the VPN's address before the VPN has it; then the address comes, and the server.",
+        &[
+            Trace,
+            BindFails("server", "10.99.0.1", Errno::ADDRNOTAVAIL),
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], BindFailed)
+                    .failed_binds(&[failed_bind("server", "10.99.0.1", "EADDRNOTAVAIL")])
+                    .says(&["it is no address of this namespace"])
+                    .hints(&["bring up the interface that has 10.99.0.1"]),
+            ),
+            Refused(
+                refused("node", Nonblocking, &["[::1]"], BindFailed)
+                    .failed_binds(&[failed_bind("server", "10.99.0.1", "EADDRNOTAVAIL")]),
+            ),
+            Ip("host", "addr add 10.99.0.1/32 dev eth0"),
+            Listen("restarted", "10.99.0.1", &[]),
+            Refused(refused("curl", Blocking, &["127.0.0.1"], WrongAddress).weighs(&[("restarted", Address)])),
+            Refused(refused("node", Nonblocking, &["[::1]"], WrongAddress).weighs(&[("restarted", Family)])),
+        ],
+    ),
+    incident(
+        "the_interface_is_not_up_yet_ipv6",
+        "The same with IPv6.",
+        &[
+            Trace,
+            BindFails("server", "[fd99::1]", Errno::ADDRNOTAVAIL),
+            Refused(
+                refused("node", Nonblocking, &["[::1]"], BindFailed)
+                    .failed_binds(&[failed_bind("server", "[fd99::1]", "EADDRNOTAVAIL")]),
+            ),
+            Ip("host", "addr add fd99::1/128 dev eth0 nodad"),
+            Listen("restarted", "[fd99::1]", &[]),
+            Refused(refused("node", Nonblocking, &["[::1]"], WrongAddress).weighs(&[("restarted", Address)])),
+        ],
+    ),
+    incident(
+        "not_permitted",
+        "A server that is not root asks for a port that only root may have.",
+        &[
+            // Not below the ports that the kernel hands out.
+            Sysctl("host", EPHEMERAL, "40000 60000"),
+            Sysctl("host", "net/ipv4/ip_unprivileged_port_start", "40000"),
+            Trace,
+            BindFails("server", "127.0.0.1", Errno::ACCESS),
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], BindFailed)
+                    .failed_binds(&[failed_bind("server", "127.0.0.1", "EACCES")])
+                    .says(&["the port is privileged"])
+                    .hints(&["CAP_NET_BIND_SERVICE"]),
+            ),
+        ],
+    )
+    .cast(&[role("server").uid(65_534)]),
+    incident(
+        "a_supervisor_tries_again",
+        "The server fails three times over, and once more as a new process; then the holder goes, and nobody comes.",
+        &[
+            Listen("holder", "10.77.0.1", &[]),
+            Trace,
+            BindFails("server", "0.0.0.0", Errno::ADDRINUSE),
+            BindFails("server", "0.0.0.0", Errno::ADDRINUSE),
+            BindFails("server", "0.0.0.0", Errno::ADDRINUSE),
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], BindFailed)
+                    .weighs(&[("holder", Address)])
+                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE").times(3)])
+                    .says(&["3 times in"]),
+            ),
+            BindFails("again", "0.0.0.0", Errno::ADDRINUSE),
+            Refused(
+                refused("node", Blocking, &["127.0.0.1"], BindFailed)
+                    .weighs(&[("holder", Address)])
+                    .failed_binds(&[failed_bind("again", "0.0.0.0", "EADDRINUSE").times(4)]),
+            ),
+            Close("holder"),
+            Refused(
+                refused("java", Blocking, &["127.0.0.1"], BindFailed)
+                    .failed_binds(&[failed_bind("again", "0.0.0.0", "EADDRINUSE").times(4)]),
+            ),
+        ],
+    )
+    .cast(&[role("again").comm("server")]),
+    incident(
+        "the_server_is_gone",
+        "The usual way: it fails, says so in a log, exits, and nobody sees why.",
+        &[
+            Listen("holder", "10.77.0.1", &[]),
+            Trace,
+            BindFails("server", "0.0.0.0", Errno::ADDRINUSE),
+            Exit("server", 1),
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], BindFailed)
+                    .weighs(&[("holder", Address)])
+                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE")]),
+            ),
+        ],
+    ),
+    incident(
+        "listen_fails",
+        "Two servers share the port by SO_REUSEADDR; the second may not listen until the first has closed.",
+        &[
+            Trace,
+            Bind("first", "10.77.0.1", &[ReuseAddr]),
+            Bind("second", "0.0.0.0", &[ReuseAddr]),
+            ListenBound("first"),
+            ListenFails("second", Errno::ADDRINUSE),
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], BindFailed)
+                    .weighs(&[("first", Address)])
+                    .failed_binds(&[failed_bind("second", "0.0.0.0", "EADDRINUSE").listen()])
+                    .says(&["{second} called listen() on 0.0.0.0:{port} and got EADDRINUSE"]),
+            ),
+            Close("first"),
+            ListenBound("second"),
+            Recovered { to: "127.0.0.1", by: "second", refusals: 1, processes: 1 },
+            Answered("curl", Blocking, "127.0.0.1"),
+        ],
+    ),
+    incident(
+        "listen_fails_ipv6",
+        "The same with IPv6.",
+        &[
+            Trace,
+            Bind("first", "[fd77::1]", &[ReuseAddr]),
+            Bind("second", "[::]", &[ReuseAddr]),
+            ListenBound("first"),
+            ListenFails("second", Errno::ADDRINUSE),
+            Refused(
+                refused("node", Nonblocking, &["[::1]"], BindFailed)
+                    .weighs(&[("first", Address)])
+                    .failed_binds(&[failed_bind("second", "[::]", "EADDRINUSE").listen()]),
+            ),
+            Close("first"),
+            ListenBound("second"),
+            Recovered { to: "[::1]", by: "second", refusals: 1, processes: 1 },
+            Answered("node", Nonblocking, "[::1]"),
+        ],
+    ),
+    incident(
+        "at_last_it_is_bound_and_listens",
+        "The holder goes, the server binds, listens, and closes: what failed before is history at each step.",
+        &[
+            Listen("holder", "[fd77::1]", &[]),
+            Trace,
+            BindFails("server", "[::]", Errno::ADDRINUSE),
+            Refused(
+                refused("curl", Blocking, &["[::1]"], BindFailed)
+                    .weighs(&[("holder", Address)])
+                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE")]),
+            ),
+            Close("holder"),
+            Bind("server", "[::]", &[]),
+            Refused(refused("node", Blocking, &["[::1]"], BoundNotListening)),
+            ListenBound("server"),
+            Recovered { to: "[::1]", by: "server", refusals: 2, processes: 2 },
+            Answered("curl", Blocking, "[::1]"),
+            Close("server"),
+            Refused(refused("curl", Blocking, &["[::1]"], Stopped).weighs(&[("server", Closed)])),
+        ],
+    ),
+];

@@ -1,0 +1,186 @@
+//! A process that claims to be the server has ended without listening.
+
+use super::words::*;
+use crate::corpus::story::Role;
+
+pub const CHAPTER: Chapter = Chapter { cause: Cause::NeverListened, stories: STORIES };
+
+const PROGRAM: Role = role("gateway").comm("openclaw-gatewa").program("openclaw-gateway", &[]);
+const SCRIPT: Role = role("gateway").comm("MainThread").program("node", &["dist/index.js", "gateway"]);
+const PATTERN: Role = role("gateway").comm("python3").program("python3", &["my-very-own-server", "--serve"]);
+
+const STORIES: &[Incident] = &[
+    incident(
+        "refused_configuration",
+        "The gateway refuses its configuration and exits with code 78, which systemd does not restart.",
+        &[
+            Trace,
+            Start("gateway"),
+            Refused(refused("curl", Blocking, &["[::1]"], Starting).candidates(&[("gateway", End::Alive)])),
+            Exit("gateway", 78),
+            Refused(
+                refused("node", Nonblocking, &["127.0.0.1"], NeverListened)
+                    .candidates(&[("gateway", End::Code(78))])
+                    .says(&["{gateway}, by its name or arguments the server, ended", "with exit code 78"])
+                    .hints(&["configuration refused", "gateway.auth.token", "journalctl --user"]),
+            ),
+        ],
+    )
+    .cast(&[PROGRAM]),
+    incident(
+        "refused_configuration_of_a_script",
+        "The same in a container's way, by Node and the gateway's script, asked by IPv6.",
+        &[
+            Start("gateway"),
+            Trace,
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], Starting).candidates(&[("gateway", End::Alive)]),
+            ),
+            Exit("gateway", 78),
+            Refused(
+                refused("node", Nonblocking, &["[::1]"], NeverListened)
+                    .candidates(&[("gateway", End::Code(78))])
+                    .hints(&["configuration refused"]),
+            ),
+        ],
+    )
+    .cast(&[SCRIPT]),
+    incident(
+        "a_process_that_called_itself_the_gateway",
+        "Known by its own name alone, it exits with code 78.",
+        &[
+            Start("openclaw-gatewa"),
+            Trace,
+            Refused(
+                refused("curl", Blocking, &["[::1]"], Starting)
+                    .candidates(&[("openclaw-gatewa", End::Alive)]),
+            ),
+            Exit("openclaw-gatewa", 78),
+            Refused(
+                refused("node", Blocking, &["127.0.0.1"], NeverListened)
+                    .candidates(&[("openclaw-gatewa", End::Code(78))])
+                    .hints(&["configuration refused"]),
+            ),
+        ],
+    ),
+    incident(
+        "another_server_with_that_code",
+        "A server of the user's own exits with code 78: that is no word of the gateway's.",
+        &[
+            Trace,
+            Start("gateway"),
+            Refused(refused("curl", Blocking, &["[::1]"], Starting).candidates(&[("gateway", End::Alive)])),
+            Exit("gateway", 78),
+            Refused(
+                refused("node", Nonblocking, &["127.0.0.1"], NeverListened)
+                    .candidates(&[("gateway", End::Code(78))])
+                    .says(&["with exit code 78"])
+                    .hints(&["see the log for the end of {gateway}"]),
+            ),
+        ],
+    )
+    .cast(&[PATTERN])
+    .arguments(&["--server", "my-very-own-server --serve"]),
+    incident(
+        "ended_in_peace",
+        "The program ends with code 0 before it ever listened.",
+        &[
+            Trace,
+            Start("gateway"),
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], Starting).candidates(&[("gateway", End::Alive)]),
+            ),
+            Exit("gateway", 0),
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], NeverListened)
+                    .candidates(&[("gateway", End::Code(0))])
+                    .says(&["with exit code 0"]),
+            ),
+        ],
+    )
+    .cast(&[PROGRAM]),
+    incident(
+        "killed_while_it_started",
+        "A supervisor loses patience and kills the gateway before it listens.",
+        &[
+            Trace,
+            Start("gateway"),
+            Refused(refused("curl", Thread, &["127.0.0.1"], Starting).candidates(&[("gateway", End::Alive)])),
+            Kill("gateway"),
+            Refused(
+                refused("curl", Thread, &["127.0.0.1"], NeverListened)
+                    .candidates(&[("gateway", End::Killed)])
+                    .says(&["by SIGKILL"])
+                    .hints(&["a supervisor's timeout"]),
+            ),
+        ],
+    )
+    .cast(&[SCRIPT]),
+    incident(
+        "a_pattern_that_was_killed",
+        "The same with a server of the user's own, asked by IPv6.",
+        &[
+            Start("gateway"),
+            Trace,
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], Starting).candidates(&[("gateway", End::Alive)]),
+            ),
+            Kill("gateway"),
+            Refused(
+                refused("node", Nonblocking, &["[::1]"], NeverListened)
+                    .candidates(&[("gateway", End::Killed)]),
+            ),
+        ],
+    )
+    .cast(&[PATTERN])
+    .arguments(&["--server", "my-very-own-server --serve"]),
+    incident(
+        "a_crash_loop",
+        "A supervisor starts the gateway again and again, and each time it exits with code 78.",
+        &[
+            Trace,
+            Start("gateway"),
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], Starting).candidates(&[("gateway", End::Alive)]),
+            ),
+            Exit("gateway", 78),
+            Refused(
+                refused("node", Nonblocking, &["127.0.0.1"], NeverListened)
+                    .candidates(&[("gateway", End::Code(78))]),
+            ),
+            Start("second gateway"),
+            Refused(
+                refused("java", Blocking, &["127.0.0.1"], Starting)
+                    .candidates(&[("second gateway", End::Alive)]),
+            ),
+            Exit("second gateway", 78),
+            Refused(
+                refused("caddy", Nonblocking, &["127.0.0.1"], NeverListened)
+                    .candidates(&[("second gateway", End::Code(78)), ("gateway", End::Code(78))])
+                    .says(&["2 such ends in 60 s"]),
+            ),
+            Start("third gateway"),
+            Refused(
+                refused("wget", Blocking, &["127.0.0.1"], Starting)
+                    .candidates(&[("third gateway", End::Alive)]),
+            ),
+            Exit("third gateway", 78),
+            Refused(
+                refused("go", Nonblocking, &["127.0.0.1"], NeverListened)
+                    .candidates(&[
+                        ("third gateway", End::Code(78)),
+                        ("second gateway", End::Code(78)),
+                        ("gateway", End::Code(78)),
+                    ])
+                    .says(&["3 such ends in 60 s"]),
+            ),
+            Again("go", "127.0.0.1", 10),
+            Repeated { who: "go", to: "127.0.0.1", count: 10, processes: 1 },
+        ],
+    )
+    .cast(&[
+        PROGRAM,
+        role("second gateway").comm("openclaw-gatewa").program("openclaw-gateway", &[]),
+        role("third gateway").comm("openclaw-gatewa").program("openclaw-gateway", &[]),
+    ]),
+];

@@ -1,0 +1,95 @@
+//! The server is up, on another port.
+
+use super::words::*;
+use crate::corpus::story::Role;
+
+pub const CHAPTER: Chapter = Chapter { cause: Cause::OtherPort, stories: STORIES };
+
+const PROGRAM: Role = role("gateway").comm("openclaw-gatewa").program("openclaw-gateway", &[]);
+const SCRIPT: Role =
+    role("gateway").comm("MainThread").program("node", &["dist/index.js", "gateway", "--port", "1"]);
+const PATTERN: Role = role("gateway").comm("python3").program("python3", &["my-very-own-server", "--serve"]);
+
+const STORIES: &[Incident] = &[
+    incident(
+        "a_profile_with_a_port_of_its_own",
+        "The gateway runs under a profile, which has another port than the client's configuration.",
+        &[
+            Listen("openclaw-gatewa", "127.0.0.1:other", &[]),
+            Trace,
+            Refused(
+                refused("node", Nonblocking, &["127.0.0.1"], OtherPort)
+                    .weighs(&[("openclaw-gatewa", Port)])
+                    .says(&["{openclaw-gatewa} listens on 127.0.0.1:{other port}"])
+                    .hints(&["let the client use port {other port}", "start the server with port {port}"]),
+            ),
+        ],
+    ),
+    incident(
+        "a_program_on_another_port",
+        "The same by the gateway's program, on every IPv6 address, asked by IPv4.",
+        &[
+            Listen("gateway", "[::]:other", &[]),
+            Trace,
+            Refused(refused("curl", Blocking, &["127.0.0.1"], OtherPort).weighs(&[("gateway", Port)])),
+        ],
+    )
+    .cast(&[PROGRAM]),
+    incident(
+        "a_script_on_another_port",
+        "Node runs the gateway's script on every IPv4 address, asked by IPv6.",
+        &[
+            Listen("gateway", "0.0.0.0:other", &[]),
+            Trace,
+            Refused(
+                refused("node", Nonblocking, &["[::1]"], OtherPort)
+                    .weighs(&[("gateway", Port)])
+                    .says(&["{gateway} listens on 0.0.0.0:{other port}"]),
+            ),
+        ],
+    )
+    .cast(&[SCRIPT]),
+    incident(
+        "a_pattern_on_another_port",
+        "A server of the user's own, told by `--server`.",
+        &[
+            Listen("gateway", "[::]:other", &[]),
+            Trace,
+            Refused(
+                refused("curl", Thread, &["127.0.0.1"], OtherPort)
+                    .weighs(&[("gateway", Port)])
+                    .says(&["{gateway} listens on [::]:{other port}"]),
+            ),
+        ],
+    )
+    .cast(&[PATTERN])
+    .arguments(&["--server", "my-very-own-server --serve"]),
+    incident(
+        "the_last_owner_moved",
+        "Nothing but its past tells who the server is: it held the port on the LAN address, and moved to another port.",
+        &[
+            Listen("gateway", "10.77.0.1", &[]),
+            Trace,
+            Close("gateway"),
+            Listen("gateway", "127.0.0.1:other", &[]),
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], OtherPort)
+                    .weighs(&[("gateway", Port)])
+                    .says(&["{gateway} listens on 127.0.0.1:{other port}"]),
+            ),
+        ],
+    )
+    .in_both_orders(),
+    incident(
+        "the_gateway_moved",
+        "The last owner of the port goes by the gateway's name as well: it is told once.",
+        &[
+            Trace,
+            Listen("gateway", "10.77.0.1", &[]),
+            Close("gateway"),
+            Listen("gateway", "127.0.0.1:other", &[]),
+            Refused(refused("curl", Nonblocking, &["127.0.0.1"], OtherPort).weighs(&[("gateway", Port)])),
+        ],
+    )
+    .cast(&[PROGRAM]),
+];

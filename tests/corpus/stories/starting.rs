@@ -1,0 +1,189 @@
+//! A process that claims to be the server is alive, and has not listened yet.
+
+use super::words::*;
+use crate::corpus::story::Role;
+
+pub const CHAPTER: Chapter = Chapter { cause: Cause::Starting, stories: STORIES };
+
+/// The gateway by its file name.
+const PROGRAM: Role = role("gateway").comm("openclaw-gatewa").program("openclaw-gateway", &[]);
+
+/// The gateway by its script and command, as in a container.
+const SCRIPT: Role =
+    role("gateway").comm("MainThread").program("node", &["dist/index.js", "gateway", "--port", "1"]);
+
+/// A server that only the user's pattern tells.
+const PATTERN: Role = role("gateway").comm("python3").program("python3", &["my-very-own-server", "--serve"]);
+
+const STORIES: &[Incident] = &[
+    incident(
+        "by_its_own_name",
+        "A process calls itself what the gateway does, and was there before the tracer; at last it listens.",
+        &[
+            Start("openclaw-gatewa"),
+            Trace,
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], Starting)
+                    .candidates(&[("openclaw-gatewa", End::Alive)])
+                    .says(&[
+                        "{openclaw-gatewa}, by its name or arguments the server",
+                        "has not called listen()",
+                    ])
+                    .hints(&["wait for RECOVERED"]),
+            ),
+            Refused(
+                refused("node", Nonblocking, &["127.0.0.1"], Starting)
+                    .candidates(&[("openclaw-gatewa", End::Alive)]),
+            ),
+            Listen("openclaw-gatewa", "127.0.0.1", &[]),
+            Recovered { to: "127.0.0.1", by: "openclaw-gatewa", refusals: 2, processes: 2 },
+            Answered("curl", Blocking, "127.0.0.1"),
+        ],
+    )
+    .in_both_orders(),
+    incident(
+        "by_its_program",
+        "The gateway's program runs; a reverse proxy on the same host is faster at boot.",
+        &[
+            Start("gateway"),
+            Trace,
+            Refused(
+                refused("caddy", Nonblocking, &["127.0.0.1"], Starting)
+                    .candidates(&[("gateway", End::Alive)]),
+            ),
+            Again("caddy", "127.0.0.1", 37),
+            Listen("gateway", "127.0.0.1", &[]),
+            Repeated { who: "caddy", to: "127.0.0.1", count: 37, processes: 1 },
+            Recovered { to: "127.0.0.1", by: "gateway", refusals: 38, processes: 1 },
+            Answered("caddy", Nonblocking, "127.0.0.1"),
+        ],
+    )
+    .cast(&[PROGRAM])
+    .in_both_orders(),
+    incident(
+        "by_its_arguments",
+        "Node runs the gateway's script, under Node's own name.",
+        &[
+            Start("gateway"),
+            Trace,
+            Refused(
+                refused("curl", Blocking, &["[::1]"], Starting)
+                    .candidates(&[("gateway", End::Alive)])
+                    .says(&["{gateway}, by its name or arguments the server"]),
+            ),
+            Listen("gateway", "[::]", &[]),
+            Recovered { to: "[::1]", by: "gateway", refusals: 1, processes: 1 },
+            Answered("curl", Blocking, "[::1]"),
+        ],
+    )
+    .cast(&[SCRIPT])
+    .in_both_orders(),
+    incident(
+        "by_the_users_pattern",
+        "A server of the user's own, told by `--server`.",
+        &[
+            Start("gateway"),
+            Trace,
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], Starting).candidates(&[("gateway", End::Alive)]),
+            ),
+            Refused(
+                refused("node", Nonblocking, &["[::1]"], Starting).candidates(&[("gateway", End::Alive)]),
+            ),
+            Listen("gateway", "127.0.0.1", &[]),
+            Recovered { to: "127.0.0.1", by: "gateway", refusals: 1, processes: 1 },
+        ],
+    )
+    .cast(&[PATTERN])
+    .arguments(&["--server", "my-very-own-server --serve"])
+    .in_both_orders(),
+    incident(
+        "after_a_refusal",
+        "The first client finds nobody; then the gateway's program starts, and the next client finds that.",
+        &[
+            Trace,
+            Refused(refused("curl", Blocking, &["127.0.0.1"], NothingListening)),
+            Start("gateway"),
+            Refused(
+                refused("node", Nonblocking, &["127.0.0.1"], Starting).candidates(&[("gateway", End::Alive)]),
+            ),
+        ],
+    )
+    .cast(&[PROGRAM]),
+    incident(
+        "a_script_after_a_refusal",
+        "The same with Node and the gateway's script.",
+        &[
+            Trace,
+            Refused(refused("curl", Blocking, &["[::1]"], NothingListening)),
+            Start("gateway"),
+            Refused(refused("node", Blocking, &["[::1]"], Starting).candidates(&[("gateway", End::Alive)])),
+        ],
+    )
+    .cast(&[SCRIPT]),
+    incident(
+        "a_pattern_after_a_refusal",
+        "The same with a server of the user's own.",
+        &[
+            Trace,
+            Refused(refused("curl", Thread, &["127.0.0.1"], NothingListening)),
+            Start("gateway"),
+            Refused(refused("node", Thread, &["127.0.0.1"], Starting).candidates(&[("gateway", End::Alive)])),
+        ],
+    )
+    .cast(&[PATTERN])
+    .arguments(&["--server", "my-very-own-server --serve"]),
+    incident(
+        "a_probe_in_a_pod",
+        "A liveness probe runs in the pod's namespace while the gateway in there still starts.",
+        &[
+            Pod("pod"),
+            Trace,
+            Start("gateway"),
+            Refused(
+                refused("node", Nonblocking, &["127.0.0.1"], Starting)
+                    .candidates(&[("gateway", End::Alive)])
+                    .says(&["{gateway}, by its name or arguments the server"]),
+            ),
+            Again("second probe", "127.0.0.1", 1),
+            Repeated { who: "node", to: "127.0.0.1", count: 1, processes: 1 },
+            Listen("gateway", "127.0.0.1", &[]),
+            Recovered { to: "127.0.0.1", by: "gateway", refusals: 2, processes: 2 },
+        ],
+    )
+    .cast(&[
+        role("gateway").comm("node").program("node", &["dist/index.js", "gateway"]).inside("pod"),
+        role("node").inside("pod"),
+        role("second probe").comm("node").inside("pod"),
+    ]),
+    incident(
+        "a_container_behind_a_proxy",
+        "docker-proxy leads to a container whose gateway still starts.",
+        &[
+            Namespace("container"),
+            Join("container"),
+            Trace,
+            Start("gateway"),
+            Refused(
+                refused("docker-proxy", Nonblocking, &["10.x.y.2"], Starting)
+                    .candidates(&[("gateway", End::Alive)])
+                    .says(&["in network namespace {netns container}"]),
+            ),
+        ],
+    )
+    .cast(&[role("gateway").comm("node").program("node", &["dist/index.js", "gateway"]).inside("container")]),
+    incident(
+        "a_server_of_another_namespace_is_none",
+        "The gateway starts in a container: the host's clients do not wait for it, those inside do.",
+        &[
+            Namespace("container"),
+            Trace,
+            Start("gateway"),
+            Refused(refused("curl", Blocking, &["127.0.0.1"], NothingListening)),
+            Refused(
+                refused("inside", Blocking, &["127.0.0.1"], Starting).candidates(&[("gateway", End::Alive)]),
+            ),
+        ],
+    )
+    .cast(&[PROGRAM.inside("container"), role("inside").inside("container")]),
+];
