@@ -9,8 +9,6 @@ mod support;
 mod live {
     pub mod bad_host;
     pub mod bad_input;
-    pub mod binds;
-    pub mod causes;
     pub mod clients;
     pub mod ending;
     pub mod followups;
@@ -36,10 +34,8 @@ fn main() -> ExitCode {
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let trials = [
         corpus::trials(),
-        live::causes::trials(),
         live::clients::trials(),
         live::listeners::trials(),
-        live::binds::trials(),
         live::servers::trials(),
         live::followups::trials(),
         live::namespaces::trials(),

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use tracer::line::{
-    Body, Call, Cause, Change, Line, Listener, Owner, OwnerState, Process, Refused, Verdict, Weighed,
+    Body, Call, Cause, Change, Line, Listener, Mismatch, Owner, OwnerState, Process, Refused, Verdict,
+    Weighed,
 };
 
 use super::story::{
@@ -43,7 +44,7 @@ struct Room {
     _keeper: Option<Actor>,
 }
 
-/// The socket that a process has, or had last.
+/// A socket that a process has, or had.
 #[derive(Clone, Debug)]
 struct Held {
     /// Without brackets.
@@ -60,7 +61,8 @@ struct Player {
     role: Role,
     actor: Actor,
     spot: Spot,
-    held: Option<Held>,
+    /// Its sockets, the last one last.
+    held: Vec<Held>,
 }
 
 /// A `refused` line: what it was about, and who was counted into it.
@@ -212,6 +214,9 @@ impl Stage {
             Step::Keep(who, to, kind) => {
                 let command = format!("{} keep", self.connect(kind, to));
                 self.must(who, &command);
+                if let Kind::From(from) = kind {
+                    self.bind_line(who, Call::Bind, from, None);
+                }
             }
             Step::Again(who, to, times) => self.again(who, to, times),
             Step::Recovered { to, by, refusals, processes } => self.recovered(to, by, refusals, processes),
@@ -229,7 +234,7 @@ impl Stage {
         self.story.trace_with(self.incident.arguments);
         let present: Vec<&'static str> = self.players.keys().copied().collect();
         for who in present {
-            if self.players[who].held.as_ref().is_some_and(|held| held.is_listening) && self.is_watched(who) {
+            if self.players[who].held.last().is_some_and(|held| held.is_listening) && self.is_watched(who) {
                 let (_, _, line) = self.listener_line(who, Change::Present);
                 assert_eq!(line.since, None, "it was there before the tracer: {line:?}");
             }
@@ -275,8 +280,9 @@ impl Stage {
             .replace("{port}", &port.to_string())
             .replace("{other port}", &self.other_port.number.to_string());
         for (name, player) in &self.players {
-            text =
-                text.replace(&format!("{{{name}}}"), &format!("{}[{}]", player.role.comm, player.actor.pid));
+            let pid = player.actor.pid;
+            text = text.replace(&format!("{{{name}}}"), &format!("{}[{pid}]", player.role.comm));
+            text = text.replace(&format!("{{pid {name}}}"), &pid.to_string());
         }
         for (name, room) in &self.rooms {
             let shown = room.spot.name.clone().unwrap_or_else(|| format!("net:[{}]", room.spot.id));
@@ -364,7 +370,7 @@ impl Stage {
             };
             let costume = if role.uid == 0 { costume } else { costume.uid(role.uid) };
             let actor = Actor::start(&spot.place, &costume);
-            Player { role, actor, spot, held: None }
+            Player { role, actor, spot, held: Vec::new() }
         })
     }
 
@@ -377,7 +383,7 @@ impl Stage {
     }
 
     fn held(&self, who: &str) -> &Held {
-        self.players[who].held.as_ref().unwrap_or_else(|| panic!("{who} has no socket"))
+        self.players[who].held.last().unwrap_or_else(|| panic!("{who} has no socket"))
     }
 
     fn is_watched(&self, who: &str) -> bool {
@@ -407,7 +413,7 @@ impl Stage {
         let (addr, port) = self.split(at);
         let addr = addr.trim_matches(['[', ']']).to_owned();
         let held = Held { addr, port, options, is_listening: false, opened: None, cookie: None };
-        self.player(who).held = Some(held);
+        self.player(who).held.push(held);
     }
 
     /// Waits for the log's line about a call that was followed.
@@ -433,14 +439,14 @@ impl Stage {
         let actor = &mut self.player(who).actor;
         actor.listen(BACKLOG).unwrap_or_else(|errno| panic!("listen of {who}: errno {errno}"));
         let cookie = actor.cookie;
-        let held = self.player(who).held.as_mut().expect("a socket that is bound");
+        let held = self.player(who).held.last_mut().expect("a socket that is bound");
         // A multipath socket's cookie is not that of the TCP socket inside, which the log shows.
         held.cookie = cookie.filter(|_| !held.options.contains(&Sockopt::Multipath));
         held.is_listening = true;
         if self.story.tracer.is_some() && self.is_watched(who) {
             let (_, mono_us, listener) = self.listener_line(who, Change::Opened);
             assert!(listener.since.is_some(), "it was seen to open: {listener:?}");
-            self.player(who).held.as_mut().expect("bound").opened = Some(mono_us);
+            self.player(who).held.last_mut().expect("bound").opened = Some(mono_us);
             wait_past(mono_us + CHANGING_US);
         }
     }
@@ -460,7 +466,10 @@ impl Stage {
     }
 
     fn assert_listener(&self, listener: &Listener, who: &str, told: &str) {
-        let held = self.held(who);
+        self.assert_socket(listener, self.held(who), who, told);
+    }
+
+    fn assert_socket(&self, listener: &Listener, held: &Held, who: &str, told: &str) {
         let device = held.options.iter().find_map(|option| match option {
             Sockopt::ToDevice(device) => Some(*device),
             Sockopt::Ipv6Only | Sockopt::ReuseAddr | Sockopt::Multipath => None,
@@ -480,7 +489,7 @@ impl Stage {
 
     /// The process has closed its socket, or ended with it.
     fn closed(&mut self, who: &'static str, state: OwnerState, code: Option<i32>, signal: Option<i32>) {
-        let Some(held) = self.player(who).held.as_mut() else { return };
+        let Some(held) = self.player(who).held.last_mut() else { return };
         let was_listening = std::mem::take(&mut held.is_listening);
         if was_listening && self.story.tracer.is_some() && self.is_watched(who) {
             let (owner, mono_us, _) = self.listener_line(who, Change::Closed);
@@ -608,8 +617,12 @@ impl Stage {
         assert_eq!((listeners.len(), *listeners_total), (weighed.len(), weighed.len() as u64), "{told}");
         for (Weighed { listener, mismatch }, (who, expected)) in listeners.iter().zip(weighed) {
             assert_eq!(*mismatch, expected, "{who}: {told}");
-            self.assert_listener(listener, who, told);
-            assert_eq!(listener.since.is_some(), self.held(who).opened.is_some(), "{who}: {told}");
+            // What has closed need not be what it has now.
+            let is_it =
+                |held: &&Held| mismatch.is_some_and(|why| why == Mismatch::Closed) != held.is_listening;
+            let held = self.players[who].held.iter().rfind(is_it).unwrap_or_else(|| panic!("{who}: {told}"));
+            self.assert_socket(listener, held, who, told);
+            assert_eq!(listener.since.is_some(), held.opened.is_some(), "{who}: {told}");
         }
 
         assert_eq!(failed_binds.len(), refusal.failed_binds.len(), "{told}");
@@ -637,11 +650,23 @@ impl Stage {
             assert_eq!(candidate.ended.is_some(), state == OwnerState::Ended, "{told}");
         }
 
+        if let Some((who, _)) = refusal.candidates.first() {
+            // It is called a claim.
+            let claim = self.text(&format!("{{{who}}}, by its name or arguments the server"));
+            assert!(summary.contains(&claim), "`{claim}` is not said: {told}");
+        }
+
         assert_eq!(*claims, [], "{told}");
         for part in refusal.says {
             let part = self.text(part);
             assert!(summary.contains(&part), "`{part}` is not said: {told}");
         }
+        for part in refusal.never_says {
+            let part = self.text(part);
+            let is_said = summary.contains(&part) || hint.as_ref().is_some_and(|hint| hint.contains(&part));
+            assert!(!is_said, "`{part}` is said: {told}");
+        }
+        assert!(hint.is_some(), "there is always something to do: {told}");
         for part in refusal.hints {
             let part = self.text(part);
             assert!(hint.as_deref().is_some_and(|hint| hint.contains(&part)), "`{part}` is no hint: {told}");
@@ -754,26 +779,34 @@ impl Stage {
     fn end(&mut self) {
         let log = self.story.tracer.take().expect("a story that is traced").stop();
         let mut repeats: BTreeMap<u64, (u64, Vec<Option<u64>>)> = BTreeMap::new();
+        // What is answered has been counted.
+        let mut answered: BTreeSet<u64> = BTreeSet::new();
+        let port = self.story.port();
         let pids: BTreeSet<u32> = self.players.values().map(|player| player.actor.pid).collect();
         for line in &log.lines {
             let is_told = match &line.body {
+                Body::Recovered(recovered) => {
+                    answered.extend(&recovered.of);
+                    self.seen.contains(&line.seq)
+                }
                 Body::Refused(_)
-                | Body::Recovered(_)
                 | Body::Fallback(_)
                 | Body::Failed(_)
                 | Body::Listener(_)
                 | Body::Status(_) => self.seen.contains(&line.seq),
                 // Each listener was bound before.
                 Body::Bind(bind) => {
-                    let is_plain =
-                        bind.errno.is_none() && bind.process.pid.is_some_and(|pid| pids.contains(&pid));
+                    let is_of_the_cast = bind.process.pid.is_some_and(|pid| pids.contains(&pid));
+                    let is_plain = bind.errno.is_none() && bind.port == port && is_of_the_cast;
                     is_plain || self.seen.contains(&line.seq)
                 }
                 Body::Repeated(repeated) => {
                     let (count, processes) = repeats.entry(repeated.of).or_default();
                     *count += repeated.count;
                     processes.push(repeated.processes);
-                    true
+                    let first =
+                        log.lines.iter().find(|line| line.seq == repeated.of).expect("what it repeats");
+                    first.time < repeated.first && !answered.contains(&repeated.of)
                 }
                 Body::Start(_) | Body::Ready(_) | Body::Alive(_) | Body::Lost(_) | Body::Stop(_) => true,
             };

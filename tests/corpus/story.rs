@@ -3,7 +3,8 @@
 //! Addresses are written as in a URL, without a port: it is the story's, which the tracer watches. `127.0.0.1:other` is
 //! on one that it does not, `127.0.0.1:any` on whichever is free. `10.x.y.1` and `[fd00:p::1]` are addresses that no
 //! other story has at the same time. In what a verdict says, `{gateway}` stands for that process as the log names it,
-//! `{port}` and `{other port}` for the ports, and `{netns container}` for the name of a namespace.
+//! `{pid gateway}` for its number, `{port}` and `{other port}` for the ports, and `{netns container}` for the name of a
+//! namespace.
 
 use rustix::io::Errno;
 use tracer::line::{Because, Call, Cause, Mismatch};
@@ -236,6 +237,8 @@ pub struct Refusal {
     pub candidates: &'static [(&'static str, End)],
     /// Parts of the summary.
     pub says: &'static [&'static str],
+    /// What neither the summary nor the hint may have.
+    pub never_says: &'static [&'static str],
     /// Parts of the hint.
     pub hints: &'static [&'static str],
 }
@@ -253,6 +256,7 @@ pub const fn refused(who: &'static str, kind: Kind, to: &'static [&'static str],
         failed_binds: &[],
         candidates: &[],
         says: &[],
+        never_says: &[],
         hints: &[],
     }
 }
@@ -284,6 +288,10 @@ impl Refusal {
 
     pub const fn says(self, says: &'static [&'static str]) -> Self {
         Self { says, ..self }
+    }
+
+    pub const fn never_says(self, never_says: &'static [&'static str]) -> Self {
+        Self { never_says, ..self }
     }
 
     pub const fn hints(self, hints: &'static [&'static str]) -> Self {

@@ -1,16 +1,14 @@
 //! Network namespaces that come and go while the tracer runs, that have no name, that are asked for, and
 //! that another one's addresses lead into.
 
-use std::path::PathBuf;
-
 use libtest_mimic::Trial;
 use tracer::line::{Because, Cause, Mismatch};
 
 use crate::support::cast::{Actor, Costume};
 use crate::support::needs::Need;
-use crate::support::netns::{self, Netns, Place};
+use crate::support::netns::Netns;
 use crate::support::poll;
-use crate::support::story::{Client, Spot, Story};
+use crate::support::story::{Client, Story};
 use crate::trial;
 
 const NEEDS: &[Need] = &[Need::Root, Need::Network];
@@ -18,13 +16,9 @@ const NEEDS: &[Need] = &[Need::Root, Need::Network];
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("namespaces::one_born_meanwhile", NEEDS, one_born_meanwhile),
-        trial("namespaces::one_born_meanwhile_holds_the_listener", NEEDS, one_born_holds_the_listener),
         trial("namespaces::one_deleted_meanwhile_is_forgotten", NEEDS, one_deleted_is_forgotten),
         trial("namespaces::a_reused_number_has_no_history", NEEDS, a_reused_number_has_no_history),
         trial("namespaces::none_is_kept_alive", NEEDS, none_is_kept_alive),
-        trial("namespaces::one_without_a_name", NEEDS, one_without_a_name),
-        trial("namespaces::an_address_added_meanwhile_is_local", NEEDS, an_address_added_meanwhile),
-        trial("namespaces::an_address_in_another_is_judged_there", NEEDS, judged_there),
         trial("namespaces::an_address_in_several_is_ambiguous", NEEDS, ambiguous),
         trial("namespaces::filter_by_name", NEEDS, || filter(|story| story.netns.name.clone())),
         trial("namespaces::filter_by_path", NEEDS, || {
@@ -50,15 +44,6 @@ fn one_born_meanwhile() {
     // Nothing has ever listened in this one, and the first that is heard of it is a refusal.
     let silent = Netns::new();
     story.refused_in(&silent, "127.0.0.1").cause(Cause::OtherNetns).weighs(&gateway, Mismatch::Netns);
-    story.end();
-}
-
-fn one_born_holds_the_listener() {
-    let mut story = Story::begin();
-    story.trace();
-    let born = Netns::new();
-    let gateway = story.listen_in(&born, "127.0.0.1");
-    story.refused("127.0.0.1").cause(Cause::OtherNetns).weighs(&gateway, Mismatch::Netns);
     story.end();
 }
 
@@ -121,50 +106,6 @@ fn none_is_kept_alive() {
     drop(deleted);
     // One end of the pair goes with the namespace that the other is in.
     poll("the end of a deleted namespace", || (!story.netns.has_device("left")).then_some(()));
-    story.end();
-}
-
-fn one_without_a_name() {
-    let mut story = Story::begin();
-    let keeper = Actor::start(&Place::Unshared, &Costume::named("keeper"));
-    let path = PathBuf::from(format!("/proc/{}/ns/net", keeper.pid));
-    let mut ip = std::process::Command::new("ip");
-    netns::run(netns::enter(&path, ip.args(["-batch", "-"])), "link set lo up");
-    let spot = Spot { place: Place::Path(path.clone()), id: netns::inode(&path), name: None };
-    let gateway = story.listen_in(spot.clone(), "127.0.0.1");
-    story.trace();
-    story.refused_in(spot.clone(), "[::1]").cause(Cause::WrongFamily).weighs(&gateway, Mismatch::Family);
-    story.refused("127.0.0.1").cause(Cause::OtherNetns).weighs(&gateway, Mismatch::Netns);
-    story.end();
-}
-
-/// An address that the tracer has not seen at its start: what is local is looked up again.
-fn an_address_added_meanwhile() {
-    let mut story = Story::begin();
-    let gateway = story.listen("127.0.0.1");
-    story.trace();
-    story.netns.ip("addr add 10.78.0.1/24 dev eth0
-        addr add fd78::1/64 dev eth0 nodad");
-    story.refused("10.78.0.1").cause(Cause::WrongAddress).weighs(&gateway, Mismatch::Address);
-    story.refused("[fd78::1]").cause(Cause::WrongAddress).weighs(&gateway, Mismatch::Family);
-    story.end();
-}
-
-/// A proxy on the host that is refused by a container's address: what listens in the container decides.
-fn judged_there() {
-    let mut story = Story::begin();
-    let container = Netns::new();
-    // Addresses that no other test uses, at the same time or another: made from the port.
-    let [high, low] = story.port().to_be_bytes();
-    let (here, there) = (format!("10.{high}.{low}.1"), format!("10.{high}.{low}.2"));
-    story.netns.join("bridge", &container, "uplink");
-    story.netns.ip(&format!("addr add {here}/24 dev bridge"));
-    container.ip(&format!("addr add {there}/24 dev uplink"));
-    let gateway = story.listen_in(&container, "127.0.0.1");
-    story.trace();
-    for client in [Client::blocking(&there), Client::nonblocking(&there)] {
-        story.refused(client).cause(Cause::WrongAddress).weighs(&gateway, Mismatch::Address);
-    }
     story.end();
 }
 

@@ -137,7 +137,6 @@ pub struct Client {
     nonblocking: bool,
     mptcp: bool,
     options: Vec<&'static str>,
-    by: By,
     costume: Costume,
 }
 
@@ -159,7 +158,6 @@ impl Client {
             nonblocking: false,
             mptcp: false,
             options: Vec::new(),
-            by: By::Stack,
             costume: Costume::named(format!("client{}", CLIENTS.fetch_add(1, Ordering::Relaxed))),
         }
     }
@@ -183,11 +181,6 @@ impl Client {
     pub fn with(mut self, option: &'static str) -> Self {
         self.options.push(option);
         self
-    }
-
-    /// Refused by another than the TCP stack.
-    pub fn refused_by(self, by: By) -> Self {
-        Self { by, ..self }
     }
 
     pub fn by(self, costume: Costume) -> Self {
@@ -459,7 +452,7 @@ impl Story {
         assert_eq!(line.netns.name, spot.name, "{told}");
 
         let is_v6 = line.dst.addr.contains(':');
-        assert_eq!((line.via, line.sent_by), client.by.told(self.tracer(), is_v6), "{told}");
+        assert_eq!((line.via, line.sent_by), By::Stack.told(self.tracer(), is_v6), "{told}");
 
         assert_sound(&line.verdict, &told);
     }

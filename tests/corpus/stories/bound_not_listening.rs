@@ -14,7 +14,7 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BoundNotListening)
                     .says(&["{server} bound 127.0.0.1:{port}", "has not called listen()"])
-                    .hints(&["it is still starting, or stuck", "strace -f -p"]),
+                    .hints(&["it is still starting, or stuck", "strace -f -p {pid server}"]),
             ),
             Refused(refused("node", Nonblocking, &["127.0.0.1"], BoundNotListening)),
             ListenBound("server"),

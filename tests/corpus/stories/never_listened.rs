@@ -6,7 +6,7 @@ use crate::corpus::story::Role;
 pub const CHAPTER: Chapter = Chapter { cause: Cause::NeverListened, stories: STORIES };
 
 const PROGRAM: Role = role("gateway").comm("openclaw-gatewa").program("openclaw-gateway", &[]);
-const SCRIPT: Role = role("gateway").comm("MainThread").program("node", &["dist/index.js", "gateway"]);
+const SCRIPT: Role = role("gateway").comm("node").program("node", &["dist/index.js", "gateway"]);
 const PATTERN: Role = role("gateway").comm("python3").program("python3", &["my-very-own-server", "--serve"]);
 
 const STORIES: &[Incident] = &[
@@ -22,6 +22,7 @@ const STORIES: &[Incident] = &[
                 refused("node", Nonblocking, &["127.0.0.1"], NeverListened)
                     .candidates(&[("gateway", End::Code(78))])
                     .says(&["{gateway}, by its name or arguments the server, ended", "with exit code 78"])
+                    .never_says(&["such ends"])
                     .hints(&["configuration refused", "gateway.auth.token", "journalctl --user"]),
             ),
         ],
@@ -74,6 +75,7 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("node", Nonblocking, &["127.0.0.1"], NeverListened)
                     .candidates(&[("gateway", End::Code(78))])
+                    .never_says(&["gateway.auth.token"])
                     .says(&["with exit code 78"])
                     .hints(&["see the log for the end of {gateway}"]),
             ),
@@ -94,6 +96,7 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], NeverListened)
                     .candidates(&[("gateway", End::Code(0))])
+                    .never_says(&["gateway.auth.token"])
                     .says(&["with exit code 0"]),
             ),
         ],

@@ -7,7 +7,7 @@ pub const CHAPTER: Chapter = Chapter { cause: Cause::OtherPort, stories: STORIES
 
 const PROGRAM: Role = role("gateway").comm("openclaw-gatewa").program("openclaw-gateway", &[]);
 const SCRIPT: Role =
-    role("gateway").comm("MainThread").program("node", &["dist/index.js", "gateway", "--port", "1"]);
+    role("gateway").comm("node").program("node", &["dist/index.js", "gateway", "--port", "1"]);
 const PATTERN: Role = role("gateway").comm("python3").program("python3", &["my-very-own-server", "--serve"]);
 
 const STORIES: &[Incident] = &[
@@ -77,6 +77,8 @@ const STORIES: &[Incident] = &[
                     .weighs(&[("gateway", Port)])
                     .says(&["{gateway} listens on 127.0.0.1:{other port}"]),
             ),
+            // Where it was, it has stopped.
+            Refused(refused("curl", Blocking, &["10.77.0.1"], Stopped).weighs(&[("gateway", Closed)])),
         ],
     )
     .in_both_orders(),

@@ -117,6 +117,12 @@ const STORIES: &[Incident] = &[
                     .covered_by(&["gateway"]),
             ),
             Refused(
+                refused("java", Nonblocking, &["[::ffff:198.51.100.7]"], Remote)
+                    .by(By::Reset)
+                    .because(&[Because::MayBeTranslated])
+                    .covered_by(&["gateway"]),
+            ),
+            Refused(
                 refused("node", Nonblocking, &["[2001:db8:77::7]"], Remote)
                     .by(By::Reset)
                     .because(&[Because::MayBeTranslated])

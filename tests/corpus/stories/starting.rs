@@ -10,7 +10,7 @@ const PROGRAM: Role = role("gateway").comm("openclaw-gatewa").program("openclaw-
 
 /// The gateway by its script and command, as in a container.
 const SCRIPT: Role =
-    role("gateway").comm("MainThread").program("node", &["dist/index.js", "gateway", "--port", "1"]);
+    role("gateway").comm("node").program("node", &["dist/index.js", "gateway", "--port", "1"]);
 
 /// A server that only the user's pattern tells.
 const PATTERN: Role = role("gateway").comm("python3").program("python3", &["my-very-own-server", "--serve"]);

@@ -89,11 +89,12 @@ const STORIES: &[Incident] = &[
         "lan_v6_address_for_v6_only",
         "The same, where the server has asked for IPv6 only by itself.",
         &[
-            Trace,
             Listen("gateway", "[fd77::1]", &[Ipv6Only]),
+            Trace,
             Refused(refused("curl", Blocking, &["[::1]"], WrongAddress).weighs(&[("gateway", Address)])),
         ],
-    ),
+    )
+    .in_both_orders(),
     incident(
         "loopback_only_and_a_client_of_the_lan",
         "The server listens on 127.0.0.1; clients use the address that other hosts know.",
@@ -179,6 +180,10 @@ const STORIES: &[Incident] = &[
                     .weighs(&[("MainThread", Address), ("docker-proxy", Netns)])
                     .says(&["{MainThread} is up, but on 127.0.0.1:{port} in network namespace {netns container} only"])
                     .hints(&["let the server listen on 10.x.y.2 inside", "change nothing outside"]),
+            ),
+            Refused(
+                refused("curl", Blocking, &["10.x.y.2"], WrongAddress)
+                    .weighs(&[("MainThread", Address), ("docker-proxy", Netns)]),
             ),
         ],
     )
