@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use tracer::line::{
-    Body, Call, Cause, Change, Line, Listener, Mismatch, Owner, OwnerState, Process, Refused, Verdict,
-    Weighed,
+    Because, Body, Call, Cause, Change, Line, Listener, Mismatch, Owner, OwnerState, Process, Refused,
+    Verdict, Weighed,
 };
 
 use super::story::{
@@ -608,7 +608,7 @@ impl Stage {
             summary,
             hint,
         } = verdict;
-        assert_eq!((*cause, because.as_slice()), (refusal.cause, refusal.because), "{told}");
+        assert_eq!((*cause, because), (refusal.cause, &self.because(refusal)), "{told}");
         assert_sound(verdict, told);
 
         let covering = refusal.covered_by.iter().map(|who| (*who, None));
@@ -673,6 +673,23 @@ impl Stage {
         }
     }
 
+    /// What makes a verdict less than certain: what the story tells, and what this kernel gives no sign of.
+    fn because(&self, refusal: &Refusal) -> Vec<Because> {
+        let tracer = self.story.tracer.as_ref().expect("a story that is traced");
+        let unseen = [
+            ("no-binds", Cause::BindFailed),
+            ("no-bound-sockets", Cause::BoundNotListening),
+            ("bound-before-start", Cause::BoundNotListening),
+            ("no-exits", Cause::BoundNotListening),
+        ];
+        let mut because = refusal.because.to_vec();
+        if unseen.iter().any(|(limit, cause)| tracer.is_limited(limit) && *cause < refusal.cause) {
+            because.push(Because::HookMissing);
+        }
+        because.sort_unstable();
+        because
+    }
+
     fn assert_holders(&self, held_by: &[tracer::line::HeldBy], expected: &[Holder], told: &str) {
         let is_listed = |holder: &&Holder| !matches!(holder, Holder::Bound(..)) || !held_by.is_empty();
         let expected: Vec<&Holder> = expected.iter().filter(is_listed).collect();
@@ -680,6 +697,7 @@ impl Stage {
         for (holder, expected) in held_by.iter().zip(expected) {
             let (at, state, who) = match *expected {
                 Holder::TimeWait(at) => (at, "TIME-WAIT", None),
+                Holder::Listener(who, at) => (at, "LISTEN", Some(who)),
                 Holder::Client(who, at) => (at, "ESTAB", Some(who)),
                 Holder::Bound(who, at) => (at, "UNCONN", Some(who)),
             };

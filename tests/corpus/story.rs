@@ -341,6 +341,7 @@ impl FailedBind {
 pub enum Holder {
     /// Nobody's any more.
     TimeWait(&'static str),
+    Listener(&'static str, &'static str),
     /// A client's.
     Client(&'static str, &'static str),
     /// One that is bound and does not listen, which kernels before 6.8 do not list.

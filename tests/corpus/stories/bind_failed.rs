@@ -19,7 +19,7 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
                     .weighs(&[("orphan", Address)])
-                    .failed_binds(&[failed_bind("openclaw-gatewa", "0.0.0.0", "EADDRINUSE")])
+                    .failed_binds(&[failed_bind("openclaw-gatewa", "0.0.0.0", "EADDRINUSE").held_by(&[Holder::Listener("orphan", "100.64.x.y")])])
                     .says(&[
                         "{openclaw-gatewa} asked for 0.0.0.0:{port} and got EADDRINUSE",
                         "held by {orphan} on 100.64.x.y:{port}",
@@ -39,13 +39,13 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
                     .weighs(&[("holder", Address)])
-                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE")])
+                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE").held_by(&[Holder::Listener("holder", "10.77.0.1")])])
                     .says(&["{server}", "held by {holder} on 10.77.0.1:{port}"]),
             ),
             Refused(
                 refused("node", Nonblocking, &["127.0.0.1"], BindFailed)
                     .weighs(&[("holder", Address)])
-                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE")]),
+                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE").held_by(&[Holder::Listener("holder", "10.77.0.1")])]),
             ),
         ],
     )
@@ -60,13 +60,13 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("node", Nonblocking, &["[::1]"], BindFailed)
                     .weighs(&[("holder", Address)])
-                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE")])
+                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE").held_by(&[Holder::Listener("holder", "[fd77::1]")])])
                     .says(&["{server} asked for [::]:{port} and got EADDRINUSE"]),
             ),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
                     .weighs(&[("holder", Family)])
-                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE")])
+                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE").held_by(&[Holder::Listener("holder", "[fd77::1]")])])
                     .says(&["held by {holder} on [fd77::1]:{port}"]),
             ),
         ],
@@ -81,7 +81,7 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("curl", Nonblocking, &["127.0.0.1"], BindFailed)
                     .weighs(&[("holder", Address)])
-                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE")]),
+                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE").held_by(&[Holder::Listener("holder", "10.77.0.1")])]),
             ),
         ],
     ),
@@ -258,14 +258,14 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
                     .weighs(&[("holder", Address)])
-                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE").times(3)])
+                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE").held_by(&[Holder::Listener("holder", "10.77.0.1")]).times(3)])
                     .says(&["3 times in"]),
             ),
             BindFails("again", "0.0.0.0", Errno::ADDRINUSE),
             Refused(
                 refused("node", Blocking, &["127.0.0.1"], BindFailed)
                     .weighs(&[("holder", Address)])
-                    .failed_binds(&[failed_bind("again", "0.0.0.0", "EADDRINUSE").times(4)]),
+                    .failed_binds(&[failed_bind("again", "0.0.0.0", "EADDRINUSE").held_by(&[Holder::Listener("holder", "10.77.0.1")]).times(4)]),
             ),
             Close("holder"),
             Refused(
@@ -286,7 +286,7 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
                     .weighs(&[("holder", Address)])
-                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE")]),
+                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE").held_by(&[Holder::Listener("holder", "10.77.0.1")])]),
             ),
         ],
     ),
@@ -302,7 +302,7 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
                     .weighs(&[("first", Address)])
-                    .failed_binds(&[failed_bind("second", "0.0.0.0", "EADDRINUSE").listen()])
+                    .failed_binds(&[failed_bind("second", "0.0.0.0", "EADDRINUSE").held_by(&[Holder::Listener("first", "10.77.0.1")]).listen()])
                     .says(&["{second} called listen() on 0.0.0.0:{port} and got EADDRINUSE"]),
             ),
             Close("first"),
@@ -323,7 +323,7 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("node", Nonblocking, &["[::1]"], BindFailed)
                     .weighs(&[("first", Address)])
-                    .failed_binds(&[failed_bind("second", "[::]", "EADDRINUSE").listen()]),
+                    .failed_binds(&[failed_bind("second", "[::]", "EADDRINUSE").held_by(&[Holder::Listener("first", "[fd77::1]")]).listen()]),
             ),
             Close("first"),
             ListenBound("second"),
@@ -341,7 +341,7 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("curl", Blocking, &["[::1]"], BindFailed)
                     .weighs(&[("holder", Address)])
-                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE")]),
+                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE").held_by(&[Holder::Listener("holder", "[fd77::1]")])]),
             ),
             Close("holder"),
             Bind("server", "[::]", &[]),

@@ -310,7 +310,7 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], WrongAddress)
                     .weighs(&[("holder", Address)])
-                    .failed_binds(&[failed_bind("server", "10.77.0.1", "EADDRINUSE")]),
+                    .failed_binds(&[failed_bind("server", "10.77.0.1", "EADDRINUSE").held_by(&[Holder::Listener("holder", "10.77.0.1")])]),
             ),
         ],
     ),
