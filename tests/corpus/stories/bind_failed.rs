@@ -10,7 +10,8 @@ const EPHEMERAL: &str = "net/ipv4/ip_local_port_range";
 const STORIES: &[Incident] = &[
     incident(
         "held_by_an_orphan",
-        "A gateway that nobody stopped holds the port on the tailnet address; its successor asks for every address.",
+        "A gateway that nobody stopped holds the port on the tailnet address; its successor asks for \
+         every address.",
         &[
             Ip("host", TAILNET),
             Listen("orphan", "100.64.x.y", &[]),
@@ -19,7 +20,8 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
                     .weighs(&[("orphan", Address)])
-                    .failed_binds(&[failed_bind("openclaw-gatewa", "0.0.0.0", "EADDRINUSE").held_by(&[Holder::Listener("orphan", "100.64.x.y")])])
+                    .failed_binds(&[failed_bind("openclaw-gatewa", "0.0.0.0", "EADDRINUSE")
+                        .held_by(&[Holder::Listener("orphan", "100.64.x.y")])])
                     .says(&[
                         "{openclaw-gatewa} asked for 0.0.0.0:{port} and got EADDRINUSE",
                         "held by {orphan} on 100.64.x.y:{port}",
@@ -39,20 +41,23 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
                     .weighs(&[("holder", Address)])
-                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE").held_by(&[Holder::Listener("holder", "10.77.0.1")])])
+                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE")
+                        .held_by(&[Holder::Listener("holder", "10.77.0.1")])])
                     .says(&["{server}", "held by {holder} on 10.77.0.1:{port}"]),
             ),
             Refused(
                 refused("node", Nonblocking, &["127.0.0.1"], BindFailed)
                     .weighs(&[("holder", Address)])
-                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE").held_by(&[Holder::Listener("holder", "10.77.0.1")])]),
+                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE")
+                        .held_by(&[Holder::Listener("holder", "10.77.0.1")])]),
             ),
         ],
     )
     .in_both_orders(),
     incident(
         "held_by_a_v6_listener",
-        "The same with IPv6: `::` cannot be had while one address of it is taken.",
+        "Another server holds one IPv6 address; the one that is missed asks for `::`, and clients of \
+         both families suffer.",
         &[
             Listen("holder", "[fd77::1]", &[]),
             Trace,
@@ -60,13 +65,15 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("node", Nonblocking, &["[::1]"], BindFailed)
                     .weighs(&[("holder", Address)])
-                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE").held_by(&[Holder::Listener("holder", "[fd77::1]")])])
+                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE")
+                        .held_by(&[Holder::Listener("holder", "[fd77::1]")])])
                     .says(&["{server} asked for [::]:{port} and got EADDRINUSE"]),
             ),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
                     .weighs(&[("holder", Family)])
-                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE").held_by(&[Holder::Listener("holder", "[fd77::1]")])])
+                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE")
+                        .held_by(&[Holder::Listener("holder", "[fd77::1]")])])
                     .says(&["held by {holder} on [fd77::1]:{port}"]),
             ),
         ],
@@ -81,7 +88,8 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("curl", Nonblocking, &["127.0.0.1"], BindFailed)
                     .weighs(&[("holder", Address)])
-                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE").held_by(&[Holder::Listener("holder", "10.77.0.1")])]),
+                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE")
+                        .held_by(&[Holder::Listener("holder", "10.77.0.1")])]),
             ),
         ],
     ),
@@ -106,7 +114,7 @@ const STORIES: &[Incident] = &[
     ),
     incident(
         "held_by_time_wait_ipv6",
-        "The same with IPv6.",
+        "A server on `::1` without SO_REUSEADDR restarts right after it had ended a connection itself.",
         &[
             Listen("gateway", "[::1]", &[]),
             Trace,
@@ -116,15 +124,16 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("node", Nonblocking, &["[::1]"], BindFailed)
                     .weighs(&[("gateway", Closed)])
-                    .failed_binds(&[failed_bind("restarted", "[::1]", "EADDRINUSE")
-                        .held_by(&[Holder::TimeWait("[::1]")])])
+                    .failed_binds(&[
+                        failed_bind("restarted", "[::1]", "EADDRINUSE").held_by(&[Holder::TimeWait("[::1]")])
+                    ])
                     .says(&["TIME-WAIT"]),
             ),
         ],
     ),
     incident(
         "held_by_time_wait_on_the_lan",
-        "The same on an address that other hosts use.",
+        "A server on the LAN address restarts while one of its old connections is in TIME-WAIT.",
         &[
             Listen("gateway", "10.77.0.1", &[]),
             Trace,
@@ -193,7 +202,8 @@ const STORIES: &[Incident] = &[
     ),
     incident(
         "the_interface_is_not_up_yet",
-        "At boot, a server asks for the VPN's address before the VPN has it; then the address comes, and the server.",
+        "At boot, a server asks for the VPN's address before the VPN has it; then the address comes, and \
+         the server.",
         &[
             Trace,
             BindFails("server", "10.99.0.1", Errno::ADDRNOTAVAIL),
@@ -203,26 +213,30 @@ const STORIES: &[Incident] = &[
                     .says(&["it is no address of this namespace"])
                     .hints(&["bring up the interface that has 10.99.0.1"]),
             ),
-            Refused(
-                refused("node", Nonblocking, &["[::1]"], BindFailed)
-                    .failed_binds(&[failed_bind("server", "10.99.0.1", "EADDRNOTAVAIL")]),
-            ),
+            Refused(refused("node", Nonblocking, &["[::1]"], BindFailed).failed_binds(&[failed_bind(
+                "server",
+                "10.99.0.1",
+                "EADDRNOTAVAIL",
+            )])),
             Ip("host", "addr add 10.99.0.1/32 dev eth0"),
             Listen("restarted", "10.99.0.1", &[]),
-            Refused(refused("curl", Blocking, &["127.0.0.1"], WrongAddress).weighs(&[("restarted", Address)])),
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], WrongAddress).weighs(&[("restarted", Address)]),
+            ),
             Refused(refused("node", Nonblocking, &["[::1]"], WrongAddress).weighs(&[("restarted", Family)])),
         ],
     ),
     incident(
         "the_interface_is_not_up_yet_ipv6",
-        "The same with IPv6.",
+        "At boot, a server asks for the VPN's IPv6 address before the VPN has it.",
         &[
             Trace,
             BindFails("server", "[fd99::1]", Errno::ADDRNOTAVAIL),
-            Refused(
-                refused("node", Nonblocking, &["[::1]"], BindFailed)
-                    .failed_binds(&[failed_bind("server", "[fd99::1]", "EADDRNOTAVAIL")]),
-            ),
+            Refused(refused("node", Nonblocking, &["[::1]"], BindFailed).failed_binds(&[failed_bind(
+                "server",
+                "[fd99::1]",
+                "EADDRNOTAVAIL",
+            )])),
             Ip("host", "addr add fd99::1/128 dev eth0 nodad"),
             Listen("restarted", "[fd99::1]", &[]),
             Refused(refused("node", Nonblocking, &["[::1]"], WrongAddress).weighs(&[("restarted", Address)])),
@@ -248,7 +262,8 @@ const STORIES: &[Incident] = &[
     .cast(&[role("server").uid(65_534)]),
     incident(
         "a_supervisor_tries_again",
-        "The server fails three times over, and once more as a new process; then the holder goes, and nobody comes.",
+        "The server fails three times over, and once more as a new process; then the holder goes, and \
+         nobody comes.",
         &[
             Listen("holder", "10.77.0.1", &[]),
             Trace,
@@ -258,19 +273,27 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
                     .weighs(&[("holder", Address)])
-                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE").held_by(&[Holder::Listener("holder", "10.77.0.1")]).times(3)])
+                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE")
+                        .held_by(&[Holder::Listener("holder", "10.77.0.1")])
+                        .times(3)])
                     .says(&["3 times in"]),
             ),
             BindFails("again", "0.0.0.0", Errno::ADDRINUSE),
             Refused(
                 refused("node", Blocking, &["127.0.0.1"], BindFailed)
                     .weighs(&[("holder", Address)])
-                    .failed_binds(&[failed_bind("again", "0.0.0.0", "EADDRINUSE").held_by(&[Holder::Listener("holder", "10.77.0.1")]).times(4)]),
+                    .failed_binds(&[failed_bind("again", "0.0.0.0", "EADDRINUSE")
+                        .held_by(&[Holder::Listener("holder", "10.77.0.1")])
+                        .times(4)]),
             ),
             Close("holder"),
             Refused(
-                refused("java", Blocking, &["127.0.0.1"], BindFailed)
-                    .failed_binds(&[failed_bind("again", "0.0.0.0", "EADDRINUSE").times(4)]),
+                refused("java", Blocking, &["127.0.0.1"], BindFailed).failed_binds(&[failed_bind(
+                    "again",
+                    "0.0.0.0",
+                    "EADDRINUSE",
+                )
+                .times(4)]),
             ),
         ],
     )
@@ -286,7 +309,8 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
                     .weighs(&[("holder", Address)])
-                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE").held_by(&[Holder::Listener("holder", "10.77.0.1")])]),
+                    .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE")
+                        .held_by(&[Holder::Listener("holder", "10.77.0.1")])]),
             ),
         ],
     ),
@@ -302,7 +326,9 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
                     .weighs(&[("first", Address)])
-                    .failed_binds(&[failed_bind("second", "0.0.0.0", "EADDRINUSE").held_by(&[Holder::Listener("first", "10.77.0.1")]).listen()])
+                    .failed_binds(&[failed_bind("second", "0.0.0.0", "EADDRINUSE")
+                        .held_by(&[Holder::Listener("first", "10.77.0.1")])
+                        .listen()])
                     .says(&["{second} called listen() on 0.0.0.0:{port} and got EADDRINUSE"]),
             ),
             Close("first"),
@@ -313,7 +339,8 @@ const STORIES: &[Incident] = &[
     ),
     incident(
         "listen_fails_ipv6",
-        "The same with IPv6.",
+        "Two servers share an IPv6 port by SO_REUSEADDR; the second may not listen until the first has \
+         closed.",
         &[
             Trace,
             Bind("first", "[fd77::1]", &[ReuseAddr]),
@@ -323,7 +350,9 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("node", Nonblocking, &["[::1]"], BindFailed)
                     .weighs(&[("first", Address)])
-                    .failed_binds(&[failed_bind("second", "[::]", "EADDRINUSE").held_by(&[Holder::Listener("first", "[fd77::1]")]).listen()]),
+                    .failed_binds(&[failed_bind("second", "[::]", "EADDRINUSE")
+                        .held_by(&[Holder::Listener("first", "[fd77::1]")])
+                        .listen()]),
             ),
             Close("first"),
             ListenBound("second"),
@@ -333,7 +362,8 @@ const STORIES: &[Incident] = &[
     ),
     incident(
         "at_last_it_is_bound_and_listens",
-        "The holder goes, the server binds, listens, and closes: what failed before is history at each step.",
+        "The holder goes, the server binds, listens, and closes: what failed before is history at each \
+         step.",
         &[
             Listen("holder", "[fd77::1]", &[]),
             Trace,
@@ -341,7 +371,8 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("curl", Blocking, &["[::1]"], BindFailed)
                     .weighs(&[("holder", Address)])
-                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE").held_by(&[Holder::Listener("holder", "[fd77::1]")])]),
+                    .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE")
+                        .held_by(&[Holder::Listener("holder", "[fd77::1]")])]),
             ),
             Close("holder"),
             Bind("server", "[::]", &[]),

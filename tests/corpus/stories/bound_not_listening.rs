@@ -24,7 +24,7 @@ const STORIES: &[Incident] = &[
     ),
     incident(
         "a_slow_start_ipv6",
-        "The same with IPv6.",
+        "The server has bound `::1`, and Node clients ask before it listens.",
         &[
             Trace,
             Bind("server", "[::1]", &[]),

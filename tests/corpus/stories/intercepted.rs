@@ -72,7 +72,8 @@ const STORIES: &[Incident] = &[
     .in_both_orders(),
     incident(
         "a_firewall_rejects_who_waits",
-        "The same with clients that block: the refusal takes a second, until the SYN is sent again.",
+        "A REJECT rule answers clients that block: the refusal takes a second, until the SYN is sent \
+         again.",
         &[
             Nft("host", REJECT),
             Listen("gateway", "127.0.0.1", &[]),
@@ -132,7 +133,7 @@ const STORIES: &[Incident] = &[
     .in_both_orders(),
     incident(
         "a_firewall_resets_ipv6",
-        "The same with IPv6, and for IPv4 that an IPv6 server takes.",
+        "A rule answers with a TCP reset to IPv6, and to the IPv4 that an IPv6 server takes.",
         &[
             Nft("host", RESET),
             Listen("gateway", "[::]", &[]),
@@ -211,7 +212,7 @@ const STORIES: &[Incident] = &[
     .cast(&[role("gateway").inside("container")]),
     incident(
         "a_published_v6_port_and_nobody_behind_it",
-        "The same with IPv6, and a container in which nothing listens.",
+        "The host's IPv6 address is translated to a container's, in which nothing listens.",
         &[
             Namespace("container"),
             Join("container"),

@@ -30,7 +30,8 @@ const STORIES: &[Incident] = &[
     .cast(&[PROGRAM]),
     incident(
         "refused_configuration_of_a_script",
-        "The same in a container's way, by Node and the gateway's script, asked by IPv6.",
+        "Node, which runs the gateway's script as in a container, refuses its configuration and exits \
+         with code 78.",
         &[
             Start("gateway"),
             Trace,
@@ -121,7 +122,7 @@ const STORIES: &[Incident] = &[
     .cast(&[SCRIPT]),
     incident(
         "a_pattern_that_was_killed",
-        "The same with a server of the user's own, asked by IPv6.",
+        "A server of the user's own is killed before it listens, and a client asks by IPv6.",
         &[
             Start("gateway"),
             Trace,

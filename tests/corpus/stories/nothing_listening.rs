@@ -21,7 +21,7 @@ const STORIES: &[Incident] = &[
     ),
     incident(
         "nobody_started_it_ipv6",
-        "The same with IPv6.",
+        "The server was never started; clients ask by IPv6, localhost and the LAN address.",
         &[
             Trace,
             Refused(refused("node", Nonblocking, &["[::1]", "[fd77::1]"], NothingListening)),
@@ -60,7 +60,7 @@ const STORIES: &[Incident] = &[
     ),
     incident(
         "it_comes_up_on_v6_loopback",
-        "The same with IPv6.",
+        "Two clients ask `::1` before the server is there.",
         &[
             Trace,
             Refused(refused("curl", Blocking, &["[::1]"], NothingListening)),
@@ -136,7 +136,8 @@ const STORIES: &[Incident] = &[
     .cast(&[role("second alpha").comm("alpha"), role("alpha of nobody").comm("alpha").uid(65_534)]),
     incident(
         "a_loop_whose_cause_changes",
-        "A loop finds nobody, then a server on another address, then nobody again: the new cause is a new line.",
+        "A loop finds nobody, then a server on another address, then nobody again: the new cause is a \
+         new line.",
         &[
             Trace,
             Refused(refused("client", Blocking, &["127.0.0.1"], NothingListening)),
@@ -174,7 +175,7 @@ const STORIES: &[Incident] = &[
     .cast(&[role("probe").comm("openclaw-gatewa").program("openclaw-gateway", &[])]),
     incident(
         "a_probe_that_has_ended",
-        "The same, where the probe ended before the next client asks: it is no server that never listened.",
+        "The gateway's probe ended before the next client asks: it is no server that never listened.",
         &[
             Trace,
             Refused(refused("probe", Nonblocking, &["[::1]"], NothingListening)),

@@ -43,7 +43,7 @@ const STORIES: &[Incident] = &[
     .in_both_orders(),
     incident(
         "a_container_on_its_own_v6_loopback",
-        "The same with `::1`.",
+        "The container's server listens on its own `::1`, and the host's client asks the host's.",
         &[
             Namespace("container"),
             Listen("gateway", "[::1]", &[]),
@@ -122,7 +122,8 @@ const STORIES: &[Incident] = &[
     .cast(&[role("gateway").inside("container")]),
     incident(
         "the_loop_in_a_container_goes_on",
-        "A server comes up on the host, where one client asked; a loop in a container, at the same address, goes on.",
+        "A server comes up on the host, where one client asked; a loop in a container, at the same \
+         address, goes on.",
         &[
             Trace,
             Namespace("container"),

@@ -27,7 +27,7 @@ const STORIES: &[Incident] = &[
     ),
     incident(
         "a_program_on_another_port",
-        "The same by the gateway's program, on every IPv6 address, asked by IPv4.",
+        "The gateway's program listens on another port of every address, and is asked by IPv4.",
         &[
             Listen("gateway", "[::]:other", &[]),
             Trace,
@@ -66,7 +66,8 @@ const STORIES: &[Incident] = &[
     .arguments(&["--server", "my-very-own-server --serve"]),
     incident(
         "the_last_owner_moved",
-        "Nothing but its past tells who the server is: it held the port on the LAN address, and moved to another port.",
+        "Nothing but its past tells who the server is: it held the port on the LAN address, and moved to \
+         another port.",
         &[
             Listen("gateway", "10.77.0.1", &[]),
             Trace,

@@ -57,7 +57,7 @@ const STORIES: &[Incident] = &[
     ),
     incident(
         "another_host_resets_ipv6",
-        "The same with IPv6.",
+        "The client's configuration names another host by its IPv6 address.",
         &[
             Ip("host", ROUTES),
             Nft("host", RESET),
@@ -90,7 +90,7 @@ const STORIES: &[Incident] = &[
     ),
     incident(
         "a_firewall_on_the_way_rejects_who_waits",
-        "The same with clients that block.",
+        "A packet filter's ICMP reaches clients that block a second late.",
         &[
             Ip("host", ROUTES),
             Nft("host", REJECT),

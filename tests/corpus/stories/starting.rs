@@ -18,7 +18,8 @@ const PATTERN: Role = role("gateway").comm("python3").program("python3", &["my-v
 const STORIES: &[Incident] = &[
     incident(
         "by_its_own_name",
-        "A process calls itself what the gateway does, and was there before the tracer; at last it listens.",
+        "A process calls itself what the gateway does, and was there before the tracer; at last it \
+         listens.",
         &[
             Start("openclaw-gatewa"),
             Trace,
@@ -112,7 +113,8 @@ const STORIES: &[Incident] = &[
     .cast(&[PROGRAM]),
     incident(
         "a_script_after_a_refusal",
-        "The same with Node and the gateway's script.",
+        "The first client finds nobody; then Node starts the gateway's script, and the next client finds \
+         that.",
         &[
             Trace,
             Refused(refused("curl", Blocking, &["[::1]"], NothingListening)),
@@ -123,7 +125,7 @@ const STORIES: &[Incident] = &[
     .cast(&[SCRIPT]),
     incident(
         "a_pattern_after_a_refusal",
-        "The same with a server of the user's own.",
+        "The first client finds nobody; then a server of the user's own starts.",
         &[
             Trace,
             Refused(refused("curl", Thread, &["127.0.0.1"], NothingListening)),

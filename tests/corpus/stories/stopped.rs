@@ -19,8 +19,7 @@ const STORIES: &[Incident] = &[
                     .hints(&["wait for RECOVERED"]),
             ),
             Refused(
-                refused("node", Nonblocking, &["127.0.0.1"], Stopped)
-                    .weighs(&[("openclaw-gatewa", Closed)]),
+                refused("node", Nonblocking, &["127.0.0.1"], Stopped).weighs(&[("openclaw-gatewa", Closed)]),
             ),
             Again("curl", "127.0.0.1", 5),
             Listen("openclaw-gatewa", "127.0.0.1", &[]),
@@ -237,7 +236,8 @@ const STORIES: &[Incident] = &[
     ),
     incident(
         "a_server_of_the_same_name_that_had_listened",
-        "A gateway on the LAN address ends with code 78: it had listened, so that this is no refused configuration.",
+        "A gateway on the LAN address ends with code 78: it had listened, so that this is no refused \
+         configuration.",
         &[
             Trace,
             Listen("openclaw-gateway", "10.77.0.1", &[]),

@@ -29,7 +29,8 @@ const STORIES: &[Incident] = &[
     ),
     incident(
         "the_file_says_lan_and_the_socket_is_tailnet",
-        "A changed gateway.bind makes the gateway restart inside its process, and it takes the tailnet address again.",
+        "A changed gateway.bind makes the gateway restart inside its process, and it takes the tailnet \
+         address again.",
         &[
             Ip("host", TAILNET),
             Listen("openclaw-gatewa", "100.64.x.y", &[]),
@@ -55,9 +56,7 @@ const STORIES: &[Incident] = &[
                     .says(&["{gateway} is up, but on 10.77.0.1:{port} only"])
                     .hints(&["at once: use 10.77.0.1:{port}"]),
             ),
-            Refused(
-                refused("java", Nonblocking, &[MAPPED], WrongAddress).weighs(&[("gateway", Address)]),
-            ),
+            Refused(refused("java", Nonblocking, &[MAPPED], WrongAddress).weighs(&[("gateway", Address)])),
             Refused(refused("any", Blocking, &["0.0.0.0"], WrongAddress).weighs(&[("gateway", Address)])),
             Refused(
                 refused("node", Nonblocking, &["[::1]", "[fd77::1]"], WrongAddress)
@@ -87,7 +86,7 @@ const STORIES: &[Incident] = &[
     .in_both_orders(),
     incident(
         "lan_v6_address_for_v6_only",
-        "The same, where the server has asked for IPv6 only by itself.",
+        "The server has one IPv6 address and has asked for IPv6 only by itself; the client asks `::1`.",
         &[
             Listen("gateway", "[fd77::1]", &[Ipv6Only]),
             Trace,
@@ -122,9 +121,7 @@ const STORIES: &[Incident] = &[
         &[
             Listen("gateway", "[::1]", &[]),
             Trace,
-            Refused(
-                refused("curl", Blocking, &["[fd77::1]"], WrongAddress).weighs(&[("gateway", Address)]),
-            ),
+            Refused(refused("curl", Blocking, &["[fd77::1]"], WrongAddress).weighs(&[("gateway", Address)])),
             Refused(
                 refused("node", Nonblocking, &["10.77.0.1"], WrongAddress).weighs(&[("gateway", Family)]),
             ),
@@ -137,9 +134,7 @@ const STORIES: &[Incident] = &[
         &[
             Listen("gateway", "127.0.0.2", &[]),
             Trace,
-            Refused(
-                refused("node", Nonblocking, &["[::1]"], WrongAddress).weighs(&[("gateway", Family)]),
-            ),
+            Refused(refused("node", Nonblocking, &["[::1]"], WrongAddress).weighs(&[("gateway", Family)])),
             Refused(
                 refused("curl", From("127.0.0.5:any"), &["127.0.0.1"], WrongAddress)
                     .weighs(&[("gateway", Address)]),
@@ -168,7 +163,8 @@ const STORIES: &[Incident] = &[
     .in_both_orders(),
     incident(
         "docker_proxy_and_a_gateway_on_its_own_loopback",
-        "A container's gateway listens on 127.0.0.1 in there; docker-proxy is refused by the container's address.",
+        "A container's gateway listens on 127.0.0.1 in there; docker-proxy is refused by the container's \
+         address.",
         &[
             Namespace("container"),
             Join("container"),
@@ -178,7 +174,10 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("docker-proxy", Nonblocking, &["10.x.y.2"], WrongAddress)
                     .weighs(&[("MainThread", Address), ("docker-proxy", Netns)])
-                    .says(&["{MainThread} is up, but on 127.0.0.1:{port} in network namespace {netns container} only"])
+                    .says(&[
+                        "{MainThread} is up, but on 127.0.0.1:{port}",
+                        "in network namespace {netns container} only",
+                    ])
                     .hints(&["let the server listen on 10.x.y.2 inside", "change nothing outside"]),
             ),
             Refused(
@@ -247,14 +246,15 @@ const STORIES: &[Incident] = &[
         &[
             Listen("gateway", "127.0.0.1", &[]),
             Trace,
-            Ip("host", "addr add 10.78.0.1/24 dev eth0
-                addr add fd78::1/64 dev eth0 nodad"),
+            Ip(
+                "host",
+                "addr add 10.78.0.1/24 dev eth0
+                addr add fd78::1/64 dev eth0 nodad",
+            ),
             Refused(
                 refused("curl", Nonblocking, &["10.78.0.1"], WrongAddress).weighs(&[("gateway", Address)]),
             ),
-            Refused(
-                refused("curl", Blocking, &["[fd78::1]"], WrongAddress).weighs(&[("gateway", Family)]),
-            ),
+            Refused(refused("curl", Blocking, &["[fd78::1]"], WrongAddress).weighs(&[("gateway", Family)])),
         ],
     ),
     incident(
@@ -272,7 +272,8 @@ const STORIES: &[Incident] = &[
     .in_both_orders(),
     incident(
         "it_came_back_elsewhere",
-        "The server on localhost closed, and its successor took the LAN address: that is the news, not the end.",
+        "The server on localhost closed, and its successor took the LAN address: that is the news, not \
+         the end.",
         &[
             Listen("gateway", "127.0.0.1", &[]),
             Trace,
@@ -310,13 +311,15 @@ const STORIES: &[Incident] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], WrongAddress)
                     .weighs(&[("holder", Address)])
-                    .failed_binds(&[failed_bind("server", "10.77.0.1", "EADDRINUSE").held_by(&[Holder::Listener("holder", "10.77.0.1")])]),
+                    .failed_binds(&[failed_bind("server", "10.77.0.1", "EADDRINUSE")
+                        .held_by(&[Holder::Listener("holder", "10.77.0.1")])]),
             ),
         ],
     ),
     incident(
         "a_listener_counts_more_than_a_bound_socket",
-        "One process has bound 127.0.0.1 and does not listen; another listens on an address that is not asked for.",
+        "One process has bound 127.0.0.1 and does not listen; another listens on an address that is not \
+         asked for.",
         &[
             Trace,
             Bind("server", "127.0.0.1", &[]),
@@ -349,7 +352,7 @@ const STORIES: &[Incident] = &[
     ),
     incident(
         "a_second_server_on_the_right_v6_address",
-        "The same with IPv6 and a client that does not block.",
+        "After a refusal of `::1`, a second server comes up there, and the first goes on elsewhere.",
         &[
             Listen("first", "[fd77::1]", &[]),
             Trace,
@@ -361,7 +364,8 @@ const STORIES: &[Incident] = &[
     ),
     incident(
         "health_checks_that_loop",
-        "Two programs, two processes of each, ask the wrong address as fast as they can: a line a program, and a count.",
+        "Two programs, two processes of each, ask the wrong address as fast as they can: a line a \
+         program, and a count.",
         &[
             Listen("gateway", "10.77.0.1", &[]),
             Trace,

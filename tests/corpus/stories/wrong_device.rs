@@ -24,7 +24,8 @@ const STORIES: &[Incident] = &[
     .in_both_orders(),
     incident(
         "a_v6_wildcard_bound_to_the_lan",
-        "The same with `::`, asked in both families.",
+        "The server on `::` is bound to eth0 with SO_BINDTODEVICE, and localhost is asked in both \
+         families.",
         &[
             Listen("gateway", "[::]", &[ToDevice("eth0")]),
             Trace,
@@ -51,7 +52,8 @@ const STORIES: &[Incident] = &[
     .in_both_orders(),
     incident(
         "a_wildcard_bound_to_lo",
-        "The server is bound to lo, as an option \"localhost only\" may do it; clients use the LAN address.",
+        "The server is bound to lo, as an option \"localhost only\" may do it; clients use the LAN \
+         address.",
         &[
             Listen("gateway", "0.0.0.0", &[ToDevice("lo")]),
             Trace,
@@ -66,7 +68,7 @@ const STORIES: &[Incident] = &[
     .in_both_orders(),
     incident(
         "a_v6_wildcard_bound_to_lo",
-        "The same with IPv6.",
+        "The server on `::` is bound to lo; a Node client uses the LAN's IPv6 address.",
         &[
             Listen("gateway", "[::]", &[ToDevice("lo")]),
             Trace,

@@ -43,7 +43,8 @@ const STORIES: &[Incident] = &[
     .in_both_orders(),
     incident(
         "v6_loopback_and_a_v4_client",
-        "The server listens on `::1` alone; clients ask 127.0.0.1, another loopback address, and by IPv4-mapped IPv6.",
+        "The server listens on `::1` alone; clients ask 127.0.0.1, another loopback address, and by \
+         IPv4-mapped IPv6.",
         &[
             Listen("gateway", "[::1]", &[]),
             Trace,
@@ -92,9 +93,7 @@ const STORIES: &[Incident] = &[
         &[
             Listen("gateway", "127.0.0.1", &[]),
             Trace,
-            Refused(
-                refused("app", Thread, &["[::1]"], WrongFamily).weighs(&[("gateway", Family)]),
-            ),
+            Refused(refused("app", Thread, &["[::1]"], WrongFamily).weighs(&[("gateway", Family)])),
         ],
     ),
     incident(
@@ -104,9 +103,7 @@ const STORIES: &[Incident] = &[
             Pod("pod"),
             Listen("gateway", "127.0.0.1", &[]),
             Trace,
-            Refused(
-                refused("probe", Nonblocking, &["[::1]"], WrongFamily).weighs(&[("gateway", Family)]),
-            ),
+            Refused(refused("probe", Nonblocking, &["[::1]"], WrongFamily).weighs(&[("gateway", Family)])),
         ],
     )
     .cast(&[role("gateway").inside("pod"), role("probe").inside("pod")]),
@@ -138,7 +135,7 @@ const STORIES: &[Incident] = &[
     ),
     incident(
         "curl_localhost_to_a_wildcard",
-        "The same with a server on every IPv4 address.",
+        "curl tries `::1`, is refused, and is answered by a server on every IPv4 address: harmless.",
         &[
             Listen("gateway", "0.0.0.0", &[]),
             Trace,
@@ -150,7 +147,8 @@ const STORIES: &[Incident] = &[
     ),
     incident(
         "another_process_is_no_fallback",
-        "One client is refused by IPv4 three times over; that another is answered by IPv6 is no comfort to it.",
+        "One client is refused by IPv4 three times over; that another is answered by IPv6 is no comfort \
+         to it.",
         &[
             Listen("gateway", "[::1]", &[]),
             Listen("lan", "10.77.0.1", &[]),
