@@ -49,6 +49,12 @@ const PUBLISH_V6: &str = "table ip6 translation {
     }
 }";
 
+/// A client that uses IPv6 sockets for IPv4.
+const JAVA: Refusal = refused("java", Nonblocking, &[MAPPED], Intercepted).covered_by(&["gateway"]);
+
+const MAPPED_REJECTED: Step = Refused(JAVA.by(By::Icmp));
+const MAPPED_RESET: Step = Refused(JAVA.by(By::Reset));
+
 const STORIES: &[Incident] = &[
     incident(
         "a_firewall_rejects",
@@ -64,9 +70,7 @@ const STORIES: &[Incident] = &[
                     .says(&["{gateway} listens on 0.0.0.0:{port} and was not asked: ICMP port-unreachable"])
                     .hints(&["a REJECT rule: nft list ruleset"]),
             ),
-            Refused(
-                refused("java", Nonblocking, &[MAPPED], Intercepted).by(By::Icmp).covered_by(&["gateway"]),
-            ),
+            MAPPED_REJECTED,
         ],
     )
     .in_both_orders(),
@@ -96,9 +100,7 @@ const STORIES: &[Incident] = &[
                     .by(By::Icmp)
                     .covered_by(&["gateway"]),
             ),
-            Refused(
-                refused("java", Nonblocking, &[MAPPED], Intercepted).by(By::Icmp).covered_by(&["gateway"]),
-            ),
+            MAPPED_REJECTED,
         ],
     )
     .in_both_orders(),
@@ -125,9 +127,7 @@ const STORIES: &[Incident] = &[
                     .covered_by(&["gateway"])
                     .says(&["{gateway} listens on 0.0.0.0:{port} and was not asked"]),
             ),
-            Refused(
-                refused("java", Nonblocking, &[MAPPED], Intercepted).by(By::Reset).covered_by(&["gateway"]),
-            ),
+            MAPPED_RESET,
         ],
     )
     .in_both_orders(),
@@ -209,7 +209,7 @@ const STORIES: &[Incident] = &[
         ],
     )
     .needs(&[Need::Nat])
-    .cast(&[role("gateway").inside("container")]),
+    .cast(CONTAINED),
     incident(
         "a_published_v6_port_and_nobody_behind_it",
         "The host's IPv6 address is translated to a container's, in which nothing listens.",

@@ -27,10 +27,26 @@ mod words {
     pub use crate::corpus::story::Sockopt::*;
     pub use crate::corpus::story::Step::*;
     pub use crate::corpus::story::{
-        Chapter, End, Holder, Incident, Kind, Sockopt, failed_bind, incident, refused, role,
+        Chapter, End, Holder, Incident, Kind, Refusal, Role, Sockopt, Step, failed_bind, incident, refused,
+        role,
     };
     pub use crate::support::needs::Need;
     pub use crate::support::story::By;
+
+    /// The gateway by the file name of its program.
+    pub const PROGRAM: Role = role("gateway").comm("openclaw-gatewa").program("openclaw-gateway", &[]);
+
+    /// The gateway by its script and command.
+    pub const SCRIPT: Role = role("gateway").comm("node").program("node", &["dist/index.js", "gateway"]);
+
+    /// A server that only the user's pattern tells.
+    pub const PATTERN: Role =
+        role("gateway").comm("python3").program("python3", &["my-very-own-server", "--serve"]);
+
+    pub const BY_PATTERN: &[&str] = &["--server", "my-very-own-server --serve"];
+
+    /// A server in a container.
+    pub const CONTAINED: &[Role] = &[role("gateway").inside("container")];
 
     pub const MAPPED: &str = "[::ffff:127.0.0.1]";
 

@@ -1,13 +1,15 @@
 //! A process that claims to be the server has ended without listening.
 
 use super::words::*;
-use crate::corpus::story::Role;
 
 pub const CHAPTER: Chapter = Chapter { cause: Cause::NeverListened, stories: STORIES };
 
-const PROGRAM: Role = role("gateway").comm("openclaw-gatewa").program("openclaw-gateway", &[]);
-const SCRIPT: Role = role("gateway").comm("node").program("node", &["dist/index.js", "gateway"]);
-const PATTERN: Role = role("gateway").comm("python3").program("python3", &["my-very-own-server", "--serve"]);
+/// From here on the process is known, whichever way.
+const SEEN: Step =
+    Refused(refused("curl", Blocking, &["127.0.0.1"], Starting).candidates(&[("gateway", End::Alive)]));
+
+const SEEN_BY_IPV6: Step =
+    Refused(refused("curl", Blocking, &["[::1]"], Starting).candidates(&[("gateway", End::Alive)]));
 
 const STORIES: &[Incident] = &[
     incident(
@@ -16,7 +18,7 @@ const STORIES: &[Incident] = &[
         &[
             Trace,
             Start("gateway"),
-            Refused(refused("curl", Blocking, &["[::1]"], Starting).candidates(&[("gateway", End::Alive)])),
+            SEEN_BY_IPV6,
             Exit("gateway", 78),
             Refused(
                 refused("node", Nonblocking, &["127.0.0.1"], NeverListened)
@@ -35,9 +37,7 @@ const STORIES: &[Incident] = &[
         &[
             Start("gateway"),
             Trace,
-            Refused(
-                refused("curl", Blocking, &["127.0.0.1"], Starting).candidates(&[("gateway", End::Alive)]),
-            ),
+            SEEN,
             Exit("gateway", 78),
             Refused(
                 refused("node", Nonblocking, &["[::1]"], NeverListened)
@@ -71,7 +71,7 @@ const STORIES: &[Incident] = &[
         &[
             Trace,
             Start("gateway"),
-            Refused(refused("curl", Blocking, &["[::1]"], Starting).candidates(&[("gateway", End::Alive)])),
+            SEEN_BY_IPV6,
             Exit("gateway", 78),
             Refused(
                 refused("node", Nonblocking, &["127.0.0.1"], NeverListened)
@@ -83,16 +83,14 @@ const STORIES: &[Incident] = &[
         ],
     )
     .cast(&[PATTERN])
-    .arguments(&["--server", "my-very-own-server --serve"]),
+    .arguments(BY_PATTERN),
     incident(
         "ended_in_peace",
         "The program ends with code 0 before it ever listened.",
         &[
             Trace,
             Start("gateway"),
-            Refused(
-                refused("curl", Blocking, &["127.0.0.1"], Starting).candidates(&[("gateway", End::Alive)]),
-            ),
+            SEEN,
             Exit("gateway", 0),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], NeverListened)
@@ -126,9 +124,7 @@ const STORIES: &[Incident] = &[
         &[
             Start("gateway"),
             Trace,
-            Refused(
-                refused("curl", Blocking, &["127.0.0.1"], Starting).candidates(&[("gateway", End::Alive)]),
-            ),
+            SEEN,
             Kill("gateway"),
             Refused(
                 refused("node", Nonblocking, &["[::1]"], NeverListened)
@@ -137,16 +133,14 @@ const STORIES: &[Incident] = &[
         ],
     )
     .cast(&[PATTERN])
-    .arguments(&["--server", "my-very-own-server --serve"]),
+    .arguments(BY_PATTERN),
     incident(
         "a_crash_loop",
         "A supervisor starts the gateway again and again, and each time it exits with code 78.",
         &[
             Trace,
             Start("gateway"),
-            Refused(
-                refused("curl", Blocking, &["127.0.0.1"], Starting).candidates(&[("gateway", End::Alive)]),
-            ),
+            SEEN,
             Exit("gateway", 78),
             Refused(
                 refused("node", Nonblocking, &["127.0.0.1"], NeverListened)

@@ -39,7 +39,7 @@ const STORIES: &[Incident] = &[
             ),
         ],
     )
-    .cast(&[role("gateway").inside("container")])
+    .cast(CONTAINED)
     .in_both_orders(),
     incident(
         "a_container_on_its_own_v6_loopback",
@@ -51,7 +51,7 @@ const STORIES: &[Incident] = &[
             Refused(refused("node", Nonblocking, &["[::1]"], OtherNetns).weighs(&[("gateway", Netns)])),
         ],
     )
-    .cast(&[role("gateway").inside("container")])
+    .cast(CONTAINED)
     .in_both_orders(),
     incident(
         "a_container_on_every_v6_address",
@@ -65,7 +65,7 @@ const STORIES: &[Incident] = &[
             ),
         ],
     )
-    .cast(&[role("gateway").inside("container")])
+    .cast(CONTAINED)
     .in_both_orders(),
     incident(
         "a_container_on_its_lan_address",
@@ -77,7 +77,7 @@ const STORIES: &[Incident] = &[
             Refused(refused("curl", Thread, &["127.0.0.1"], OtherNetns).weighs(&[("gateway", Netns)])),
         ],
     )
-    .cast(&[role("gateway").inside("container")])
+    .cast(CONTAINED)
     .in_both_orders(),
     incident(
         "an_exec_in_the_wrong_container",
@@ -119,7 +119,7 @@ const STORIES: &[Incident] = &[
             Refused(refused("curl", Blocking, &["127.0.0.1"], OtherNetns).weighs(&[("gateway", Netns)])),
         ],
     )
-    .cast(&[role("gateway").inside("container")]),
+    .cast(CONTAINED),
     incident(
         "the_loop_in_a_container_goes_on",
         "A server comes up on the host, where one client asked; a loop in a container, at the same \

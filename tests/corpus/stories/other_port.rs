@@ -1,14 +1,8 @@
 //! The server is up, on another port.
 
 use super::words::*;
-use crate::corpus::story::Role;
 
 pub const CHAPTER: Chapter = Chapter { cause: Cause::OtherPort, stories: STORIES };
-
-const PROGRAM: Role = role("gateway").comm("openclaw-gatewa").program("openclaw-gateway", &[]);
-const SCRIPT: Role =
-    role("gateway").comm("node").program("node", &["dist/index.js", "gateway", "--port", "1"]);
-const PATTERN: Role = role("gateway").comm("python3").program("python3", &["my-very-own-server", "--serve"]);
 
 const STORIES: &[Incident] = &[
     incident(
@@ -63,7 +57,7 @@ const STORIES: &[Incident] = &[
         ],
     )
     .cast(&[PATTERN])
-    .arguments(&["--server", "my-very-own-server --serve"]),
+    .arguments(BY_PATTERN),
     incident(
         "the_last_owner_moved",
         "Nothing but its past tells who the server is: it held the port on the LAN address, and moved to \

@@ -1,19 +1,8 @@
 //! A process that claims to be the server is alive, and has not listened yet.
 
 use super::words::*;
-use crate::corpus::story::Role;
 
 pub const CHAPTER: Chapter = Chapter { cause: Cause::Starting, stories: STORIES };
-
-/// The gateway by its file name.
-const PROGRAM: Role = role("gateway").comm("openclaw-gatewa").program("openclaw-gateway", &[]);
-
-/// The gateway by its script and command, as in a container.
-const SCRIPT: Role =
-    role("gateway").comm("node").program("node", &["dist/index.js", "gateway", "--port", "1"]);
-
-/// A server that only the user's pattern tells.
-const PATTERN: Role = role("gateway").comm("python3").program("python3", &["my-very-own-server", "--serve"]);
 
 const STORIES: &[Incident] = &[
     incident(
@@ -96,7 +85,7 @@ const STORIES: &[Incident] = &[
         ],
     )
     .cast(&[PATTERN])
-    .arguments(&["--server", "my-very-own-server --serve"])
+    .arguments(BY_PATTERN)
     .in_both_orders(),
     incident(
         "after_a_refusal",
@@ -134,7 +123,7 @@ const STORIES: &[Incident] = &[
         ],
     )
     .cast(&[PATTERN])
-    .arguments(&["--server", "my-very-own-server --serve"]),
+    .arguments(BY_PATTERN),
     incident(
         "a_probe_in_a_pod",
         "A liveness probe runs in the pod's namespace while the gateway in there still starts.",
@@ -154,7 +143,7 @@ const STORIES: &[Incident] = &[
         ],
     )
     .cast(&[
-        role("gateway").comm("node").program("node", &["dist/index.js", "gateway"]).inside("pod"),
+        SCRIPT.inside("pod"),
         role("node").inside("pod"),
         role("second probe").comm("node").inside("pod"),
     ]),
@@ -173,7 +162,7 @@ const STORIES: &[Incident] = &[
             ),
         ],
     )
-    .cast(&[role("gateway").comm("node").program("node", &["dist/index.js", "gateway"]).inside("container")]),
+    .cast(&[SCRIPT.inside("container")]),
     incident(
         "a_server_of_another_namespace_is_none",
         "The gateway starts in a container: the host's clients do not wait for it, those inside do.",

@@ -266,5 +266,5 @@ const STORIES: &[Incident] = &[
             ),
         ],
     )
-    .cast(&[role("gateway").inside("container")]),
+    .cast(CONTAINED),
 ];

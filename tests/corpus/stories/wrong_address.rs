@@ -200,7 +200,7 @@ const STORIES: &[Incident] = &[
             ),
         ],
     )
-    .cast(&[role("gateway").inside("container")]),
+    .cast(CONTAINED),
     incident(
         "the_bridge_address_from_a_container",
         "A container asks the host by the bridge's address; the server on the host listens on loopback.",

@@ -116,7 +116,7 @@ const STORIES: &[Incident] = &[
             ),
         ],
     )
-    .cast(&[role("gateway").inside("container")]),
+    .cast(CONTAINED),
     incident(
         "started_anew_without_the_interface",
         "The server is told to bind to no interface, and started again.",
