@@ -22,17 +22,25 @@ use crate::support::port::Port;
 use crate::support::story::{
     BACKLOG, By, CHANGING_US, Socket, Spot, Story, assert_sound, carrier, wait_past,
 };
+use crate::support::tracer::Tracer;
 
-/// Plays a story in its order, or in both.
+/// Plays a story as written, and where it has both orders once more beside it, under the same tracer.
 pub fn play(incident: &'static Incident) {
-    let written: Vec<&Step> = incident.steps.iter().collect();
-    Stage::set(incident).play(&written);
-    if incident.orders == Orders::Both {
-        let (trace, mut steps): (Vec<&Step>, Vec<&Step>) =
-            written.into_iter().partition(|step| matches!(step, Step::Trace));
-        let setting = steps.iter().take_while(|step| step.is_setting()).count();
-        steps.splice(setting..setting, trace);
-        Stage::set(incident).play(&steps);
+    let mut first = Stage::set(incident);
+    match incident.orders {
+        Orders::AsWritten => {
+            first.play(incident.steps.iter());
+            end(&mut [first]);
+        }
+        Orders::Both => {
+            let mut second = Stage::set(incident);
+            first.watched.push(second.story.port());
+            first.play(incident.steps.iter());
+            second.story.tracer = first.story.tracer.take();
+            second.seen = std::mem::take(&mut first.seen);
+            second.play(incident.steps.iter().filter(|step| !matches!(step, Step::Trace)));
+            end(&mut [first, second]);
+        }
     }
 }
 
@@ -87,12 +95,14 @@ struct Waiting {
 struct Stage {
     incident: &'static Incident,
     /// The step that is played, for a test that fails.
-    step: Option<Step>,
+    step: Option<&'static Step>,
     // The processes end before their namespaces.
     players: BTreeMap<&'static str, Player>,
     rooms: BTreeMap<&'static str, Room>,
     story: Story,
     other_port: Port,
+    /// What the tracer is to watch.
+    watched: Vec<u16>,
     /// Lines that the story has told, by `seq`.
     seen: BTreeSet<u64>,
     told: Vec<Told>,
@@ -116,8 +126,10 @@ impl Stage {
     fn set(incident: &'static Incident) -> Self {
         let story = Story::begin();
         let host = Room { spot: Spot::from(&story.netns), netns: None, _keeper: None };
+        let watched = vec![story.port()];
         Self {
             incident,
+            watched,
             step: None,
             players: BTreeMap::new(),
             rooms: BTreeMap::from([(HOST, host)]),
@@ -132,13 +144,12 @@ impl Stage {
         }
     }
 
-    fn play(mut self, steps: &[&Step]) {
-        for &step in steps {
-            self.step = Some(*step);
+    fn play(&mut self, steps: impl Iterator<Item = &'static Step>) {
+        for step in steps {
+            self.step = Some(step);
             self.act(step);
         }
         self.step = None;
-        self.end();
     }
 
     fn act(&mut self, step: &Step) {
@@ -231,7 +242,7 @@ impl Stage {
     // The setting.
 
     fn trace(&mut self) {
-        self.story.trace_with(self.incident.arguments);
+        self.story.tracer = Some(Tracer::start(&self.watched, self.incident.arguments));
         let present: Vec<&'static str> = self.players.keys().copied().collect();
         for who in present {
             if self.players[who].held.last().is_some_and(|held| held.is_listening) && self.is_watched(who) {
@@ -792,61 +803,69 @@ impl Stage {
         self.seen.insert(found.0);
         found
     }
+}
 
-    /// Stops the tracer: all that it said was told.
-    fn end(&mut self) {
-        let log = self.story.tracer.take().expect("a story that is traced").stop();
-        let mut repeats: BTreeMap<u64, (u64, Vec<Option<u64>>)> = BTreeMap::new();
-        // What is answered has been counted.
-        let mut answered: BTreeSet<u64> = BTreeSet::new();
-        let port = self.story.port();
-        let pids: BTreeSet<u32> = self.players.values().map(|player| player.actor.pid).collect();
-        for line in &log.lines {
-            let is_told = match &line.body {
-                Body::Recovered(recovered) => {
-                    answered.extend(&recovered.of);
-                    self.seen.contains(&line.seq)
-                }
-                Body::Refused(_)
-                | Body::Fallback(_)
-                | Body::Failed(_)
-                | Body::Listener(_)
-                | Body::Status(_) => self.seen.contains(&line.seq),
-                // Each listener was bound before.
-                Body::Bind(bind) => {
-                    let is_of_the_cast = bind.process.pid.is_some_and(|pid| pids.contains(&pid));
-                    let is_plain = bind.errno.is_none() && bind.port == port && is_of_the_cast;
-                    is_plain || self.seen.contains(&line.seq)
-                }
-                Body::Repeated(repeated) => {
-                    let (count, processes) = repeats.entry(repeated.of).or_default();
-                    *count += repeated.count;
-                    processes.push(repeated.processes);
-                    let first =
-                        log.lines.iter().find(|line| line.seq == repeated.of).expect("what it repeats");
-                    first.time < repeated.first && !answered.contains(&repeated.of)
-                }
-                Body::Start(_) | Body::Ready(_) | Body::Alive(_) | Body::Lost(_) | Body::Stop(_) => true,
-            };
-            assert!(is_told, "the story does not tell {line:?}: {}", log.text());
-        }
-        let counts = repeats.iter().map(|(of, (count, _))| (*of, *count)).collect::<BTreeMap<_, _>>();
-        let expected = self.repeats.iter().map(|(of, (count, _))| (*of, *count)).collect();
-        assert_eq!(counts, expected, "{}", log.text());
-        for (of, (_, processes)) in &repeats {
-            let wanted = self.repeats[of].1;
-            // A slow host tells the count of ten seconds before the rest.
-            let is_right = match processes.as_slice() {
-                [all] => *all == Some(wanted),
-                several => several.iter().all(|one| one.is_some_and(|one| one <= wanted)),
-            };
-            assert!(is_right, "not by {wanted} processes: {}", log.text());
-        }
-        let stop = log.stop();
-        assert_eq!(stop.by_cause, self.by_cause, "{}", log.text());
-        assert_eq!(stop.refused, self.by_cause.values().sum::<u64>(), "{}", log.text());
-        assert!(self.has_unseen || stop.failed.is_empty(), "{}", log.text());
+/// Stops the tracer of these, the last of which has it: all that it said was told.
+fn end(stages: &mut [Stage]) {
+    let last = stages.last_mut().expect("a stage");
+    let log = last.story.tracer.take().expect("a story that is traced").stop();
+    let seen = std::mem::take(&mut last.seen);
+    let players = || stages.iter().flat_map(|stage| stage.players.values());
+    let pids: BTreeSet<u32> = players().map(|player| player.actor.pid).collect();
+    let ports: Vec<u16> = stages.iter().map(|stage| stage.story.port()).collect();
+    // `of`: how many, and in each line by how many processes.
+    let mut repeats: BTreeMap<u64, (u64, Vec<Option<u64>>)> = BTreeMap::new();
+    // What is answered has been counted.
+    let mut answered: BTreeSet<u64> = BTreeSet::new();
+    for line in &log.lines {
+        let is_told = match &line.body {
+            Body::Recovered(recovered) => {
+                answered.extend(&recovered.of);
+                seen.contains(&line.seq)
+            }
+            Body::Refused(_) | Body::Fallback(_) | Body::Failed(_) | Body::Listener(_) | Body::Status(_) => {
+                seen.contains(&line.seq)
+            }
+            // Each listener was bound before.
+            Body::Bind(bind) => {
+                let is_of_the_cast = bind.process.pid.is_some_and(|pid| pids.contains(&pid));
+                let is_plain = bind.errno.is_none() && ports.contains(&bind.port) && is_of_the_cast;
+                is_plain || seen.contains(&line.seq)
+            }
+            Body::Repeated(repeated) => {
+                let (count, processes) = repeats.entry(repeated.of).or_default();
+                *count += repeated.count;
+                processes.push(repeated.processes);
+                let first = log.lines.iter().find(|line| line.seq == repeated.of).expect("what it repeats");
+                first.time < repeated.first && !answered.contains(&repeated.of)
+            }
+            Body::Start(_) | Body::Ready(_) | Body::Alive(_) | Body::Lost(_) | Body::Stop(_) => true,
+        };
+        assert!(is_told, "the story does not tell {line:?}: {}", log.text());
     }
+
+    let expected: BTreeMap<u64, (u64, u64)> = stages.iter().flat_map(|stage| stage.repeats.clone()).collect();
+    let counts: Vec<(u64, u64)> = repeats.iter().map(|(of, (count, _))| (*of, *count)).collect();
+    let expected_counts: Vec<(u64, u64)> = expected.iter().map(|(of, (count, _))| (*of, *count)).collect();
+    assert_eq!(counts, expected_counts, "{}", log.text());
+    for (of, (_, processes)) in &repeats {
+        let wanted = expected[of].1;
+        // A slow host tells the count of ten seconds before the rest.
+        let is_right = match processes.as_slice() {
+            [all] => *all == Some(wanted),
+            several => several.iter().all(|one| one.is_some_and(|one| one <= wanted)),
+        };
+        assert!(is_right, "not by {wanted} processes: {}", log.text());
+    }
+
+    let mut by_cause: BTreeMap<Cause, u64> = BTreeMap::new();
+    for (cause, count) in stages.iter().flat_map(|stage| &stage.by_cause) {
+        *by_cause.entry(*cause).or_default() += count;
+    }
+    let stop = log.stop();
+    assert_eq!(stop.by_cause, by_cause, "{}", log.text());
+    assert_eq!(stop.refused, by_cause.values().sum::<u64>(), "{}", log.text());
+    assert!(stages.iter().any(|stage| stage.has_unseen) || stop.failed.is_empty(), "{}", log.text());
 }
 
 fn errno_name(errno: Errno) -> &'static str {

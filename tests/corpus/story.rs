@@ -53,7 +53,7 @@ impl Incident {
         Self { arguments, ..self }
     }
 
-    /// Played twice: as written, and with a tracer that is there before any of the processes.
+    /// Played twice: as written, and with a tracer that is there before any of it.
     pub const fn in_both_orders(self) -> Self {
         Self { orders: Orders::Both, ..self }
     }
@@ -64,7 +64,7 @@ impl Incident {
 pub enum Orders {
     /// At its step.
     AsWritten,
-    /// That, and once more before the first step of a process.
+    /// That, and once more before all the others.
     Both,
 }
 
@@ -349,19 +349,6 @@ pub enum Holder {
 }
 
 impl Step {
-    /// Whether it is of the setting: no process acts.
-    pub const fn is_setting(&self) -> bool {
-        matches!(
-            self,
-            Self::Namespace(_)
-                | Self::Pod(_)
-                | Self::Join(_)
-                | Self::Ip(..)
-                | Self::Nft(..)
-                | Self::Sysctl(..)
-        )
-    }
-
     /// Whether a server comes to be what the story is about.
     pub const fn is_of_a_server(&self) -> bool {
         matches!(

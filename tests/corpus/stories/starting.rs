@@ -29,8 +29,22 @@ const STORIES: &[Incident] = &[
             Recovered { to: "127.0.0.1", by: "openclaw-gatewa", refusals: 2, processes: 2 },
             Answered("curl", Blocking, "127.0.0.1"),
         ],
-    )
-    .in_both_orders(),
+    ),
+    incident(
+        "by_the_name_that_it_took",
+        "A process takes the gateway's name while the tracer runs, before anybody asks.",
+        &[
+            Trace,
+            Start("openclaw-gatewa"),
+            Refused(
+                refused("node", Nonblocking, &["[::1]"], Starting)
+                    .candidates(&[("openclaw-gatewa", End::Alive)]),
+            ),
+            Listen("openclaw-gatewa", "[::1]", &[]),
+            Recovered { to: "[::1]", by: "openclaw-gatewa", refusals: 1, processes: 1 },
+            Answered("node", Nonblocking, "[::1]"),
+        ],
+    ),
     incident(
         "by_its_program",
         "The gateway's program runs; a reverse proxy on the same host is faster at boot.",
