@@ -23,9 +23,9 @@ static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(lost::COUNTERS, 0)
 #[map]
 static ATTEMPTS: HashMap<u64, Attempt> = HashMap::with_max_entries(ATTEMPTS_MAX, 0);
 
-/// When this host's TCP stack sent a reset for want of a socket, by the segment it answered.
+/// When this host's TCP stack sent a reset for want of a socket, by the sequence number of the SYN that it answered.
 #[map]
-static RESETS: LruHashMap<ResetKey, u64> = LruHashMap::with_max_entries(RESETS_MAX, 0);
+static RESETS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(RESETS_MAX, 0);
 
 /// Sockets bound to a watched port, by the address of their `struct sock`.
 #[map]
@@ -82,18 +82,6 @@ pub struct Attempt {
     pub reserved: u32,
 }
 
-/// The sender of a segment that found no socket.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct ResetKey {
-    /// Source address; of an IPv4 segment the first four bytes.
-    pub addr: [u64; 2],
-    /// Source port, in host order.
-    pub port: u32,
-    /// `AF_INET` or `AF_INET6`.
-    pub family: u32,
-}
-
 #[inline(always)]
 pub fn now() -> u64 {
     // SAFETY: the helper has no preconditions.
@@ -142,15 +130,15 @@ pub fn end_attempt(sock: u64) -> bool {
 }
 
 #[inline(always)]
-pub fn remember_reset(key: &ResetKey) {
+pub fn remember_reset(sequence: u32) {
     // An LRU map always finds room.
-    let _ = RESETS.insert(key, now(), u64::from(BPF_ANY));
+    let _ = RESETS.insert(sequence, now(), u64::from(BPF_ANY));
 }
 
-/// Whether a reset for want of a socket was sent to `key` at `since` or later.
+/// Whether a SYN with this sequence number was answered by a reset, for want of a socket, at `since` or later.
 #[inline(always)]
-pub fn reset_was_sent(key: &ResetKey, since: u64) -> bool {
-    match RESETS.get_ptr(key) {
+pub fn reset_was_sent(sequence: u32, since: u64) -> bool {
+    match RESETS.get_ptr(sequence) {
         // SAFETY: map values stay valid while a program runs.
         Some(time) => unsafe { *time >= since },
         None => false,

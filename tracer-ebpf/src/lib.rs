@@ -332,6 +332,7 @@ pub struct Offsets {
     pub sock_error_queue_prev: u32,
     /// Local port in network order, in `struct inet_sock`.
     pub inet_sport: u32,
+    pub tcp_snd_una: u32,
     pub net_inum: u32,
     /// Optional: a plain `u64` from 6.1 on.
     pub net_cookie: u32,
@@ -363,7 +364,6 @@ pub struct Offsets {
     /// Bytes of one `struct upid`, which [`Offsets::pid_numbers`] is an array of.
     pub upid_size: u32,
     pub skb_head: u32,
-    pub skb_network_header: u32,
     pub skb_transport_header: u32,
     /// From a `struct sk_buff` to the `ee_errno` kept in its control block.
     pub skb_errno: u32,
@@ -413,6 +413,7 @@ impl Offsets {
         sock_cookie: MISSING,
         sock_error_queue_prev: MISSING,
         inet_sport: MISSING,
+        tcp_snd_una: MISSING,
         net_inum: MISSING,
         net_cookie: MISSING,
         socket_inode: MISSING,
@@ -438,7 +439,6 @@ impl Offsets {
         pid_numbers: MISSING,
         upid_size: MISSING,
         skb_head: MISSING,
-        skb_network_header: MISSING,
         skb_transport_header: MISSING,
         skb_errno: MISSING,
     };

@@ -74,6 +74,12 @@ impl Sock {
         unsafe { self.load::<u16>(offset!(sock_num)) }
     }
 
+    /// The sequence number of the SYN, as long as it has not been acknowledged.
+    #[inline(always)]
+    pub fn initial_sequence(self) -> u32 {
+        read_or_zero(self.beyond(offset!(tcp_snd_una)), 0u32)
+    }
+
     /// The port a connect comes from, which `inet_sport` still holds when `skc_num` is given back.
     #[inline(always)]
     pub fn source_port(self) -> u16 {

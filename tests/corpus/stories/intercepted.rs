@@ -42,6 +42,18 @@ const PUBLISH: &str = "table ip translation {
     }
 }";
 
+/// The same without a proxy: localhost too is translated, with an address that the container can answer to.
+const MASQUERADE: &str = "table ip translation {
+    chain output {
+        type nat hook output priority -100
+        ip daddr 127.0.0.1 tcp dport {port} dnat to 10.x.y.2:{port}
+    }
+    chain postrouting {
+        type nat hook postrouting priority 100
+        oifname eth1 masquerade
+    }
+}";
+
 const PUBLISH_V6: &str = "table ip6 translation {
     chain output {
         type nat hook output priority -100
@@ -210,6 +222,24 @@ const STORIES: &[Incident] = &[
     )
     .needs(&[Need::Nat])
     .cast(CONTAINED),
+    incident(
+        "localhost_masqueraded_to_a_container",
+        "Both addresses of the connect are translated on the way, and still it is a TCP stack of this host that resets.",
+        &[
+            Namespace("container"),
+            Join("container"),
+            Nft("host", MASQUERADE),
+            Sysctl("host", "net/ipv4/conf/eth1/route_localnet", "1"),
+            Listen("docker-proxy", "0.0.0.0", &[]),
+            Trace,
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], Intercepted)
+                    .covered_by(&["docker-proxy"])
+                    .hints(&["conntrack -L -p tcp --dport {port}"]),
+            ),
+        ],
+    )
+    .needs(&[Need::Nat]),
     incident(
         "a_published_v6_port_and_nobody_behind_it",
         "The host's IPv6 address is translated to a container's, in which nothing listens.",

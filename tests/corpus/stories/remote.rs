@@ -114,19 +114,19 @@ const STORIES: &[Incident] = &[
                 refused("curl", Blocking, &["198.51.100.7"], Remote)
                     .by(By::Reset)
                     .because(&[Because::MayBeTranslated])
-                    .covered_by(&["gateway"]),
+                    .weighs(&[("gateway", Netns)]),
             ),
             Refused(
                 refused("java", Nonblocking, &["[::ffff:198.51.100.7]"], Remote)
                     .by(By::Reset)
                     .because(&[Because::MayBeTranslated])
-                    .covered_by(&["gateway"]),
+                    .weighs(&[("gateway", Netns)]),
             ),
             Refused(
                 refused("node", Nonblocking, &["[2001:db8:77::7]"], Remote)
                     .by(By::Reset)
                     .because(&[Because::MayBeTranslated])
-                    .covered_by(&["gateway"]),
+                    .weighs(&[("gateway", Netns)]),
             ),
         ],
     )

@@ -5,8 +5,8 @@ use tracer_ebpf::{Refused, kind, sent_by, via};
 
 use crate::{
     config,
-    emit::{self, Attempt, ResetKey},
-    sock::{AF_INET6, ECONNREFUSED, Sock},
+    emit::{self, Attempt},
+    sock::{ECONNREFUSED, Sock},
 };
 
 /// Records a refusal whose attempt is over.
@@ -46,16 +46,12 @@ unsafe fn fill(record: *mut Refused, sock: Sock, attempt: *const Attempt) {
     // SAFETY: the caller's; every member behind the header is written.
     unsafe {
         sock.describe(sock.cookie(), &raw mut (*record).socket);
-        let port = sock.source_port();
-        (&raw mut (*record).socket.local_port).write(port);
+        (&raw mut (*record).socket.local_port).write(sock.source_port());
         (&raw mut (*record).task).write((*attempt).task);
         let started = (*attempt).started;
         (&raw mut (*record).started).write(started);
         emit::remember_refusal((*attempt).task.pid);
-        let local = (&raw const (*record).socket.local).cast::<u64>();
-        let family = (*record).socket.family;
-        let key = reset_key(family, [local.read_unaligned(), local.add(1).read_unaligned()], port);
-        let sent_by_tcp = config::send_hook() && emit::reset_was_sent(&key, started);
+        let sent_by_tcp = config::send_hook() && emit::reset_was_sent(sock.initial_sequence(), started);
         // An ICMPv6 error is queued for no socket that did not ask for it (`ipv6_icmp_error`,
         // net/ipv6/datagram.c): what no reset has refused, ICMP has.
         let by_reset = (*attempt).reset != 0 || sent_by_tcp || !config::receive_hook();
@@ -69,17 +65,5 @@ unsafe fn fill(record: *mut Refused, sock: Sock, attempt: *const Attempt) {
             sent_by::NOT_TCP
         };
         (&raw mut (*record).sent_by).write(sender);
-    }
-}
-
-/// The key under which a reset to this socket was remembered. The segment of a socket that is IPv6
-/// with an IPv4-mapped address was IPv4.
-#[inline(always)]
-fn reset_key(family: u16, local: [u64; 2], port: u16) -> ResetKey {
-    let mapped = local[0] == 0 && local[1] as u32 == 0xffff_0000;
-    if family == AF_INET6 && mapped {
-        ResetKey { addr: [local[1] >> 32, 0], port: u32::from(port), family: 2 }
-    } else {
-        ResetKey { addr: local, port: u32::from(port), family: u32::from(family) }
     }
 }

@@ -353,6 +353,10 @@ pub fn explain(refused: &Refused, decision: Decision, world: World<'_>) -> Judge
     let Decision { cause, because, destination } = decision;
     let scene = Scene { refused, destination, world };
     let (mut weighed, mut total) = weigh(&destination, refused.started, world.table);
+    if cause == Cause::Remote {
+        // The address is in none of the namespaces that they are in.
+        weighed.iter_mut().for_each(|one| one.mismatch = Some(Mismatch::Netns));
+    }
     let gone = scene.gone();
     if let Some(gone) = gone {
         let at = usize::from(weighed.first().is_some_and(|first| first.mismatch.is_none()));

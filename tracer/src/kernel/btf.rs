@@ -323,6 +323,7 @@ impl<'a> Btf<'a> {
             sock_cookie: self.offset("sock.__sk_common.skc_cookie")?,
             sock_error_queue_prev: self.offset("sock.sk_error_queue.prev")?,
             inet_sport: self.offset("inet_sock.inet_sport")?,
+            tcp_snd_una: self.offset("tcp_sock.snd_una")?,
             net_inum: self.offset("net.ns.inum")?,
             net_cookie: if has_net_cookie { self.offset("net.net_cookie")? } else { MISSING },
             socket_inode: inode_in_socket,
@@ -348,7 +349,6 @@ impl<'a> Btf<'a> {
             pid_numbers: self.offset("pid.numbers")?,
             upid_size: self.struct_bytes("upid")?,
             skb_head: self.offset("sk_buff.head")?,
-            skb_network_header: self.offset("sk_buff.network_header")?,
             skb_transport_header: self.offset("sk_buff.transport_header")?,
             skb_errno: self.offset("sk_buff.cb")? + self.offset("sock_exterr_skb.ee.ee_errno")?,
         };
