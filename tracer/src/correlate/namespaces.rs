@@ -96,7 +96,11 @@ impl Namespace {
             None if addr.is_loopback() && vrf.is_none() && device.is_none_or(|device| device == LO) => LO,
             None => return None,
         };
-        Some(Route { device, vrf: vrf.map(|link| link.index), l3mdev_accept })
+        // What goes to a link-local address does not pass through the VRF, which does not "divert link scope
+        // packets" (`vrf_ip6_out()`, drivers/net/vrf.c), and is looked up as if there were none.
+        let is_link_local = matches!(addr, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let vrf = vrf.filter(|_| !is_link_local).map(|link| link.index);
+        Some(Route { device, vrf, l3mdev_accept })
     }
 
     /// The addresses a client in here can be expected to use: 127.0.0.1, `::1` and the interfaces' own,
