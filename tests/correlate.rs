@@ -164,6 +164,20 @@ fn a_connect_in_a_vrf_is_not_answered_from_outside() {
 }
 
 #[test]
+fn a_connect_goes_over_the_vrf_of_the_device_that_has_the_address() {
+    let verdict = story()
+        .host(|host| {
+            host.local.iter_mut().filter(|route| route.device == 2).for_each(|route| route.table = 254);
+            host.links[1].master = Some(4);
+        })
+        .present(&server("0.0.0.0:18789"))
+        .ready()
+        .refuse(&connect("192.168.50.2:18789"))
+        .verdict();
+    assert_certain(&verdict, Cause::WrongDevice);
+}
+
+#[test]
 fn a_vrf_has_no_part_in_a_connect_to_a_link_local_address() {
     let answered = |listener: &Server| {
         story()

@@ -19,7 +19,11 @@ pub fn trials() -> Vec<Trial> {
         trial("listeners::every_field_of_a_present_one", NEEDS, every_field_of_a_present_one),
         trial("listeners::present_opened_and_closed", NEEDS, present_opened_and_closed),
         trial("listeners::each_is_told_once", NEEDS, each_is_told_once),
-        trial("listeners::none_is_missed_while_it_starts", NEEDS, none_is_missed_while_it_starts),
+        trial(
+            "listeners::none_is_missed_while_it_starts",
+            &[Need::Root, Need::Network, Need::Cookies],
+            none_is_missed_while_it_starts,
+        ),
         trial("listeners::multipath_is_told_once", &[Need::Root, Need::Network, Need::Mptcp], multipath_once),
         trial("listeners::other_ports_are_not_told", NEEDS, other_ports_are_not_told),
         trial("listeners::a_failed_listen_is_none", NEEDS, a_failed_listen_is_none),
