@@ -131,6 +131,13 @@ pub fn tests(output: &str) -> Report {
     report
 }
 
+/// How many tests were told to have passed or failed.
+pub fn finished(output: &str) -> usize {
+    let outcomes =
+        output.lines().filter(|line| line.starts_with("test ")).filter_map(|line| line.rsplit(' ').next());
+    outcomes.filter(|outcome| ["ok", "FAILED"].contains(outcome)).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +163,7 @@ mod tests {
         let (suites, is_done) = told("@ begin live\ntest a ... ok\ntest b");
         assert!(!is_done);
         assert_eq!(suites[0].status, None);
+        assert_eq!(finished(&suites[0].output), 1);
         assert!(told("").0.is_empty());
     }
 
