@@ -3,7 +3,7 @@
 #[expect(dead_code, reason = "each test file uses a part of the stories")]
 mod story;
 
-use story::{Close, HOST, connect, namespace, server, story};
+use story::{Close, HOST, Server, connect, namespace, server, story};
 use tracer::event::ExitStatus;
 use tracer::line::{Because, Body, Call, Cause, Change, Confidence, LostWhere, Mismatch, SentBy, Verdict};
 
@@ -161,6 +161,38 @@ fn a_connect_in_a_vrf_is_not_answered_from_outside() {
     };
     assert_certain(&vrf(false), Cause::WrongDevice);
     assert_certain(&vrf(true), Cause::Intercepted);
+}
+
+#[test]
+fn a_connect_goes_over_the_vrf_of_the_device_that_has_the_address() {
+    let verdict = story()
+        .host(|host| {
+            host.local.iter_mut().filter(|route| route.device == 2).for_each(|route| route.table = 254);
+            host.links[1].master = Some(4);
+        })
+        .present(&server("0.0.0.0:18789"))
+        .ready()
+        .refuse(&connect("192.168.50.2:18789"))
+        .verdict();
+    assert_certain(&verdict, Cause::WrongDevice);
+}
+
+#[test]
+fn a_vrf_has_no_part_in_a_connect_to_a_link_local_address() {
+    let answered = |listener: &Server| {
+        story()
+            .host(|host| {
+                host.local.iter_mut().filter(|route| route.device == 2).for_each(|route| route.table = 10);
+                host.links[1].master = Some(4);
+            })
+            .present(listener)
+            .ready()
+            .refuse(&connect("[fe80::1]:18789").bound_to(2))
+            .verdict()
+    };
+    assert_certain(&answered(&server("[::]:18789")), Cause::Intercepted);
+    assert_certain(&answered(&server("[fe80::1]:18789").bound_to(2)), Cause::Intercepted);
+    assert_certain(&answered(&server("[fe80::1]:18789").bound_to(4)), Cause::WrongDevice);
 }
 
 #[test]

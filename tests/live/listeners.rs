@@ -16,6 +16,7 @@ use crate::support::story::{Client, Listen, Listening, Story};
 use crate::trial;
 
 const NEEDS: &[Need] = &[Need::Root, Need::Network];
+const NEEDS_COOKIES: &[Need] = &[Need::Root, Need::Network, Need::Cookies];
 const NEEDS_MPTCP: &[Need] = &[Need::Root, Need::Network, Need::Mptcp];
 const NEEDS_URING: &[Need] = &[Need::Root, Need::Network, Need::Uring, Need::UringServer];
 
@@ -25,7 +26,7 @@ pub fn trials() -> Vec<Trial> {
         trial("listeners::present_opened_and_closed", NEEDS, present_opened_and_closed),
         trial("listeners::each_is_told_once", NEEDS, each_is_told_once),
         trial("listeners::told_before_a_refusal_that_weighs_it", NEEDS, told_before_a_refusal),
-        trial("listeners::none_is_missed_while_it_starts", NEEDS, none_is_missed_while_it_starts),
+        trial("listeners::none_is_missed_while_it_starts", NEEDS_COOKIES, none_is_missed_while_it_starts),
         trial("listeners::multipath_is_told_once", NEEDS_MPTCP, multipath_once),
         trial("listeners::multipath_of_both_families", NEEDS_MPTCP, || both_families(true)),
         trial("listeners::a_wildcard_of_both_families", NEEDS, || both_families(false)),

@@ -16,8 +16,9 @@ pub mod tracer;
 
 use std::time::{Duration, Instant};
 
-/// How long a test waits for an event that must come. Only a failing test ever waits so long.
-pub const LIMIT: Duration = Duration::from_secs(20);
+/// How long a test waits for an event that must come, on an emulated machine too. Only a failing test ever
+/// waits so long.
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// Asks until there is an answer, for what the kernel announces by no event.
 pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {

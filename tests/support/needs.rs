@@ -1,5 +1,7 @@
 //! What a test needs of the host. What is missing is found out by trying, once, and named.
 
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -24,6 +26,8 @@ pub enum Need {
     Uring,
     /// `bind()` and `listen()` by io_uring.
     UringServer,
+    /// Socket cookies in kernel programs.
+    Cookies,
 }
 
 impl Need {
@@ -53,8 +57,31 @@ impl Need {
                 ring.is_err().then_some("needs a kernel with io_uring, and leave to use it")
             }
             Self::UringServer => *URING_SERVER,
+            Self::Cookies => is_limited("no-socket-cookie")
+                .then_some("needs a kernel that lends socket cookies to tracing programs (5.12 and later)"),
         }
     }
+}
+
+/// Whether the tracer says that this host limits it so: one of the codes of its `start` line.
+pub fn is_limited(what: &str) -> bool {
+    static LIMITS: LazyLock<BTreeSet<String>> = LazyLock::new(limits);
+    LIMITS.contains(what)
+}
+
+/// The limits that a run announces here, none where it cannot run.
+fn limits() -> BTreeSet<String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tracer"));
+    command.args(["trace", "-o", "json"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("to run the tracer");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a piped stdout"))
+        .read_line(&mut line)
+        .expect("its first line");
+    child.kill().and_then(|()| child.wait()).expect("to end the tracer");
+    let start: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+    let limits = start["limits"].as_array().into_iter().flatten();
+    limits.filter_map(|limit| limit["what"].as_str().map(str::to_owned)).collect()
 }
 
 fn root() -> Option<&'static str> {

@@ -80,17 +80,51 @@ pub fn output(command: &mut Command) -> Result<String> {
 pub fn build_tracer() -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--release", "--package", "tracer", "--bin", "tracer"]);
+    executable(&build(command)?, "tracer")
+}
+
+/// Something that cargo built and that can be run.
+pub struct Executable {
+    /// The target's name.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// Runs a command of cargo that builds, and gives what can be run of what it built.
+pub fn build(mut command: Command) -> Result<Vec<Executable>> {
     command.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
     let built = command.output().with_context(|| format!("cannot run `{}`", shown(&command)))?;
     if !built.status.success() {
         bail!("`{}` failed: {}", shown(&command), built.status);
     }
-    String::from_utf8_lossy(&built.stdout)
+    let messages = String::from_utf8_lossy(&built.stdout);
+    let executables = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "tracer")
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .with_context(|| format!("`{}` named no executable", shown(&command)))
+        .filter_map(|message| {
+            let name = message["target"]["name"].as_str()?.to_owned();
+            Some(Executable { name, path: message["executable"].as_str()?.into() })
+        });
+    Ok(executables.collect())
+}
+
+/// The executable of this name among those that were built.
+pub fn executable(built: &[Executable], name: &str) -> Result<PathBuf> {
+    built
+        .iter()
+        .find(|executable| executable.name == name)
+        .map(|executable| executable.path.clone())
+        .with_context(|| format!("cargo named no executable `{name}`"))
+}
+
+/// Where cargo puts what it builds.
+pub fn target_directory() -> Result<PathBuf> {
+    let metadata = output(cargo().args(["metadata", "--no-deps", "--format-version=1"]))?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&metadata).context("cannot understand `cargo metadata`")?;
+    let directory = metadata["target_directory"].as_str();
+    directory.map(PathBuf::from).context("`cargo metadata` names no target directory")
 }
 
 #[cfg(test)]

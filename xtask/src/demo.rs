@@ -48,15 +48,31 @@ const SAMPLES: u8 = 50;
 /// What shells give a program ended by SIGINT.
 const INTERRUPTED: u8 = 130;
 
+/// How the incident is staged.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Print how long it takes and how much it needs, instead of the trace
+    #[arg(long)]
+    measure: bool,
+    /// Print the event log, instead of text
+    #[arg(long, conflicts_with = "measure")]
+    json: bool,
+    /// Trace with this binary, instead of building one
+    #[arg(long, value_name = "PATH")]
+    tracer: Option<PathBuf>,
+}
+
 /// Stages the incident, live or measured.
-pub fn run(measured: bool) -> Result<ExitCode> {
+pub fn run(options: Options) -> Result<ExitCode> {
+    let Options { measure: measured, json, tracer } = options;
     if !is_root() {
         let what = "the demo makes a network namespace and loads kernel programs: both need root";
         return Err(Failure::unable(what, "sudo -E env PATH=\"$PATH\" cargo xtask demo").into());
     }
-    let tracer = build_tracer()?;
+    let tracer = tracer.map_or_else(build_tracer, Ok)?;
     let ctrl_c = Interrupt::watch()?;
-    let done = if measured { measure(&tracer, &ctrl_c) } else { show(&tracer, &ctrl_c) };
+    let output = if json { "json" } else { "text" };
+    let done = if measured { measure(&tracer, &ctrl_c) } else { show(&tracer, output, &ctrl_c) };
     if ctrl_c.seen() {
         eprintln!("demo: interrupted, and cleaned up");
         return Ok(ExitCode::from(INTERRUPTED));
@@ -65,10 +81,10 @@ pub fn run(measured: bool) -> Result<ExitCode> {
 }
 
 /// The incident as a person sees it.
-fn show(tracer: &Path, ctrl_c: &Interrupt) -> Result<()> {
+fn show(tracer: &Path, output: &str, ctrl_c: &Interrupt) -> Result<()> {
     let namespace = Namespace::create()?;
     let _server = namespace.serve()?;
-    let mut tracer = Tracer::start(tracer, &namespace, "text", Stdio::inherit(), ctrl_c)?;
+    let mut tracer = Tracer::start(tracer, &namespace, output, Stdio::inherit(), ctrl_c)?;
     let target = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
     eprintln!("demo: a client connects to {target}");
     let mut client = match find("curl") {

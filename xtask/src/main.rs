@@ -5,12 +5,14 @@ mod cargo;
 mod ci;
 mod demo;
 mod digest;
+mod dist;
 mod ebpf;
 mod elevate;
 mod failure;
 mod run;
 mod setup;
 mod test;
+mod vm;
 
 use std::{ffi::OsString, net::SocketAddr, process::ExitCode};
 
@@ -41,18 +43,24 @@ enum Chore {
         args: Vec<OsString>,
     },
     /// Stage a refused connection in a network namespace of its own and trace it live
-    Demo {
-        /// Print how long it takes and how much it needs, instead of the trace
-        #[arg(long)]
-        measure: bool,
+    Demo(demo::Options),
+    /// Run the demo, the live tests and the oracle on stock Debian kernels, emulated
+    Vm {
+        /// 5.10, 6.1, 6.12, 7; every one when none is named
+        kernels: Vec<String>,
+        /// Passed to the tests
+        #[arg(last = true)]
+        args: Vec<OsString>,
     },
+    /// Build tracer as one static binary, target/dist/tracer
+    Dist,
     /// Build the kernel side and install it as the checked-in object
     BuildEbpf {
         /// Install nothing; fail unless the checked-in object is what the sources give
         #[arg(long)]
         check: bool,
     },
-    /// Install what `build-ebpf` and the tests need
+    /// Install what `build-ebpf`, `vm` and the tests need
     Setup {
         /// Only what the tests need
         #[arg(long)]
@@ -70,7 +78,11 @@ fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Run { args } => run::run(&args),
         Chore::Test { args } => test::run(&args),
-        Chore::Demo { measure } => demo::run(measure),
+        Chore::Demo(options) => demo::run(options),
+        Chore::Vm { kernels, args } => {
+            vm::run(&kernels, &args).map(|ok| if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Chore::Dist => dist::run(),
         Chore::BuildEbpf { check: false } => ebpf::install(),
         Chore::BuildEbpf { check: true } => ebpf::check(),
         Chore::Setup { tests } => setup::run(tests),

@@ -18,18 +18,25 @@ use crate::{
 const TEST_TOOLS: [(&str, &str); 5] =
     [("ip", "iproute2"), ("nft", "nftables"), ("curl", "curl"), ("python3", "python3"), ("jq", "jq")];
 
+/// The programs that `vm` needs besides, and their packages.
+const EMULATION_TOOLS: [(&str, &str); 4] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("cpio", "cpio"),
+    ("xz", "xz-utils"),
+];
+
 /// The packages of Debian's newer compiler and its source.
 const DEBIAN_COMPILER: [&str; 2] = ["rustc-web", "rust-web-src"];
 
 /// The version of `bpf-linker` that the checked-in object is built with.
 const LINKER: &str = "0.13.0";
 
-/// Installs what the tests need and, unless `tests_only`, what `build-ebpf` needs.
+/// Installs what the tests need and, unless `tests_only`, what `build-ebpf` and `vm` need.
 pub fn run(tests_only: bool) -> Result<ExitCode> {
-    let mut packages: Vec<String> = TEST_TOOLS
-        .iter()
+    let mut packages: Vec<String> = tools(tests_only)
         .filter(|(program, _)| find(program).is_none())
-        .map(|(_, package)| (*package).to_owned())
+        .map(|(_, package)| package.to_owned())
         .collect();
     let mut install_linker = false;
     if !tests_only {
@@ -54,6 +61,12 @@ pub fn run(tests_only: bool) -> Result<ExitCode> {
     verify(tests_only)?;
     eprintln!("setup: {}", if nothing { "nothing to do" } else { "done" });
     Ok(ExitCode::SUCCESS)
+}
+
+/// The programs to have, and their packages.
+fn tools(tests_only: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let emulation = if tests_only { &[][..] } else { &EMULATION_TOOLS };
+    TEST_TOOLS.iter().chain(emulation).copied()
 }
 
 /// Adds the source to rustup's compiler, if that has the right LLVM; false where it cannot be had, as
@@ -96,7 +109,7 @@ fn install_packages(packages: &[String]) -> Result<()> {
 
 /// What was missing is there now.
 fn verify(tests_only: bool) -> Result<()> {
-    for (program, package) in TEST_TOOLS {
+    for (program, package) in tools(tests_only) {
         if find(program).is_none() {
             let what = format!("`{program}` is missing, although `{package}` is installed");
             return Err(Failure::unable(what, format!("put `{program}` on the PATH")).into());

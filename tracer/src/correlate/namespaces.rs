@@ -26,7 +26,7 @@ pub(super) const LO: u32 = 1;
 pub struct Route {
     /// Interface that carries the address.
     pub device: u32,
-    /// The VRF that the connect is made in.
+    /// The VRF that the connect goes over.
     pub vrf: Option<u32>,
     /// Whether a listener bound to no device answers in a VRF.
     pub l3mdev_accept: bool,
@@ -86,17 +86,24 @@ impl Namespace {
             Some(device) if vrf.is_some() => through(device).or_else(|| first(&|_| true)),
             Some(device) => through(device),
         };
+        // In whichever table, a VRF's too.
+        let is_local = self.local.iter().any(|route| route.contains(addr));
         let device = match route {
             Some(route) => route.device,
             // Over lo the own namespace has every IPv4 address: what no route leads to is taken to be on the
             // link (`ip_route_output_key_hash_rcu()`), and on lo the link is this host (`__mkroute_output()`,
             // IFF_LOOPBACK).
-            None if device == Some(LO) && addr.is_ipv4() && first(&|_| true).is_some() => LO,
+            None if device == Some(LO) && addr.is_ipv4() && is_local => LO,
             // lo's own addresses are local even while the table has not been read.
             None if addr.is_loopback() && vrf.is_none() && device.is_none_or(|device| device == LO) => LO,
             None => return None,
         };
-        Some(Route { device, vrf: vrf.map(|link| link.index), l3mdev_accept })
+        // What is sent to this host goes over the VRF that the address's device belongs to, and over lo where there
+        // is none (`ip_route_output_key_hash_rcu()`, net/ipv4/route.c: "L3 master device is the loopback for that
+        // domain"); to a link-local address over lo always (`ip6_rt_get_dev_rcu()`, net/ipv6/route.c).
+        let is_link_local = matches!(addr, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let vrf = self.vrf_of(device).filter(|_| !is_link_local).map(|link| link.index);
+        Some(Route { device, vrf, l3mdev_accept })
     }
 
     /// The addresses a client in here can be expected to use: 127.0.0.1, `::1` and the interfaces' own,
