@@ -6,9 +6,9 @@ use tracer_ebpf::{Config, NAMES_MAX, PORTS_MAX};
 #[unsafe(no_mangle)]
 pub static CONFIG: Config = Config::UNSET;
 
-/// Reads a member of [`CONFIG`] as it is when the program runs, not as it is in the object.
+/// Reads a value as it is when the program runs: a member of [`CONFIG`] is not what it is in the object.
 #[inline(always)]
-pub fn read<T: Copy>(member: &'static T) -> T {
+pub fn read<T: Copy>(member: &T) -> T {
     // SAFETY: a reference is valid for reads.
     unsafe { core::ptr::from_ref(member).read_volatile() }
 }
@@ -31,6 +31,12 @@ pub fn v6only_mask() -> u8 {
 #[inline(always)]
 pub fn cookie_helper() -> bool {
     read(&CONFIG.cookie_helper) == 1
+}
+
+/// Whether this kernel has `bpf_get_current_task_btf` (5.11): it is older than the other helper's being lent.
+#[inline(always)]
+pub fn task_helper() -> bool {
+    cookie_helper()
 }
 
 /// Whether `tcp_send_reset` is attached.

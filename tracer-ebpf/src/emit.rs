@@ -1,19 +1,25 @@
 //! The maps, and the one way a record leaves the kernel: reserve, fill, submit.
 
 use aya_ebpf::{
-    bindings::BPF_ANY,
+    bindings::{BPF_ANY, BPF_NOEXIST, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers,
     macros::map,
-    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf, ring_buf::RingBufEntry},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, ring_buf::RingBufEntry},
 };
 use tracer_ebpf::{
-    ATTEMPTS_MAX, BINDING_MAX, BOUND_MAX, FALLBACK_NS, FOLLOWED_MAX, Header, REFUSED_MAX, RESETS_MAX,
-    RING_BYTES, Task, lost,
+    ATTEMPT_BYTES, ATTEMPTS_MAX, BINDING_MAX, BOUND_MAX, FALLBACK_NS, FOLLOWED_MAX, Header, REFUSED_MAX,
+    RESETS_MAX, RING_BYTES, Task, lost,
 };
+
+use crate::config;
 
 /// The stream of records to the user side.
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
+
+/// Whether the user side looks into the ring by itself, so that no record has to wake it: 1, it does.
+#[map]
+static POLLED: Array<u32> = Array::with_max_entries(1, 0);
 
 /// What could not be recorded, by [`lost`] index.
 #[map]
@@ -23,9 +29,20 @@ static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(lost::COUNTERS, 0)
 #[map]
 static ATTEMPTS: HashMap<u64, Attempt> = HashMap::with_max_entries(ATTEMPTS_MAX, 0);
 
-/// When this host's TCP stack sent a reset for want of a socket, by the sequence number of the SYN that it answered.
+/// When the last of the [`ATTEMPTS`] began, in jiffies, which cost next to nothing to read.
 #[map]
-static RESETS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(RESETS_MAX, 0);
+static LAST_BEGAN: Array<u64> = Array::with_max_entries(1, 0);
+
+/// How long after a connect began resets are remembered. A jiffy is a millisecond to ten.
+const RESET_JIFFIES: u64 = 1_000;
+
+/// What that is at least. It covers the answer to the first segment, which comes from this host.
+const RESET_NS: u64 = 1_000_000_000;
+
+/// When this host's TCP stack sent a reset for want of a socket: the
+/// number and the time, in the place that the SYN's sequence number has.
+#[map]
+static RESETS: Array<u64> = Array::with_max_entries(RESETS_MAX, 0);
 
 /// Sockets bound to a watched port, by the address of their `struct sock`.
 #[map]
@@ -82,6 +99,24 @@ pub struct Attempt {
     pub reserved: u32,
 }
 
+const _: () = assert!(size_of::<Attempt>() == ATTEMPT_BYTES);
+
+/// What is known of a reset in answer to a SYN.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reset {
+    Sent,
+    NotSent,
+    /// Another one has taken its place meanwhile, or none was awaited any more.
+    Unknown,
+}
+
+/// A time that takes half a word, in units of 65.5 microseconds: enough for those that are compared, which lie
+/// less than a day apart.
+#[inline(always)]
+fn short(time: u64) -> u32 {
+    (time >> 16) as u32
+}
+
 #[inline(always)]
 pub fn now() -> u64 {
     // SAFETY: the helper has no preconditions.
@@ -112,9 +147,32 @@ pub fn reserve<T: 'static>(kind: u32, time: u64) -> Option<RingBufEntry<T>> {
     Some(entry)
 }
 
+/// Hands a record over.
+#[inline(always)]
+pub fn submit<T: 'static>(entry: RingBufEntry<T>) {
+    let polled = match POLLED.get(0) {
+        Some(polled) => config::read(polled) == 1,
+        None => false,
+    };
+    // Always: the kernel's own rule wakes only whoever has read all that came before.
+    entry.submit(u64::from(if polled { BPF_RB_NO_WAKEUP } else { BPF_RB_FORCE_WAKEUP }));
+}
+
 /// Remembers a connect; false when the table is full.
 #[inline(always)]
 pub fn begin_attempt(sock: u64, attempt: &Attempt) -> bool {
+    if let Some(slot) = LAST_BEGAN.get_ptr_mut(0) {
+        // SAFETY: map values stay valid while a program runs.
+        unsafe { slot.write_volatile(jiffies()) };
+    }
+    if ATTEMPTS.insert(sock, attempt, u64::from(BPF_NOEXIST)).is_ok() {
+        return true;
+    }
+    if ATTEMPTS.get_ptr(sock).is_none() {
+        return false;
+    }
+    // The socket's last one, or the last one of another socket that was in its place, has ended unseen.
+    count(lost::ENDS);
     ATTEMPTS.insert(sock, attempt, u64::from(BPF_ANY)).is_ok()
 }
 
@@ -130,18 +188,48 @@ pub fn end_attempt(sock: u64) -> bool {
 }
 
 #[inline(always)]
-pub fn remember_reset(sequence: u32) {
-    // An LRU map always finds room.
-    let _ = RESETS.insert(sequence, now(), u64::from(BPF_ANY));
+fn jiffies() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { helpers::generated::bpf_jiffies64() }
 }
 
-/// Whether a SYN with this sequence number was answered by a reset, for want of a socket, at `since` or later.
+/// Whether a connect to a watched port began a moment ago: else a reset is nobody's concern.
 #[inline(always)]
-pub fn reset_was_sent(sequence: u32, since: u64) -> bool {
-    match RESETS.get_ptr(sequence) {
-        // SAFETY: map values stay valid while a program runs.
-        Some(time) => unsafe { *time >= since },
+pub fn awaits_reset() -> bool {
+    match LAST_BEGAN.get(0) {
+        // Another CPU's may be a jiffy ahead.
+        Some(began) => jiffies().saturating_sub(config::read(began)) <= RESET_JIFFIES,
         None => false,
+    }
+}
+
+#[inline(always)]
+pub fn remember_reset(sequence: u32) {
+    if let Some(slot) = RESETS.get_ptr_mut(sequence & (RESETS_MAX - 1)) {
+        // SAFETY: map values stay valid while a program runs; one store, so that no reader sees half of it.
+        unsafe { slot.write_volatile(u64::from(sequence) << 32 | u64::from(short(now()))) };
+    }
+}
+
+/// What is known of a reset for want of a socket, in answer to a SYN with this sequence number, at `since` or later,
+/// until now.
+#[inline(always)]
+pub fn reset_sent(sequence: u32, since: u64, now: u64) -> Reset {
+    if now - since >= RESET_NS {
+        return Reset::Unknown;
+    }
+    let Some(slot) = RESETS.get_ptr(sequence & (RESETS_MAX - 1)) else {
+        return Reset::Unknown;
+    };
+    // SAFETY: map values stay valid while a program runs.
+    let found = unsafe { slot.read_volatile() };
+    let age = (found as u32).wrapping_sub(short(since));
+    if age > u32::MAX / 2 {
+        Reset::NotSent
+    } else if found >> 32 == u64::from(sequence) {
+        Reset::Sent
+    } else {
+        Reset::Unknown
     }
 }
 
@@ -177,9 +265,16 @@ pub fn is_followed(pid: u32) -> bool {
 
 /// Remembers that a process was refused now.
 #[inline(always)]
-pub fn remember_refusal(pid: u32) {
-    // An LRU map always finds room.
-    let _ = REFUSED.insert(pid, now(), u64::from(BPF_ANY));
+pub fn remember_refusal(pid: u32, time: u64) {
+    match REFUSED.get_ptr_mut(pid) {
+        // In place: an insertion takes a lock and a new entry.
+        // SAFETY: map values stay valid while a program runs.
+        Some(slot) => unsafe { slot.write_volatile(time) },
+        // An LRU map always finds room.
+        None => {
+            let _ = REFUSED.insert(pid, time, u64::from(BPF_ANY));
+        }
+    }
 }
 
 /// Whether a process was refused a moment ago.

@@ -21,9 +21,12 @@ pub const RING_BYTES: u32 = 2 << 20;
 /// to this host they last microseconds, so the bound is met only by connects that nobody answers.
 pub const ATTEMPTS_MAX: u32 = 16_384;
 
-/// Resets remembered between the stack that sent one and the socket that gets it: microseconds on
-/// loopback, so that a handful would do; the least recently used one is dropped first.
-pub const RESETS_MAX: u32 = 1_024;
+/// Bytes that the kernel side keeps of each.
+pub const ATTEMPT_BYTES: usize = 8 + size_of::<Task>() + 16;
+
+/// Places for resets between the stack that sends one and the socket that gets it: microseconds on loopback, so
+/// that a handful would do; two that meet in one place are told as unknown. A power of two.
+pub const RESETS_MAX: u32 = 1 << 14;
 
 /// Sockets bound to a watched port that have not been destroyed: more are not followed, and say so.
 pub const BOUND_MAX: u32 = 4_096;
@@ -100,8 +103,10 @@ pub mod lost {
     pub const RING: u32 = 0;
     /// Connection attempts that found the attempts table full.
     pub const ATTEMPTS: u32 = 1;
+    /// Connection attempts whose end nobody saw: their sockets have begun another one.
+    pub const ENDS: u32 = 2;
     /// How many counters there are.
-    pub const COUNTERS: u32 = 2;
+    pub const COUNTERS: u32 = 3;
 }
 
 /// What every record begins with.
@@ -377,7 +382,7 @@ pub struct Config {
     pub offsets: Offsets,
     /// Bit of `skc_ipv6only` in its byte.
     pub v6only_mask: u32,
-    /// 1 when `bpf_get_socket_cookie` may be called.
+    /// 1 when `bpf_get_socket_cookie` may be called (5.12 and later), and what is older than that.
     pub cookie_helper: u32,
     /// 1 when `tcp_send_reset` is attached, so that its silence means something.
     pub send_hook: u32,

@@ -38,6 +38,16 @@ pub fn read_or_zero<T: Copy>(address: *const c_void, zero: T) -> T {
     unsafe { helpers::bpf_probe_read_kernel(address.cast::<T>()) }.unwrap_or(zero)
 }
 
+/// Reads a member at an offset of the kernel's BTF for its type, of a structure that the verifier knows (`KNOWN`)
+/// by a plain load, a tenth of the cost: a pointer that a program was given, or one loaded so.
+#[inline(always)]
+pub fn member<T: Copy, const KNOWN: bool>(structure: *const c_void, offset: usize, zero: T) -> T {
+    let address = structure.wrapping_byte_add(offset).cast::<T>();
+    // SAFETY: as the offset says; the verifier checks the load against BTF, and a fault gives zero. Volatile, so
+    // that LLVM neither merges nor widens it.
+    if KNOWN { unsafe { address.read_volatile() } } else { read_or_zero(address.cast(), zero) }
+}
+
 impl Sock {
     /// # Safety
     /// `offset` must come from the kernel's BTF for a member of type `T` of `struct sock`.
@@ -188,40 +198,63 @@ impl Sock {
         self.probe(offset!(sock_cookie), 0u64)
     }
 
-    /// Fills in what a record says of a socket, piece by piece, so that no large value passes over the
-    /// programs' 512 bytes of stack. By probing reads only, so that a program whose pointer the verifier does
-    /// not know can call it too.
+    /// Fills in what a record says of a socket whose pointer the verifier trusts, and gives it a cookie.
     ///
     /// # Safety
     /// `out` must be valid for writes.
     #[inline(always)]
-    pub unsafe fn describe(self, cookie: u64, out: *mut Socket) {
-        let family: u16 = self.probe(offset!(sock_family), 0);
-        let net = self.probe(offset!(sock_net), 0u64) as *const c_void;
+    pub unsafe fn describe_trusted(self, out: *mut Socket) {
+        // SAFETY: the caller's.
+        unsafe { self.describe::<true>(self.cookie(), out) }
+    }
+
+    /// The same by probing reads only, for a pointer that the verifier does not know.
+    ///
+    /// # Safety
+    /// `out` must be valid for writes.
+    #[inline(always)]
+    pub unsafe fn describe_probed(self, out: *mut Socket) {
+        // SAFETY: the caller's.
+        unsafe { self.describe::<false>(self.cookie_as_is(), out) }
+    }
+
+    /// Piece by piece, so that no large value passes over the programs' 512 bytes of stack.
+    ///
+    /// # Safety
+    /// `out` must be valid for writes.
+    #[inline(always)]
+    unsafe fn describe<const TRUSTED: bool>(self, cookie: u64, out: *mut Socket) {
+        let family: u16 = member::<_, TRUSTED>(self.0, offset!(sock_family), 0);
+        let net = member::<_, TRUSTED>(self.0, offset!(sock_net), core::ptr::null::<c_void>());
         let has_net_cookie = offset!(net_cookie) != MISSING as usize;
         let net_cookie =
-            if has_net_cookie { read_or_zero(net.wrapping_byte_add(offset!(net_cookie)), 0u64) } else { 0 };
-        let v6only: u8 = self.probe(offset!(sock_ipv6only), 0);
+            if has_net_cookie { member::<_, TRUSTED>(net, offset!(net_cookie), 0u64) } else { 0 };
+        // An IPv4 socket is for IPv4 only anyway.
+        let v6only: u8 = if family == AF_INET6 { self.probe(offset!(sock_ipv6only), 0) } else { 0 };
         // SAFETY: `out` is the caller's.
         unsafe {
-            (&raw mut (*out).netns).write(read_or_zero(net.wrapping_byte_add(offset!(net_inum)), 0u32));
+            (&raw mut (*out).netns).write(member::<_, TRUSTED>(net, offset!(net_inum), 0u32));
             (&raw mut (*out).netns_cookie).write(net_cookie);
             (&raw mut (*out).cookie).write(cookie);
             (&raw mut (*out).inode).write(self.inode());
-            (&raw mut (*out).device).write(self.probe(offset!(sock_bound_dev_if), 0));
-            (&raw mut (*out).local_port).write(self.probe(offset!(sock_num), 0));
-            (&raw mut (*out).remote_port).write(u16::from_be(self.probe(offset!(sock_dport), 0)));
+            (&raw mut (*out).device).write(member::<_, TRUSTED>(self.0, offset!(sock_bound_dev_if), 0));
+            (&raw mut (*out).local_port).write(member::<_, TRUSTED>(self.0, offset!(sock_num), 0));
+            (&raw mut (*out).remote_port).write(u16::from_be(member::<_, TRUSTED>(
+                self.0,
+                offset!(sock_dport),
+                0,
+            )));
             (&raw mut (*out).family).write(family);
             (&raw mut (*out).v6only).write(u16::from(v6only & config::v6only_mask() != 0));
             let local = (&raw mut (*out).local).cast::<u64>();
             let remote = (&raw mut (*out).remote).cast::<u64>();
             if family == AF_INET6 && offset!(sock_v6_daddr) != MISSING as usize {
-                self.copy_address(offset!(sock_v6_rcv_saddr), local);
-                self.copy_address(offset!(sock_v6_daddr), remote);
+                self.copy_address::<TRUSTED>(offset!(sock_v6_rcv_saddr), local);
+                self.copy_address::<TRUSTED>(offset!(sock_v6_daddr), remote);
             } else {
-                local.write_unaligned(u64::from(self.probe(offset!(sock_rcv_saddr), 0u32)));
+                local.write_unaligned(u64::from(member::<_, TRUSTED>(self.0, offset!(sock_rcv_saddr), 0u32)));
                 local.add(1).write_unaligned(0);
-                remote.write_unaligned(u64::from(self.probe(offset!(sock_daddr), 0u32)));
+                remote.write_unaligned(u64::from(member::<_, TRUSTED>(self.0, offset!(sock_daddr), 0u32)));
                 remote.add(1).write_unaligned(0);
             }
         }
@@ -230,8 +263,12 @@ impl Sock {
     /// # Safety
     /// `offset` must be that of an `in6_addr`, and `out` valid for sixteen bytes.
     #[inline(always)]
-    unsafe fn copy_address(self, offset: usize, out: *mut u64) {
-        let [first, second]: [u64; 2] = self.probe(offset, [0; 2]);
+    unsafe fn copy_address<const TRUSTED: bool>(self, offset: usize, out: *mut u64) {
+        let (first, second) = if TRUSTED {
+            (member::<u64, true>(self.0, offset, 0), member::<u64, true>(self.0, offset + 8, 0))
+        } else {
+            self.probe(offset, [0; 2]).into()
+        };
         // SAFETY: the caller's.
         unsafe {
             out.write_unaligned(first);

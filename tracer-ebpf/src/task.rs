@@ -4,41 +4,61 @@ use aya_ebpf::helpers;
 use core::ffi::c_void;
 use tracer_ebpf::{Task, closer};
 
-use crate::{config::offset, sock::read_or_zero};
+use crate::{
+    config::{self, offset},
+    sock::{member, read_or_zero},
+};
 
-/// Fills in the current thread's process. Only probing reads: `bpf_get_current_task_btf` would allow
-/// plain loads, and 5.10 does not have it.
+/// Fills in the current thread's process.
 ///
 /// # Safety
 /// `out` must be valid for writes. To be called in the context of the process meant: a system call's,
 /// not a softirq's.
 #[inline(always)]
 pub unsafe fn describe_current(out: *mut Task) {
+    if config::task_helper() {
+        // SAFETY: the helper has no preconditions; `out` is the caller's.
+        unsafe { describe::<true>(helpers::generated::bpf_get_current_task_btf() as *const c_void, out) }
+    } else {
+        // SAFETY: as above.
+        unsafe { describe::<false>(helpers::bpf_get_current_task() as *const c_void, out) }
+    }
+}
+
+/// # Safety
+/// `out` must be valid for writes.
+#[inline(always)]
+unsafe fn describe<const KNOWN: bool>(task: *const c_void, out: *mut Task) {
     let pid_tgid = helpers::bpf_get_current_pid_tgid();
-    // SAFETY: the helper has no preconditions.
-    let task = unsafe { helpers::bpf_get_current_task() } as *const c_void;
-    let leader: u64 = read_or_zero(task.wrapping_byte_add(offset!(task_group_leader)), 0);
-    let leader = leader as *const c_void;
-    let parent: u64 = read_or_zero(leader.wrapping_byte_add(offset!(task_real_parent)), 0);
-    let parent = parent as *const c_void;
-    let pid: u64 = read_or_zero(leader.wrapping_byte_add(offset!(task_thread_pid)), 0);
-    let pid = pid as *const c_void;
-    let level: u32 = read_or_zero(pid.wrapping_byte_add(offset!(pid_level)), 0);
+    let null = core::ptr::null::<c_void>();
+    let leader = member::<_, KNOWN>(task, offset!(task_group_leader), null);
+    let parent = member::<_, KNOWN>(leader, offset!(task_real_parent), null);
+    let pid = member::<_, KNOWN>(leader, offset!(task_thread_pid), null);
+    let level: u32 = member::<_, KNOWN>(pid, offset!(pid_level), 0);
     // `upid.nr` is the structure's first member. A PID namespace nests at most 32 deep
     // (MAX_PID_NS_LEVEL, include/linux/pid_namespace.h).
     let innermost = offset!(pid_numbers) + (level & 63) as usize * offset!(upid_size);
+    let comm = (
+        member::<u64, KNOWN>(leader, offset!(task_comm), 0),
+        member::<u64, KNOWN>(leader, offset!(task_comm) + 8, 0),
+    );
     // SAFETY: `out` is the caller's.
     unsafe {
-        (&raw mut (*out).start_time)
-            .write(read_or_zero(leader.wrapping_byte_add(offset!(task_start_boottime)), 0));
+        (&raw mut (*out).start_time).write(member::<_, KNOWN>(leader, offset!(task_start_boottime), 0));
         (&raw mut (*out).cgroup).write(helpers::bpf_get_current_cgroup_id());
         (&raw mut (*out).pid).write((pid_tgid >> 32) as u32);
         (&raw mut (*out).tid).write(pid_tgid as u32);
-        (&raw mut (*out).ns_pid).write(read_or_zero(pid.wrapping_byte_add(innermost), 0));
-        (&raw mut (*out).parent).write(read_or_zero(parent.wrapping_byte_add(offset!(task_tgid)), 0));
+        // Its place varies, which no plain load may; in the first namespace the host counts.
+        let ns_pid = if level == 0 && !pid.is_null() {
+            (pid_tgid >> 32) as u32
+        } else {
+            read_or_zero(pid.wrapping_byte_add(innermost), 0)
+        };
+        (&raw mut (*out).ns_pid).write(ns_pid);
+        (&raw mut (*out).parent).write(member::<_, KNOWN>(parent, offset!(task_tgid), 0));
         (&raw mut (*out).uid).write(helpers::bpf_get_current_uid_gid() as u32);
         (&raw mut (*out).reserved).write(0);
-        (&raw mut (*out).comm).write(read_or_zero(leader.wrapping_byte_add(offset!(task_comm)), [0; 16]));
+        (&raw mut (*out).comm).cast::<(u64, u64)>().write_unaligned(comm);
     }
 }
 

@@ -62,6 +62,9 @@ pub struct Trace {
     /// When to colour text
     #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub color: Color,
+    /// How binds are followed, for who compares what each way costs
+    #[arg(long, value_enum, default_value_t = BindHook::Best, hide = true)]
+    pub bind_hook: BindHook,
     /// Also say what the kernel programs and the verifier say
     #[arg(short, long)]
     pub verbose: bool,
@@ -105,6 +108,16 @@ pub enum Color {
     Auto,
     Always,
     Never,
+}
+
+/// How `bind()` is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BindHook {
+    /// By fexit programs where the kernel takes them, else by the system call's tracepoints
+    Best,
+    Fexit,
+    Tracepoint,
+    None,
 }
 
 impl Ports {

@@ -174,7 +174,7 @@ impl Session {
         let recognition = Recognition { pattern: options.server.clone() };
         let runners = recognition.runners();
         let servers = Servers { every: runners.is_none(), names: runners.unwrap_or_default() };
-        let (mut kernel, ring) = Kernel::attach(&ports, &servers, options.verbose)?;
+        let (mut kernel, ring) = Kernel::attach(&ports, &servers, options.bind_hook, options.verbose)?;
         if options.verbose {
             follow_log(&mut kernel)?;
         }
@@ -314,6 +314,7 @@ impl Session {
         let since = [
             (LostWhere::Ring, losses.ring - self.losses.ring),
             (LostWhere::Attempts, losses.attempts - self.losses.attempts),
+            (LostWhere::Recursion, losses.ends - self.losses.ends),
             (LostWhere::Decode, std::mem::take(&mut self.undecodable)),
         ];
         let (from, to) = (self.losses_at, now);
@@ -516,10 +517,10 @@ impl Session {
         let outputs = self.correlator.finish(&self.clock);
         self.write_all(outputs)?;
         let mut losses = self.count_losses();
-        let skipped = self.kernel.recursion_misses();
-        if skipped > 0 {
+        let unseen = self.kernel.unseen_ends();
+        if unseen > 0 {
             losses.push(Lost {
-                records: skipped,
+                records: unseen,
                 place: LostWhere::Recursion,
                 from: self.attached_at,
                 to: clock::now(),

@@ -51,7 +51,7 @@ fn bind_returns(sock: Sock, address: *const c_void, result: i32) -> i32 {
         |address, zero| read_or_zero(address, zero),
     );
     if is_watched(request.port) && sock.is_tcp_probed() {
-        record(sock, sock.cookie_as_is(), &request, result);
+        record(sock, &request, result);
     }
     0
 }
@@ -77,7 +77,7 @@ pub fn read_request(
 
 /// Records a `bind()` to a watched port with its result, which is 0 or a negative error.
 #[inline(always)]
-pub fn record(sock: Sock, cookie: u64, request: &Request, result: i32) {
+pub fn record(sock: Sock, request: &Request, result: i32) {
     let followed = result == 0 && emit::follow_socket(sock.address());
     let Some(mut entry) = emit::reserve::<Bound>(kind::BOUND, emit::now()) else {
         return;
@@ -85,7 +85,7 @@ pub fn record(sock: Sock, cookie: u64, request: &Request, result: i32) {
     let record = entry.as_mut_ptr();
     // SAFETY: the record is reserved and every member of it is written.
     unsafe {
-        sock.describe(cookie, &raw mut (*record).socket);
+        sock.describe_probed(&raw mut (*record).socket);
         task::describe_current(&raw mut (*record).task);
         let requested = (&raw mut (*record).requested).cast::<u64>();
         requested.write_unaligned(request.addr[0]);
@@ -97,5 +97,5 @@ pub fn record(sock: Sock, cookie: u64, request: &Request, result: i32) {
         (&raw mut (*record).reserved).write(0);
         (&raw mut (*record).sock).write(sock.address());
     }
-    entry.submit(0);
+    emit::submit(entry);
 }

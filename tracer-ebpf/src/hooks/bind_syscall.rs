@@ -52,7 +52,7 @@ fn bind_exit(ctx: TracePointContext) -> i32 {
         return 0;
     };
     let sock = Sock(binding.sock as *const c_void);
-    bind::record(sock, sock.cookie_as_is(), &binding.request, result as i32);
+    bind::record(sock, &binding.request, result as i32);
     0
 }
 

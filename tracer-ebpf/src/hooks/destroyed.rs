@@ -33,5 +33,5 @@ pub fn record(sock: Sock, connects: bool) {
         (&raw mut (*record).sock).write(sock.address());
         (&raw mut (*record).connects).write(u64::from(connects));
     }
-    entry.submit(0);
+    emit::submit(entry);
 }

@@ -42,7 +42,7 @@ fn process_exit(_: BtfTracePointContext) -> i32 {
         (&raw mut (*record).exit_code)
             .write(read_or_zero(task.wrapping_byte_add(offset!(task_exit_code)), 0));
     }
-    entry.submit(0);
+    emit::submit(entry);
     0
 }
 
@@ -63,6 +63,6 @@ fn process_exec(_: BtfTracePointContext) -> i32 {
     let record = entry.as_mut_ptr();
     // SAFETY: the record is reserved and every member of it is written.
     unsafe { task::describe_current(&raw mut (*record).task) };
-    entry.submit(0);
+    emit::submit(entry);
     0
 }

@@ -7,7 +7,8 @@ use core::ffi::c_void;
 use crate::{
     config::{is_watched, offset},
     emit,
-    sock::{Sock, read_or_zero},
+    hooks::refused,
+    sock::{Sock, read_or_zero, state},
 };
 
 /// TP_PROTO(const struct sock *sk, const struct sk_buff *skb, const enum sk_rst_reason reason)
@@ -19,7 +20,7 @@ use crate::{
 fn reset_sent(ctx: BtfTracePointContext) -> i32 {
     let sock = ctx.arg::<*const c_void>(0) as u64;
     let skb = ctx.arg::<*const c_void>(1) as u64;
-    if sock != 0 || skb == 0 {
+    if sock != 0 || skb == 0 || !emit::awaits_reset() {
         return 0;
     }
     let skb = skb as *const c_void;
@@ -33,16 +34,24 @@ fn reset_sent(ctx: BtfTracePointContext) -> i32 {
 
 /// TP_PROTO(struct sock *sk)
 ///
-/// Comes before the state change that the reset makes (`tcp_reset`, net/ipv4/tcp_input.c).
+/// Comes before the state change that the reset makes, and in SYN_SENT it always makes ECONNREFUSED
+/// (`tcp_reset`, net/ipv4/tcp_input.c).
 #[btf_tracepoint(function = "tcp_receive_reset")]
 fn reset_received(ctx: BtfTracePointContext) -> i32 {
     let sock = Sock(ctx.arg::<*const c_void>(0));
     if !is_watched(sock.remote_port()) {
         return 0;
     }
-    if let Some(attempt) = emit::attempt(sock.address()) {
-        // SAFETY: map values stay valid while a program runs.
-        unsafe { (&raw mut (*attempt).reset).write(1) };
+    let Some(attempt) = emit::attempt(sock.address()) else {
+        return 0;
+    };
+    // SAFETY: map values stay valid while a program runs.
+    let recorded = unsafe {
+        (&raw mut (*attempt).reset).write(1);
+        (*attempt).recorded != 0
+    };
+    if !recorded && sock.state() == state::SYN_SENT && sock.is_tcp() {
+        refused::record_and_end(sock, attempt);
     }
     0
 }

@@ -109,14 +109,14 @@ fn connect_fails(sock: Sock, attempt: *const Attempt, error: i32) {
     // SAFETY: the record is reserved and every member of it is written; map values stay valid while a
     // program runs.
     unsafe {
-        sock.describe(sock.cookie(), &raw mut (*record).socket);
+        sock.describe_trusted(&raw mut (*record).socket);
         (&raw mut (*record).socket.local_port).write(sock.source_port());
         (&raw mut (*record).task).write((*attempt).task);
         (&raw mut (*record).started).write((*attempt).started);
         (&raw mut (*record).errno).write(error as u32);
         (&raw mut (*record).reserved).write(0);
     }
-    entry.submit(0);
+    emit::submit(entry);
 }
 
 /// SYN_SENT -> ESTABLISHED, of a process that was refused a moment ago, or whose end is followed: a candidate that
@@ -129,11 +129,11 @@ fn connect_succeeds(sock: Sock, attempt: *const Attempt) {
     let record = entry.as_mut_ptr();
     // SAFETY: as above.
     unsafe {
-        sock.describe(sock.cookie(), &raw mut (*record).socket);
+        sock.describe_trusted(&raw mut (*record).socket);
         (&raw mut (*record).task).write((*attempt).task);
         (&raw mut (*record).started).write((*attempt).started);
     }
-    entry.submit(0);
+    emit::submit(entry);
 }
 
 /// CLOSE -> LISTEN, in the context of the process that listens. It comes before the kernel confirms the
@@ -147,13 +147,13 @@ fn listener_opens(sock: Sock) {
     let record = entry.as_mut_ptr();
     // SAFETY: the record is reserved and every member of it is written.
     unsafe {
-        sock.describe(sock.cookie(), &raw mut (*record).socket);
+        sock.describe_trusted(&raw mut (*record).socket);
         task::describe_current(&raw mut (*record).task);
         emit::follow_process((*record).task.pid);
         (&raw mut (*record).backlog).write(sock.backlog());
         (&raw mut (*record).reserved).write(0);
     }
-    entry.submit(0);
+    emit::submit(entry);
 }
 
 /// LISTEN -> CLOSE, in the context of the last holder.
@@ -165,7 +165,7 @@ fn listener_closes(sock: Sock) {
     let record = entry.as_mut_ptr();
     // SAFETY: the record is reserved and every member of it is written.
     unsafe {
-        sock.describe(sock.cookie(), &raw mut (*record).socket);
+        sock.describe_trusted(&raw mut (*record).socket);
         task::describe_current(&raw mut (*record).task);
         (&raw mut (*record).shutdown).write(sock.shutdown());
         let (closer, exit_code) = task::closer();
@@ -173,5 +173,5 @@ fn listener_closes(sock: Sock) {
         (&raw mut (*record).exit_code).write(exit_code);
         (&raw mut (*record).reserved).write(0);
     }
-    entry.submit(0);
+    emit::submit(entry);
 }

@@ -2,16 +2,17 @@
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
-use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
+use anyhow::{Context as _, Result, anyhow};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, FExit, ProgramError, TracePoint};
 use aya::{Ebpf, EbpfLoader, Endianness, Pod, VerifierLogLevel};
 use aya_log::EbpfLogger;
-use tracer_ebpf::{Config, NAMES_MAX, PORTS_MAX, lost};
+use tracer_ebpf::{ATTEMPT_BYTES, Config, NAMES_MAX, PORTS_MAX, lost};
 
 use super::btf::{self, Btf};
 use super::ring::Ring;
 use super::tracepoint::Tracefs;
+use crate::cli::BindHook;
 use crate::exit::{Exit, Failure};
 use crate::line::{Hook, Limit};
 
@@ -48,6 +49,9 @@ impl From<&KnownLimit> for Limit {
         Self { what: limit.what.to_owned(), why: limit.why.to_owned() }
     }
 }
+
+/// The program that sees connects begin and end.
+const STATE: &str = "sock_state";
 
 const PROGRAMS: [Program; 7] = [
     Program {
@@ -108,7 +112,7 @@ const PROGRAMS: [Program; 7] = [
             why: "this kernel has no tcp_receive_reset tracepoint: a refusal by ICMPv6 is told as one by a reset",
         }),
     },
-    Program { name: "sock_state", tracepoint: "inet_sock_set_state", arguments: 3, without: None },
+    Program { name: STATE, tracepoint: "inet_sock_set_state", arguments: 3, without: None },
 ];
 
 /// Any number of arguments will do.
@@ -129,6 +133,7 @@ const BIND_CALLS: [(&str, &str); 2] =
 pub struct Kernel {
     ebpf: Ebpf,
     lost: PerCpuArray<MapData, u64>,
+    attempts: HashMap<MapData, u64, [u8; ATTEMPT_BYTES]>,
     followed: HashMap<MapData, u32, u32>,
     /// Holds programs on tracepoints.
     _events: Vec<OwnedFd>,
@@ -143,6 +148,8 @@ pub struct Losses {
     pub ring: u64,
     /// Connection attempts that found their table full.
     pub attempts: u64,
+    /// Connection attempts whose end no program saw, as far as that is known yet.
+    pub ends: u64,
 }
 
 impl Kernel {
@@ -150,7 +157,12 @@ impl Kernel {
     ///
     /// # Errors
     /// A [`Failure`] that says what this kernel lacks.
-    pub fn attach(ports: &[u16], servers: &Servers, verbose: bool) -> Result<(Self, Ring)> {
+    pub fn attach(
+        ports: &[u16],
+        servers: &Servers,
+        bind_hook: BindHook,
+        verbose: bool,
+    ) -> Result<(Self, Ring)> {
         // 1. The running kernel's types: where its structures keep what the programs read.
         let types = std::fs::read(btf::VMLINUX).with_context(|| format!("cannot read `{}`", btf::VMLINUX))?;
         let index = Btf::parse(&types).map_err(unfit)?;
@@ -196,16 +208,20 @@ impl Kernel {
             hooks.push(Hook { name: (*tracepoint).to_owned(), kind: "tp_btf".to_owned() });
         }
 
-        let events = attach_binds(&mut ebpf, &btf, &mut hooks, &mut limits);
+        let events = attach_binds(&mut ebpf, &btf, bind_hook, &mut hooks, &mut limits);
 
         // 3. What the session reads.
         let ring = RingBuf::try_from(ebpf.take_map("EVENTS").context("the object has no map `EVENTS`")?)?;
         let lost = PerCpuArray::try_from(ebpf.take_map("LOST").context("the object has no map `LOST`")?)?;
+        let attempts =
+            HashMap::try_from(ebpf.take_map("ATTEMPTS").context("the object has no map `ATTEMPTS`")?)?;
+        let polled = Array::try_from(ebpf.take_map("POLLED").context("the object has no map `POLLED`")?)?;
         let followed =
             HashMap::try_from(ebpf.take_map("FOLLOWED").context("the object has no map `FOLLOWED`")?)?;
         drop(btf);
         release_memory();
-        Ok((Self { ebpf, lost, followed, _events: events, hooks, limits }, Ring::new(ring)?))
+        let kernel = Self { ebpf, lost, attempts, followed, _events: events, hooks, limits };
+        Ok((kernel, Ring::new(ring, polled)?))
     }
 
     /// Takes the stream of the programs' own messages, which are rare and off without `-v`.
@@ -227,18 +243,23 @@ impl Kernel {
     /// When the map cannot be read.
     pub fn losses(&self) -> Result<Losses> {
         let sum = |index: u32| -> Result<u64> { Ok(self.lost.get(&index, 0)?.iter().sum()) };
-        Ok(Losses { ring: sum(lost::RING)?, attempts: sum(lost::ATTEMPTS)? })
+        Ok(Losses { ring: sum(lost::RING)?, attempts: sum(lost::ATTEMPTS)?, ends: sum(lost::ENDS)? })
     }
 
-    /// How often the kernel skipped a program because it had interrupted itself on a CPU, in all: an
-    /// upper bound of the refusals it cost, since sockets of other ports count too and most refusals
-    /// have a second witness. 0 where the kernel does not count (before 5.12).
-    pub fn recursion_misses(&self) -> u64 {
-        self.ebpf
-            .programs()
-            .filter_map(|(_, program)| program.fd().ok())
-            .map(|fd| recursion_misses(fd.as_fd()))
-            .sum()
+    /// How many connection attempts may have ended unseen, besides [`Losses::ends`]: an upper bound. One that no
+    /// program saw end is still in the table, with those under way; and the kernel has skipped the program
+    /// that sees ends, because it had interrupted itself on a CPU, for each of them. It counts that since 5.12,
+    /// and skips since 6.2 (`bpf_trace_run`, kernel/trace/bpf_trace.c).
+    pub fn unseen_ends(&self) -> u64 {
+        let skipped = match self.ebpf.program(STATE).and_then(|program| program.fd().ok()) {
+            Some(program) => recursion_misses(program.as_fd()),
+            None => 0,
+        };
+        if skipped == 0 {
+            return 0;
+        }
+        let under_way = self.attempts.keys().map_while(Result::ok).count() as u64;
+        under_way.min(skipped)
     }
 }
 
@@ -265,10 +286,17 @@ fn first_eight(name: &str) -> u64 {
 fn attach_binds(
     ebpf: &mut Ebpf,
     btf: &aya::Btf,
+    bind_hook: BindHook,
     hooks: &mut Vec<Hook>,
     limits: &mut Vec<Limit>,
 ) -> Vec<OwnedFd> {
-    for [v4, v6] in BINDS {
+    let (by_function, by_call) = match bind_hook {
+        BindHook::Best => (true, true),
+        BindHook::Fexit => (true, false),
+        BindHook::Tracepoint => (false, true),
+        BindHook::None => (false, false),
+    };
+    for [v4, v6] in BINDS.into_iter().filter(|_| by_function) {
         if attach_function(ebpf, btf, v4).is_ok() {
             hooks.push(Hook { name: v4.1.to_owned(), kind: "fexit".to_owned() });
             // A kernel without IPv6 has no such function, and nothing to follow.
@@ -278,7 +306,8 @@ fn attach_binds(
             return Vec::new();
         }
     }
-    match attach_calls(ebpf) {
+    let calls = if by_call { attach_calls(ebpf) } else { Err(anyhow!("--bind-hook rules it out")) };
+    match calls {
         Ok(events) => {
             for (_, name) in BIND_CALLS {
                 hooks.push(Hook { name: name.replace('/', ":"), kind: "tracepoint".to_owned() });

@@ -1,24 +1,34 @@
 //! The ring buffer that the kernel programs write to, as a file descriptor that wakes its reader.
 
 use std::io;
+use std::time::Duration;
 
-use aya::maps::{MapData, RingBuf};
+use aya::maps::{Array, MapData, RingBuf};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// Between two looks into a ring that is looked into. The ring holds what comes in a hundred of them.
+const POLL: Duration = Duration::from_millis(1);
 
 /// The user side's end of the ring.
 pub struct Ring {
     ring: AsyncFd<RingBuf<MapData>>,
+    /// Tells the kernel side not to wake this one.
+    polled: Array<MapData, u32>,
+    pace: Pace,
+    /// Records taken since the reader waited last.
+    taken: usize,
 }
 
 impl Ring {
     /// # Errors
     /// When the reactor does not take the descriptor.
-    pub fn new(ring: RingBuf<MapData>) -> io::Result<Self> {
+    pub fn new(ring: RingBuf<MapData>, polled: Array<MapData, u32>) -> io::Result<Self> {
         // SAFETY: `RingBuf` owns its map's descriptor, gives the same one every time, and is dropped
         // with the `AsyncFd` that owns it.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?;
-        Ok(Self { ring })
+        Ok(Self { ring, polled, pace: Pace::default(), taken: 0 })
     }
 
     /// Waits until there may be something to take.
@@ -26,20 +36,177 @@ impl Ring {
     /// # Errors
     /// When the reactor is gone.
     pub async fn readable(&mut self) -> io::Result<()> {
-        // Cleared before the ring is read: a record that arrives while it is, wakes again.
-        self.ring.readable_mut().await?.clear_ready();
+        let taken = std::mem::take(&mut self.taken);
+        match self.pace.step(taken, Instant::now()) {
+            Step::Wait => self.woken(None).await,
+            Step::WaitUntil(again) => self.woken(Some(again)).await,
+            Step::Poll => {
+                // Where that fails, the records go on waking a reader that looks by itself.
+                let _ = self.polled.set(0, 1, 0);
+                sleep(POLL).await;
+                Ok(())
+            }
+            Step::PollOn => {
+                sleep(POLL).await;
+                Ok(())
+            }
+            Step::Stop => {
+                let _ = self.polled.set(0, 0, 0);
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until a record wakes it, or until then.
+    async fn woken(&mut self, again: Option<Instant>) -> io::Result<()> {
+        let again = async {
+            match again {
+                Some(again) => sleep_until(again).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // Cleared before the ring is read: a record that arrives while it is, wakes again.
+            readable = self.ring.readable_mut() => readable?.clear_ready(),
+            () = again => {}
+        }
         Ok(())
     }
 
     /// Hands up to `limit` records to `take`, in order, and says how many there were. A record's bytes
     /// are free for the kernel again as soon as `take` returns.
     pub fn drain(&mut self, limit: usize, mut take: impl FnMut(&[u8])) -> usize {
-        for taken in 0..limit {
-            match self.ring.get_mut().next() {
-                Some(item) => take(&item),
-                None => return taken,
+        let mut taken = 0;
+        while taken < limit
+            && let Some(item) = self.ring.get_mut().next()
+        {
+            take(&item);
+            taken += 1;
+        }
+        self.taken += taken;
+        taken
+    }
+}
+
+/// Who looks for whom. Waking its reader costs the process that is refused more than all the rest together. So
+/// in a flood the reader is woken no more, and looks by itself: a record then waits for [`POLL`].
+#[derive(Debug)]
+enum Pace {
+    /// Records wake the reader.
+    Woken {
+        /// When it last had records, and how often in quick succession.
+        last: Option<Instant>,
+        quick: u32,
+        /// When it looks without being woken, having been in [`Pace::Polled`]: a program on another CPU may still
+        /// have taken it for polling.
+        again: Option<Instant>,
+    },
+    /// The reader looks by itself, and found little so often in a row.
+    Polled { calm: u32 },
+}
+
+/// What the reader does next.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Wait,
+    WaitUntil(Instant),
+    /// Begin to look by itself.
+    Poll,
+    /// Go on so.
+    PollOn,
+    /// Have records wake it again, and look at once for those that did not.
+    Stop,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self::Woken { last: None, quick: 0, again: None }
+    }
+}
+
+impl Pace {
+    /// Wake-ups that follow each other this closely are in quick succession.
+    const QUICK: Duration = Duration::from_millis(1);
+    /// So many of them are a flood.
+    const FLOOD: u32 = 16;
+    /// Fewer records a look are little,
+    const LITTLE: usize = 2;
+    /// and so many looks with little end a flood.
+    const CALM: u32 = 16;
+    /// A program runs for microseconds; its CPU may be stopped for longer.
+    const AGAIN: Duration = Duration::from_millis(500);
+
+    /// What to do after so many records were taken.
+    fn step(&mut self, taken: usize, now: Instant) -> Step {
+        match self {
+            Self::Woken { last, quick, again } => {
+                if taken > 0 {
+                    let is_quick = last.is_some_and(|last| now - last < Self::QUICK);
+                    *quick = if is_quick { *quick + 1 } else { 0 };
+                    *last = Some(now);
+                }
+                if *quick >= Self::FLOOD {
+                    *self = Self::Polled { calm: 0 };
+                    return Step::Poll;
+                }
+                match *again {
+                    Some(at) if at > now => Step::WaitUntil(at),
+                    Some(_) | None => {
+                        *again = None;
+                        Step::Wait
+                    }
+                }
+            }
+            Self::Polled { calm } => {
+                *calm = if taken < Self::LITTLE { *calm + 1 } else { 0 };
+                if *calm < Self::CALM {
+                    return Step::PollOn;
+                }
+                *self = Self::Woken { last: None, quick: 0, again: Some(now + Self::AGAIN) };
+                Step::Stop
             }
         }
-        limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Steps with so many records each, a tenth of a millisecond apart.
+    fn steps(pace: &mut Pace, from: Instant, taken: &[usize]) -> Vec<Step> {
+        let at = |turn: usize| from + Duration::from_micros(100) * u32::try_from(turn).expect("few");
+        taken.iter().enumerate().map(|(turn, &taken)| pace.step(taken, at(turn))).collect()
+    }
+
+    #[test]
+    fn a_refusal_now_and_then_wakes_its_reader() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        for _ in 0..100 {
+            assert_eq!(pace.step(1, now), Step::Wait);
+            now += Duration::from_millis(2);
+        }
+    }
+
+    #[test]
+    fn in_a_flood_the_reader_looks_by_itself_until_it_is_over() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        let begun = steps(&mut pace, now, &[1; 18]);
+        assert_eq!(begun.iter().position(|step| *step == Step::Poll), Some(16), "{begun:?}");
+        // A pause is not the end.
+        let pause = steps(&mut pace, now, &[50, 0, 0, 0, 50, 0, 0]);
+        assert!(pause.iter().all(|step| *step == Step::PollOn), "{pause:?}");
+        let over = steps(&mut pace, now, &[0; 16]);
+        assert_eq!(over.iter().position(|step| *step == Step::Stop), Some(13), "{over:?}");
+    }
+
+    #[test]
+    fn whoever_is_woken_again_looks_once_more_by_itself() {
+        let (mut pace, now) = (Pace::Polled { calm: Pace::CALM - 1 }, Instant::now());
+        assert_eq!(pace.step(0, now), Step::Stop);
+        let again = now + Pace::AGAIN;
+        assert_eq!(pace.step(3, now), Step::WaitUntil(again));
+        assert_eq!(pace.step(0, again), Step::Wait);
+        assert_eq!(pace.step(0, again), Step::Wait);
     }
 }
