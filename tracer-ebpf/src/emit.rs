@@ -34,10 +34,10 @@ static ATTEMPTS: HashMap<u64, Attempt> = HashMap::with_max_entries(ATTEMPTS_MAX,
 static LAST_BEGAN: Array<u64> = Array::with_max_entries(1, 0);
 
 /// How long after a connect began resets are remembered. A jiffy is a millisecond to ten.
-const RESET_JIFFIES: u64 = 1_000;
+const RESET_JIFFIES: u64 = 10_000;
 
-/// What that is at least. It covers the answer to the first segment, which comes from this host.
-const RESET_NS: u64 = 1_000_000_000;
+/// What that is at least. It covers the answer to the fourth SYN, where the first ones found no neighbour.
+const RESET_NS: u64 = 10_000_000_000;
 
 /// When this host's TCP stack sent a reset for want of a socket: the
 /// number and the time, in the place that the SYN's sequence number has.
