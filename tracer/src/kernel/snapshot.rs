@@ -111,6 +111,10 @@ impl Snapshotter {
                 Err(failure) => snapshot.unreadable.push(Unreadable { id: place.id, why: failure.why() }),
             }
         }
+        if survey.is_partial {
+            let why = "some processes' namespaces are not readable: there may be more".to_owned();
+            snapshot.unreadable.push(Unreadable { id: NetnsId(0), why });
+        }
         let new = snapshot.listeners.iter_mut().filter(|listener| !knows(listener)).collect();
         owners::fill(new, &survey.processes);
         Ok(snapshot)
