@@ -259,6 +259,12 @@ impl Story {
         self.tracer = Some(Tracer::start(&ports, more));
     }
 
+    /// Starts it by a command that enters the story's namespace.
+    pub fn trace_as(&mut self, command: std::process::Command) {
+        let ports: Vec<u16> = self.ports.iter().map(|port| port.number).collect();
+        self.tracer = Some(Tracer::start_as(command, self.netns.id, &ports, &[]));
+    }
+
     pub fn tracer(&mut self) -> &mut Tracer {
         self.tracer.as_mut().expect("a story that is traced")
     }
