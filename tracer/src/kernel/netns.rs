@@ -290,7 +290,7 @@ fn mounts() -> Vec<(NetnsId, PathBuf)> {
 /// /run/netns/blue rw shared:5 - nsfs nsfs rw`.
 ///
 /// Not by the procfs crate, which refuses the whole table over one path that is not UTF-8.
-fn parse_mount(line: &[u8]) -> Option<(NetnsId, PathBuf)> {
+pub(crate) fn parse_mount(line: &[u8]) -> Option<(NetnsId, PathBuf)> {
     let mut fields = line.split(|&byte| byte == b' ');
     let id = parse_id(fields.nth(3)?)?;
     let path = unescape(fields.next()?);
@@ -323,7 +323,7 @@ fn link_id(directory: impl AsFd, path: &str) -> io::Result<NetnsId> {
     parse_id(link).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-fn parse_id(link: &[u8]) -> Option<NetnsId> {
+pub(crate) fn parse_id(link: &[u8]) -> Option<NetnsId> {
     let number = link.strip_prefix(b"net:[")?.strip_suffix(b"]")?;
     str::from_utf8(number).ok()?.parse().ok().map(NetnsId)
 }

@@ -37,7 +37,7 @@ pub fn effective() -> CapabilitySet {
 /// that it could start gets them back. Of the calling thread, and of all that it starts: call it while there
 /// is no other. `reads_maps` tries whether the programs' maps can be read.
 ///
-/// `Some`: this host keeps tracer from it, and it goes on with all that it was started with.
+/// `Some`: this host keeps tracer from some of it, and it goes on with what it could not give up.
 pub fn reduce(reads_maps: impl Fn() -> bool) -> Option<Limit> {
     let refused = |step: &str, errno: Errno| Limit {
         what: "privilege-kept".to_owned(),

@@ -8,7 +8,7 @@
 //! and the socket that reads a namespace keeps it from ending.
 
 pub mod netlink;
-mod owners;
+pub(crate) mod owners;
 
 use std::fs::File;
 use std::io::{self, Read as _};
