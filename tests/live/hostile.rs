@@ -23,7 +23,7 @@ use crate::support::needs::{self, Need};
 use crate::support::netns::Netns;
 use crate::support::poll;
 use crate::support::sabotage;
-use crate::support::story::{Client, Listen, Spot, Story};
+use crate::support::story::{Client, Listen, Spot, Story, mono_now_us, wait_past};
 use crate::support::tracer::{Running, finish};
 use crate::trial;
 
@@ -245,6 +245,9 @@ struct Impostor(Pid);
 
 impl Impostor {
     fn start(pid: u32) -> Self {
+        /// A hundredth of a second: what `/proc` tells of when a process started (USER_HZ).
+        const TICK_US: u64 = 10_000;
+        wait_past(mono_now_us() + TICK_US);
         let program = CString::new("/bin/sleep").expect("no NUL");
         let arguments = [program.as_ptr(), c"1000".as_ptr(), std::ptr::null()];
         let wanted = [i32::try_from(pid).expect("a process id")];

@@ -474,7 +474,8 @@ pub fn wait_past(mono_us: u64) {
     }
 }
 
-fn mono_now_us() -> u64 {
+/// The monotonic clock, as `mono_us` of a line has it.
+pub fn mono_now_us() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the structure outlives the call.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };

@@ -158,6 +158,8 @@ pub fn complete(process: &mut Process, start_boottime: u64) {
         return;
     }
     let Some(handle) = process.pid.and_then(|pid| Handle::open(pid).ok()) else { return };
+    // `/proc` tells starts to a tick. Numbers are given in turn, so that one comes back within a tick only to
+    // who may choose it, which takes CAP_CHECKPOINT_RESTORE on the host (`alloc_pid()`, kernel/pid.c).
     if handle.stat().is_some_and(|stat| stat.start == start_boottime / TICK) {
         process.exe = handle.exe();
         process.container = handle.container();
