@@ -12,8 +12,10 @@ mod live {
     pub mod clients;
     pub mod ending;
     pub mod followups;
+    pub mod hostile;
     pub mod listeners;
     pub mod namespaces;
+    pub mod privilege;
     pub mod schema;
     pub mod servers;
     pub mod status;
@@ -44,6 +46,8 @@ fn main() -> ExitCode {
         live::status::trials(),
         live::bad_input::trials(),
         live::bad_host::trials(),
+        live::privilege::trials(),
+        live::hostile::trials(),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
 }

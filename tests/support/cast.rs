@@ -1,6 +1,7 @@
 //! The tests' side of an actor: starts one, tells it what to do, and ends it.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 
@@ -20,6 +21,7 @@ pub struct Costume {
     shown: String,
     uid: Option<u32>,
     program: Option<String>,
+    binary: Option<PathBuf>,
     arguments: Vec<String>,
 }
 
@@ -27,7 +29,8 @@ impl Costume {
     /// A name of at most 15 bytes, any but NUL.
     pub fn named(comm: impl AsRef<[u8]>) -> Self {
         let shown = String::from_utf8_lossy(comm.as_ref()).into_owned();
-        Self { comm: comm.as_ref().to_vec(), shown, uid: None, program: None, arguments: Vec::new() }
+        let comm = comm.as_ref().to_vec();
+        Self { comm, shown, uid: None, program: None, binary: None, arguments: Vec::new() }
     }
 
     /// A program that has this file name when it is started, in its namespace already, as a supervisor would.
@@ -40,6 +43,12 @@ impl Costume {
     pub fn renamed(self, comm: &str) -> Self {
         let Self { uid, program, arguments, .. } = self;
         Self { uid, program, arguments, ..Self::named(comm) }
+    }
+
+    /// Run from this copy of the test binary.
+    pub fn binary(mut self, path: &Path) -> Self {
+        self.binary = Some(path.to_owned());
+        self
     }
 
     /// With these arguments behind its own.
@@ -76,7 +85,8 @@ pub struct Actor {
 impl Actor {
     /// Starts an actor in a namespace and waits until it is ready for commands.
     pub fn start(place: &Place, costume: &Costume) -> Self {
-        let binary = std::env::current_exe().expect("the path of this test binary");
+        let own = || std::env::current_exe().expect("the path of this test binary");
+        let binary = costume.binary.clone().unwrap_or_else(own);
         // It has to be there only until it runs.
         let directory = tempfile::tempdir().expect("a directory");
         let mut command = match &costume.program {

@@ -6,6 +6,7 @@
 
 pub mod actor;
 pub mod cast;
+pub mod cgroup;
 pub mod needs;
 pub mod netns;
 pub mod port;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
@@ -28,6 +28,8 @@ pub enum Need {
     UringServer,
     /// Socket cookies in kernel programs.
     Cookies,
+    /// A control group hierarchy that root may make groups in.
+    Cgroups,
 }
 
 impl Need {
@@ -47,6 +49,9 @@ impl Need {
                 use rustix::net::{AddressFamily, SocketType, ipproto, socket};
                 let socket = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::MPTCP));
                 socket.is_err().then_some("needs a kernel with multipath TCP switched on")
+            }
+            Self::Cgroups => {
+                hierarchies().is_empty().then_some("needs a cgroup hierarchy that can be written")
             }
             Self::Seccomp => {
                 let there = Path::new("/proc/sys/kernel/seccomp/actions_avail").exists();
@@ -143,6 +148,20 @@ fn nat() -> Option<&'static str> {
         }
     }";
     (!succeeds(nft, rules)).then_some("needs `nft` (nftables) and a kernel with its translation of addresses")
+}
+
+/// The control group hierarchies that root may make groups in: version 2 at the root or, beside version 1, in
+/// `unified`; of version 1 those that take processes as they are.
+pub fn hierarchies() -> Vec<PathBuf> {
+    let mount = Path::new("/sys/fs/cgroup");
+    let probe = format!("tracer-live-{}-probe", std::process::id());
+    let is_writable = |path: &PathBuf| {
+        let probe = path.join(&probe);
+        path.join("cgroup.procs").exists()
+            && std::fs::create_dir(&probe).is_ok()
+            && std::fs::remove_dir(&probe).is_ok()
+    };
+    [".", "unified", "systemd", "pids"].map(|name| mount.join(name)).into_iter().filter(is_writable).collect()
 }
 
 /// Whether a command succeeds in a network namespace of its own.

@@ -54,10 +54,16 @@ impl Netns {
 
     /// One in which nothing is up.
     pub fn bare() -> Self {
+        Self::called("")
+    }
+
+    /// The same with a name that ends like this.
+    pub fn called(ending: &str) -> Self {
         static SWEPT: Once = Once::new();
         static COUNT: AtomicU32 = AtomicU32::new(1);
         SWEPT.call_once(sweep);
-        let name = format!("{PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name =
+            format!("{PREFIX}{}-{}{ending}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         {
             let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
             run(Command::new("ip").args(["netns", "add", &name]), "");

@@ -4,10 +4,14 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+
+use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::netns::{Netns, run};
 use super::tracer::BINARY;
@@ -21,6 +25,38 @@ const NOBODY: u32 = 65_534;
 /// The tracer as a user without any right. `directory` gets a copy of it: the original may be where only
 /// root can look.
 pub fn without_root(directory: &Path, netns: Option<&Netns>) -> Command {
+    as_nobody(directory, netns, CapabilitySet::empty())
+}
+
+/// The tracer as root with these capabilities, of those that root has here, and no way to others.
+pub fn as_root_with(netns: &Netns, capabilities: CapabilitySet) -> Command {
+    let mut command = Command::new(BINARY);
+    netns.enter(&mut command);
+    // Root gets at exec all that the bounding set leaves (capabilities(7)).
+    before_exec(command, move || bound_by(capabilities))
+}
+
+/// The tracer as `nobody` with these capabilities, as a service manager hands them out (AmbientCapabilities=,
+/// CapabilityBoundingSet=). Of `directory` as above.
+pub fn as_nobody(directory: &Path, netns: Option<&Netns>, capabilities: CapabilitySet) -> Command {
+    become_nobody(copied(directory, netns), capabilities)
+}
+
+/// The same with a `/proc` that hides other users' processes.
+pub fn as_nobody_with_hidden_processes(
+    directory: &Path,
+    netns: &Netns,
+    capabilities: CapabilitySet,
+) -> Command {
+    let command = before_exec(copied(directory, Some(netns)), || {
+        own_mounts()?;
+        mount(c"proc", c"/proc", Some(c"proc"), 0, Some(c"hidepid=2"))
+    });
+    become_nobody(command, capabilities)
+}
+
+/// A copy of the tracer in a directory that all may enter.
+fn copied(directory: &Path, netns: Option<&Netns>) -> Command {
     let copy = directory.join("tracer");
     // Copied by another process: while this one had the copy open for writing, so would have whatever
     // another test starts in that moment, and a file that is open for writing cannot be run.
@@ -30,15 +66,85 @@ pub fn without_root(directory: &Path, netns: Option<&Netns>) -> Command {
     if let Some(netns) = netns {
         netns.enter(&mut command);
     }
+    command
+}
+
+fn become_nobody(command: Command, capabilities: CapabilitySet) -> Command {
     // Not by `Command::uid`, which comes before what it takes root to do.
-    before_exec(command, || {
+    before_exec(command, move || {
+        bound_by(capabilities)?;
+        rustix::thread::set_keep_capabilities(true)?;
         // SAFETY: plain system calls on this process.
         unsafe {
             check(libc::setgroups(0, std::ptr::null()))?;
             check(libc::setresgid(NOBODY, NOBODY, NOBODY))?;
-            check(libc::setresuid(NOBODY, NOBODY, NOBODY))
+            check(libc::setresuid(NOBODY, NOBODY, NOBODY))?;
         }
+        let (effective, permitted, inheritable) = (capabilities, capabilities, capabilities);
+        rustix::thread::set_capabilities(None, CapabilitySets { effective, permitted, inheritable })?;
+        // One at a time is what the call takes.
+        for capability in capabilities {
+            rustix::thread::configure_capability_in_ambient_set(capability, true)?;
+        }
+        Ok(())
     })
+}
+
+/// Leaves only these capabilities to whatever this process becomes.
+fn bound_by(capabilities: CapabilitySet) -> io::Result<()> {
+    for bit in 0..u64::BITS {
+        let capability = CapabilitySet::from_bits_retain(1 << bit);
+        if !capabilities.contains(capability) {
+            match rustix::thread::remove_capability_from_bounding_set(capability) {
+                // The kernel has no more.
+                Err(Errno::INVAL) => break,
+                result => result?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A policy that forbids to give capabilities up.
+pub fn without_capset(netns: &Netns) -> Command {
+    let filter = Filter::new(libc::SYS_capset, libc::EPERM);
+    let mut command = Command::new(BINARY);
+    netns.enter(&mut command);
+    before_exec(command, move || filter.install())
+}
+
+/// A host whose `/proc` is an empty directory.
+pub fn without_proc() -> Command {
+    before_exec(Command::new(BINARY), || {
+        own_mounts()?;
+        cover_proc()
+    })
+}
+
+/// The tracer with mounts of its own, which [`change_mounts`] can change under it.
+pub fn with_own_mounts(netns: &Netns) -> Command {
+    let mut command = Command::new(BINARY);
+    netns.enter(&mut command);
+    before_exec(command, own_mounts)
+}
+
+/// Takes `/proc` away from a running process with mounts of its own, or gives it back.
+pub fn change_mounts(pid: u32, has_proc: bool) {
+    let mounts = fs::File::open(format!("/proc/{pid}/ns/mnt")).expect("its mounts");
+    let command = before_exec(Command::new("true"), move || {
+        // SAFETY: plain system calls on this process, which has one thread.
+        unsafe { check(libc::setns(mounts.as_raw_fd(), libc::CLONE_NEWNS)) }?;
+        if has_proc {
+            // SAFETY: as above; a string that ends in NUL.
+            return check(unsafe { libc::umount(c"/proc".as_ptr()) });
+        }
+        cover_proc()
+    });
+    run(&mut { command }, "");
+}
+
+fn cover_proc() -> io::Result<()> {
+    mount(c"tmpfs", c"/proc", Some(c"tmpfs"), 0, None)
 }
 
 /// A kernel without BTF: nothing is where it would be.
@@ -46,7 +152,7 @@ pub fn without_btf() -> Command {
     let path = CString::new(BTF).expect("no NUL");
     before_exec(Command::new(BINARY), move || {
         own_mounts()?;
-        mount(c"tmpfs", &path, Some(c"tmpfs"), 0)
+        mount(c"tmpfs", &path, Some(c"tmpfs"), 0, None)
     })
 }
 
@@ -56,7 +162,7 @@ pub fn with_btf(path: &Path) -> Command {
     let target = CString::new(format!("{BTF}/vmlinux")).expect("no NUL");
     before_exec(Command::new(BINARY), move || {
         own_mounts()?;
-        mount(&source, &target, None, libc::MS_BIND)
+        mount(&source, &target, None, libc::MS_BIND, None)
     })
 }
 
@@ -103,7 +209,7 @@ fn check(result: libc::c_int) -> io::Result<()> {
 fn own_mounts() -> io::Result<()> {
     // SAFETY: a plain system call on this process, which has one thread.
     check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
-    mount(c"none", c"/", None, libc::MS_REC | libc::MS_PRIVATE)
+    mount(c"none", c"/", None, libc::MS_REC | libc::MS_PRIVATE, None)
 }
 
 fn mount(
@@ -111,10 +217,12 @@ fn mount(
     target: &std::ffi::CStr,
     kind: Option<&std::ffi::CStr>,
     flags: libc::c_ulong,
+    options: Option<&std::ffi::CStr>,
 ) -> io::Result<()> {
-    let kind = kind.map_or(std::ptr::null(), std::ffi::CStr::as_ptr);
-    // SAFETY: strings that end in NUL and outlive the call; no data.
-    check(unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind, flags, std::ptr::null()) })
+    let pointer = |text: Option<&std::ffi::CStr>| text.map_or(std::ptr::null(), std::ffi::CStr::as_ptr);
+    let (kind, options) = (pointer(kind), pointer(options));
+    // SAFETY: strings that end in NUL and outlive the call.
+    check(unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind, flags, options.cast()) })
 }
 
 /// A seccomp filter that fails one system call where some of its arguments are as given.

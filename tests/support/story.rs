@@ -327,6 +327,12 @@ impl Story {
         self.tracer = Some(Tracer::start(&ports, more));
     }
 
+    /// Starts it by a command that enters the story's namespace.
+    pub fn trace_as(&mut self, command: std::process::Command) {
+        let ports: Vec<u16> = self.ports.iter().map(|port| port.number).collect();
+        self.tracer = Some(Tracer::start_as(command, self.netns.id, &ports, &[]));
+    }
+
     pub fn tracer(&mut self) -> &mut Tracer {
         self.tracer.as_mut().expect("a story that is traced")
     }
@@ -539,7 +545,8 @@ pub fn wait_past(mono_us: u64) {
     }
 }
 
-fn mono_now_us() -> u64 {
+/// The monotonic clock, as `mono_us` of a line has it.
+pub fn mono_now_us() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the structure outlives the call.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };

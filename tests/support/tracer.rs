@@ -111,10 +111,15 @@ pub struct Tracer {
 impl Tracer {
     /// Starts it on these ports and waits until it is ready.
     pub fn start(ports: &[u16], more: &[&str]) -> Self {
+        Self::start_as(Command::new(BINARY), inode(Path::new("/proc/self/ns/net")), ports, more)
+    }
+
+    /// The same by a command that starts it in the network namespace of this number, in another way than as it
+    /// is.
+    pub fn start_as(mut command: Command, own_netns: u32, ports: &[u16], more: &[&str]) -> Self {
         let list: Vec<String> = ports.iter().map(u16::to_string).collect();
-        let mut arguments = vec!["-p".to_owned(), list.join(","), "-o".to_owned(), "json".to_owned()];
-        arguments.extend(more.iter().map(|&argument| argument.to_owned()));
-        let mut running = Running::spawn(arguments);
+        command.args(["trace", "-p", &list.join(","), "-o", "json"]).args(more);
+        let mut running = Running::spawn_command(command);
         let stdout = running.take_stdout();
         let (sender, incoming) = mpsc::channel();
         std::thread::spawn(move || {
@@ -134,7 +139,7 @@ impl Tracer {
         });
         let start = tracer.start_line();
         assert_eq!((start.pid, start.ports.as_slice()), (tracer.running.pid(), ports), "{start:?}");
-        assert_eq!(start.own_netns.id, inode(Path::new("/proc/self/ns/net")), "{start:?}");
+        assert_eq!(start.own_netns.id, own_netns, "{start:?}");
         tracer
     }
 
@@ -188,6 +193,17 @@ impl Tracer {
             Body::Start(start) => start,
             other => panic!("the first line is {other:?}"),
         }
+    }
+
+    /// Process id of the tracer.
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// Why a run here cannot see something, by the limit's code.
+    pub fn limit(&self, what: &str) -> Option<&str> {
+        let limits = &self.start_line().limits;
+        limits.iter().find(|limit| limit.what == what).map(|limit| limit.why.as_str())
     }
 
     /// Whether a kernel program is attached there.

@@ -31,6 +31,8 @@ pub mod decode;
 pub mod errno;
 pub mod escape;
 pub mod event;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod line;
 pub mod render;
 pub mod sink;

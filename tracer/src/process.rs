@@ -158,6 +158,8 @@ pub fn complete(process: &mut Process, start_boottime: u64) {
         return;
     }
     let Some(handle) = process.pid.and_then(|pid| Handle::open(pid).ok()) else { return };
+    // `/proc` tells starts to a tick. Numbers are given in turn, so that one comes back within a tick only to
+    // who may choose it, which takes CAP_CHECKPOINT_RESTORE on the host (`alloc_pid()`, kernel/pid.c).
     if handle.stat().is_some_and(|stat| stat.start == start_boottime / TICK) {
         process.exe = handle.exe();
         process.container = handle.container();
@@ -221,7 +223,7 @@ pub fn start_time(start_boottime: u64) -> Time {
 }
 
 /// The name may hold anything, `)` and newlines included: what follows the last `)` cannot.
-fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+pub(crate) fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     let end = bytes.iter().rposition(|&byte| byte == b')')?;
     let rest = str::from_utf8(&bytes[end + 1..]).ok()?;
     // The third field of the file is the first one here.
@@ -234,14 +236,15 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     })
 }
 
+/// Of `/proc/PID/status`.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Status {
-    uid: Option<u32>,
-    ns_pid: Option<u32>,
+pub(crate) struct Status {
+    pub uid: Option<u32>,
+    pub ns_pid: Option<u32>,
 }
 
 /// The name in it is escaped by the kernel: it cannot begin a line of its own.
-fn parse_status(bytes: &[u8]) -> Status {
+pub(crate) fn parse_status(bytes: &[u8]) -> Status {
     let mut status = Status::default();
     // The last piece may be cut; with its newline gone it is no line.
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {

@@ -26,7 +26,7 @@ use crate::exit::{Exit, Failure, talk};
 use crate::kernel::load::{Kernel, Losses, Servers};
 use crate::kernel::ring::Ring;
 use crate::kernel::snapshot::Snapshotter;
-use crate::kernel::{clock, host, netns, preflight};
+use crate::kernel::{clock, host, netns, preflight, privilege};
 use crate::line::{Body, Cause, Limit, LostWhere, Netns, Process, Start, StopReason};
 use crate::process;
 use crate::server::Recognition;
@@ -179,6 +179,9 @@ impl Session {
             follow_log(&mut kernel)?;
         }
         let mut limits = kernel.limits.clone();
+        // What comes now reads: the ring, the maps, the host. No thread has been started yet that would keep
+        // what this one gives up.
+        limits.extend(privilege::reduce(|| kernel.losses().is_ok()));
         limits.extend(preflight::limits());
         let session = Self {
             kernel,
@@ -569,6 +572,8 @@ fn complete_client(refused: &mut Refused) {
 fn undetectable(limits: &[Limit]) -> Option<Cause> {
     let cause = |limit: &Limit| match limit.what.as_str() {
         "no-binds" => Some(Cause::BindFailed),
+        // Who claims to be the server is not seen.
+        "owners" | "hidden-processes" => Some(Cause::Starting),
         // Without exits, a candidate that has ended seems to be starting.
         "no-bound-sockets" | "bound-before-start" | "no-exits" => Some(Cause::BoundNotListening),
         _ => None,

@@ -1,6 +1,7 @@
 //! `tracer status`: who listens, and is each address answered. Needs no root for its own namespace.
 
 use anyhow::{Context as _, Result};
+use rustix::thread::CapabilitySet;
 
 use crate::cli::Status;
 use crate::correlate::{Correlator, Reader, Scope};
@@ -8,7 +9,7 @@ use crate::event::Event;
 use crate::exit::{Exit, Failure};
 use crate::kernel::snapshot::Snapshotter;
 use crate::kernel::sock_diag::Unavailable;
-use crate::kernel::{clock, netns};
+use crate::kernel::{clock, netns, preflight, privilege};
 use crate::line::Body;
 use crate::sink::Sink;
 
@@ -18,11 +19,14 @@ use crate::sink::Sink;
 /// When the listeners cannot be read, or stdout does not take the answer.
 pub fn status(options: &Status) -> Result<Exit> {
     let ports = options.ports.list()?;
+    if let Some(missing) = preflight::proc() {
+        return Err(Failure::host(missing.sentence, missing.hint).into());
+    }
     let own = netns::own().context("cannot read the network namespace")?;
     let mut snapshotter = Snapshotter::new(&ports);
-    // Root sees every namespace, so that a listener elsewhere is named; others see their own.
-    let is_root = rustix::process::geteuid().is_root();
-    let snapshot = if is_root { snapshotter.take(|_| false) } else { snapshotter.own() };
+    // Who may enter every namespace is told of a listener elsewhere; others see their own.
+    let sees_all = privilege::effective().contains(CapabilitySet::SYS_ADMIN);
+    let snapshot = if sees_all { snapshotter.take(|_| false) } else { snapshotter.own() };
     let snapshot = snapshot.map_err(|error| match error.downcast_ref::<Unavailable>() {
         Some(unavailable) => Failure::host(unavailable.to_string(), unavailable.cure()).into(),
         None => error,
@@ -31,7 +35,7 @@ pub fn status(options: &Status) -> Result<Exit> {
     let mut correlator = Correlator::new(Scope::default());
     correlator.apply(Event::Snapshot(snapshot), &clock);
     let mut sink = Sink::stdout(options.output, options.color);
-    let reader = Reader { uid: rustix::process::geteuid().as_raw(), sees_own_only: !is_root };
+    let reader = Reader { uid: rustix::process::geteuid().as_raw(), sees_own_only: !sees_all };
     let mut exit = Exit::Done;
     for addr in options.addresses() {
         for port in &ports {

@@ -9,6 +9,7 @@ mod dist;
 mod ebpf;
 mod elevate;
 mod failure;
+mod fuzz;
 mod run;
 mod setup;
 mod test;
@@ -66,6 +67,14 @@ enum Chore {
         #[arg(long)]
         tests: bool,
     },
+    /// Fuzz the parsers of what others write, from the checked-in seeds
+    Fuzz {
+        /// A folder of `fuzz/seeds`; every one without
+        target: Option<String>,
+        /// How long, for each target
+        #[arg(long, default_value_t = 180)]
+        seconds: u32,
+    },
     /// Run every check of the project, the tests last
     Ci,
     #[command(hide = true)]
@@ -86,6 +95,7 @@ fn main() -> ExitCode {
         Chore::BuildEbpf { check: false } => ebpf::install(),
         Chore::BuildEbpf { check: true } => ebpf::check(),
         Chore::Setup { tests } => setup::run(tests),
+        Chore::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Chore::Ci => ci::run(),
         Chore::DemoListen { address } => demo::listen(address),
         Chore::DemoConnect { addresses } => demo::connect(&addresses),

@@ -57,6 +57,10 @@ mod kind {
 /// a kernel, only in a damaged file.
 const DEPTH_MAX: usize = 16;
 
+/// Members that are looked at for one; a kernel's largest structure has a few hundred. Anonymous ones may
+/// hold each other without a circle, and the ways through them double with each level.
+const MEMBERS_MAX: usize = 65_536;
+
 /// What is wrong with the type information, or missing in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BtfError {
@@ -140,8 +144,9 @@ impl<'a> Btf<'a> {
             types,
             strings,
             places: Vec::with_capacity(types.len() / 24 + 1),
-            structs: HashMap::with_capacity(16_384),
-            tracepoints: HashMap::with_capacity(2_048),
+            // What a kernel has of each, so that the tables need not grow.
+            structs: HashMap::with_capacity(types.len() / 200),
+            tracepoints: HashMap::with_capacity(types.len() / 1_600),
         };
         btf.places.push(0);
         let mut at = 0;
@@ -202,8 +207,14 @@ impl<'a> Btf<'a> {
         Err(BtfError::Malformed("types nest too deep"))
     }
 
-    /// A member by name, looked for in anonymous members too.
-    fn find(&self, struct_id: u32, name: &[u8], depth: usize) -> Result<Option<Member>, BtfError> {
+    /// A member by name, looked for in anonymous members too. `left`: how many may still be looked at.
+    fn find(
+        &self,
+        struct_id: u32,
+        name: &[u8],
+        depth: usize,
+        left: &mut usize,
+    ) -> Result<Option<Member>, BtfError> {
         if depth > DEPTH_MAX {
             return Err(BtfError::Malformed("types nest too deep"));
         }
@@ -211,6 +222,8 @@ impl<'a> Btf<'a> {
         if this.kind != kind::STRUCT && this.kind != kind::UNION {
             return Ok(None);
         }
+        *left =
+            left.checked_sub(this.vlen).ok_or(BtfError::Malformed("a structure with too many members"))?;
         for index in 0..this.vlen {
             let at = place + TYPE_BYTES + index * MEMBER_BYTES;
             let own_name = u32_at(self.types, at)?;
@@ -218,7 +231,7 @@ impl<'a> Btf<'a> {
             let offset = u32_at(self.types, at + 8)?;
             let bit_offset = if this.flag { offset & 0x00ff_ffff } else { offset };
             if own_name == 0 {
-                if let Some(inner) = self.find(type_id, name, depth + 1)? {
+                if let Some(inner) = self.find(type_id, name, depth + 1, left)? {
                     return Ok(Some(Member {
                         bit_offset: bit_offset.saturating_add(inner.bit_offset),
                         ..inner
@@ -239,7 +252,8 @@ impl<'a> Btf<'a> {
         let mut type_id = *self.structs.get(outermost.as_bytes()).ok_or_else(missing)?;
         let mut bit_offset = 0u32;
         for part in parts {
-            let member = self.find(type_id, part.as_bytes(), 0)?.ok_or_else(missing)?;
+            let mut left = MEMBERS_MAX;
+            let member = self.find(type_id, part.as_bytes(), 0, &mut left)?.ok_or_else(missing)?;
             bit_offset = bit_offset.saturating_add(member.bit_offset);
             type_id = member.type_id;
         }
@@ -467,6 +481,19 @@ mod tests {
         let bytes = writer.finish();
         let btf = Btf::parse(&bytes).unwrap();
         assert_eq!(btf.offset("sock.x"), Err(BtfError::Malformed("types nest too deep")));
+    }
+
+    #[test]
+    fn structures_that_hold_each_other_many_times_are_an_error_not_a_long_search() {
+        let mut writer = Writer::new();
+        let mut inner = writer.int("int", 4);
+        for _ in 0..DEPTH_MAX - 2 {
+            inner = writer.composite(kind::STRUCT, "", false, &[("", inner, 0); 8]);
+        }
+        writer.composite(kind::STRUCT, "sock", false, &[("", inner, 0)]);
+        let bytes = writer.finish();
+        let btf = Btf::parse(&bytes).unwrap();
+        assert_eq!(btf.offset("sock.x"), Err(BtfError::Malformed("a structure with too many members")));
     }
 
     proptest::proptest! {

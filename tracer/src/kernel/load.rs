@@ -378,7 +378,7 @@ fn attach_function(ebpf: &mut Ebpf, btf: &aya::Btf, (name, function): (&str, &st
 }
 
 fn attach_calls(ebpf: &mut Ebpf) -> Result<Vec<OwnedFd>> {
-    let tracefs = Tracefs::open().context("cannot mount tracefs")?;
+    let tracefs = Tracefs::open().context("cannot open tracefs")?;
     let mut events = Vec::new();
     for (name, tracepoint) in BIND_CALLS {
         let program =

@@ -1,8 +1,8 @@
 //! Everything that touches the kernel: the only module that needs root.
 //!
 //! ```text
-//! preflight ─▶ btf ─▶ load ─▶ ring        hooks first, so that nothing falls between,
-//!                      └────▶ snapshot    then the listeners that were there already
+//! preflight ─▶ btf ─▶ load ─▶ ring                     hooks first, so that nothing falls between,
+//!                      └────▶ privilege ─▶ snapshot    then the listeners that were there already
 //! ```
 
 pub mod btf;
@@ -11,6 +11,7 @@ pub mod host;
 pub mod load;
 pub mod netns;
 pub mod preflight;
+pub mod privilege;
 pub mod ring;
 pub mod routes;
 pub mod snapshot;

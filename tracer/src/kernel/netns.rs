@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, fstat, openat, readlinkat_raw, stat};
 use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 
+use super::privilege::effective;
 use crate::event::NetnsId;
 
 /// Where `ip netns` keeps names, and where names are taken from.
@@ -47,9 +49,13 @@ pub struct Place {
 pub struct Survey {
     /// The own one first, then by number.
     pub places: Vec<Place>,
-    /// In ascending order of process number; `None`: not readable.
-    pub processes: Vec<(u32, Option<NetnsId>)>,
+    pub processes: Processes,
+    /// Not every process tells its namespace: there may be more than these.
+    pub is_partial: bool,
 }
+
+/// In ascending order of process number, and which namespace each is in; `None`: not readable.
+pub type Processes = Vec<(u32, Option<NetnsId>)>;
 
 impl Place {
     fn new(id: NetnsId, own: NetnsId) -> Self {
@@ -125,15 +131,27 @@ pub fn survey() -> io::Result<Survey> {
 
     let mut places: Vec<_> = places.into_values().collect();
     places.sort_by_key(|place| !place.is_own);
-    Ok(Survey { places, processes })
+    Ok(Survey { places, processes, is_partial: !sees_every_process() })
 }
 
 /// Every process and its namespace, in ascending order (`proc_pid_readdir()`).
-pub fn processes() -> io::Result<Vec<(u32, Option<NetnsId>)>> {
+pub fn processes() -> io::Result<Processes> {
     let proc = File::open("/proc")?;
     let pids =
         fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     Ok(pids.map(|pid| (pid, link_id(&proc, &format!("{pid}/ns/net")).ok())).collect())
+}
+
+/// Whether every process tells which namespace it is in. Not without CAP_SYS_PTRACE: kernel threads alone have
+/// more capabilities than tracer (`ptrace_may_access()`).
+fn sees_every_process() -> bool {
+    effective().contains(CapabilitySet::SYS_PTRACE) && sees_first_process()
+}
+
+/// Whether the first process shows, which is there in every PID namespace: not where `/proc` is mounted so
+/// that it hides other users' (proc(5), `hidepid`).
+pub fn sees_first_process() -> bool {
+    stat("/proc/1").is_ok()
 }
 
 /// The namespace `id`; `hint` is a process that was in it. `None`: gone, or nothing that can be seen
@@ -272,7 +290,7 @@ fn mounts() -> Vec<(NetnsId, PathBuf)> {
 /// /run/netns/blue rw shared:5 - nsfs nsfs rw`.
 ///
 /// Not by the procfs crate, which refuses the whole table over one path that is not UTF-8.
-fn parse_mount(line: &[u8]) -> Option<(NetnsId, PathBuf)> {
+pub(crate) fn parse_mount(line: &[u8]) -> Option<(NetnsId, PathBuf)> {
     let mut fields = line.split(|&byte| byte == b' ');
     let id = parse_id(fields.nth(3)?)?;
     let path = unescape(fields.next()?);
@@ -305,7 +323,7 @@ fn link_id(directory: impl AsFd, path: &str) -> io::Result<NetnsId> {
     parse_id(link).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-fn parse_id(link: &[u8]) -> Option<NetnsId> {
+pub(crate) fn parse_id(link: &[u8]) -> Option<NetnsId> {
     let number = link.strip_prefix(b"net:[")?.strip_suffix(b"]")?;
     str::from_utf8(number).ok()?.parse().ok().map(NetnsId)
 }

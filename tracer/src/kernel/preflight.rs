@@ -6,9 +6,10 @@ use std::io;
 
 use rustix::fs::stat;
 use rustix::system::uname;
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::thread::CapabilitySet;
 
-use super::sock_diag;
+use super::privilege::effective;
+use super::{netns, sock_diag};
 use crate::event::NetnsId;
 use crate::line::Limit;
 use crate::process;
@@ -35,7 +36,10 @@ pub struct Missing {
 
 /// Everything that is missing; empty on a host that can trace. Loads nothing, and changes nothing.
 pub fn check() -> Vec<Missing> {
-    [endianness(), kernel(), btf(), user_namespace(), privilege(), sockets()].into_iter().flatten().collect()
+    [endianness(), kernel(), proc(), btf(), user_namespace(), privilege(), sockets()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// What tracer can do without, and what a run here cannot see for it.
@@ -49,19 +53,35 @@ pub fn limits() -> Vec<Limit> {
              was bound before tracer started is not seen",
         );
     }
+    // What it has by now: see `privilege`.
     let effective = effective();
     if !effective.contains(CapabilitySet::SYS_ADMIN) {
         limit(
             "other-netns",
-            "CAP_SYS_ADMIN is missing: listeners in other network namespaces that opened before tracer are not \
-             seen",
+            "CAP_SYS_ADMIN is missing: of other network namespaces, the addresses and the listeners that opened \
+             before tracer are not seen",
         );
     }
     if !effective.contains(CapabilitySet::SYS_PTRACE) {
         limit(
             "owners",
-            "CAP_SYS_PTRACE is missing: who holds a listener that opened before tracer is not seen, nor the \
-             executables of other users' processes",
+            "CAP_SYS_PTRACE is missing: of processes of other users, or with more capabilities than tracer, the \
+             executable is not seen, nor the network namespace, nor that one holds a listener that opened \
+             before tracer, or claims to be the server",
+        );
+    }
+    if !effective.contains(CapabilitySet::DAC_READ_SEARCH) {
+        limit(
+            "other-users",
+            "CAP_DAC_READ_SEARCH is missing: that a process of another user holds a listener that opened before \
+             tracer is not seen",
+        );
+    }
+    if !netns::sees_first_process() {
+        limit(
+            "hidden-processes",
+            "/proc hides other users' processes (mount option hidepid): what it says of them is not known; \
+             CAP_SYS_PTRACE would show them",
         );
     }
     if !process::in_host_pid_namespace() {
@@ -102,6 +122,16 @@ fn kernel() -> Option<Missing> {
 fn parse_release(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Which namespace this is, and who holds what, is read there: without it there is nothing to say.
+pub fn proc() -> Option<Missing> {
+    let err = netns::own().err()?;
+    Some(Missing {
+        what: "proc",
+        sentence: format!("cannot read `/proc`, where the kernel shows processes and namespaces: {err}"),
+        hint: "as root: mount -t proc proc /proc".to_owned(),
+    })
 }
 
 fn btf() -> Option<Missing> {
@@ -150,12 +180,6 @@ fn privilege() -> Option<Missing> {
         sentence: format!("cannot load kernel programs: {names} {verb} missing"),
         hint: format!("as root: {}. Without it, `tracer status` shows this namespace's listeners", su_line()),
     })
-}
-
-/// Of the calling thread.
-fn effective() -> CapabilitySet {
-    // capget() of oneself cannot fail; none is what is true when nothing is known.
-    capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective)
 }
 
 /// What keeps tracing programs from loading: CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN, which implies

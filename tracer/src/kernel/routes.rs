@@ -92,7 +92,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// `struct ifinfomsg` and its attributes.
-fn link(payload: &[u8]) -> Result<Link, Error> {
+pub(crate) fn link(payload: &[u8]) -> Result<Link, Error> {
     let (header, rest) = payload
         .split_first_chunk::<LINK_HEADER>()
         .ok_or_else(|| Error::malformed("a link without a header"))?;
@@ -135,7 +135,7 @@ fn vrf_table(info: &[u8]) -> Result<Option<u32>, Error> {
 
 /// `struct rtmsg` and its attributes; `None` for a route that is not local, or of another family: a
 /// kernel without IPv6 answers a request for its routes with all routes (`rtnl_dump_all()`).
-fn local_route(payload: &[u8], family: AddressFamily) -> Result<Option<LocalRoute>, Error> {
+pub(crate) fn local_route(payload: &[u8], family: AddressFamily) -> Result<Option<LocalRoute>, Error> {
     let header = RouteHeader::parse(payload).map_err(Error::malformed)?;
     if header.kind != RouteType::Local || header.address_family != family {
         return Ok(None);

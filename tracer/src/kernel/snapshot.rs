@@ -8,7 +8,7 @@
 //! and the socket that reads a namespace keeps it from ending.
 
 pub mod netlink;
-mod owners;
+pub(crate) mod owners;
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -111,6 +111,10 @@ impl Snapshotter {
                 Err(Failure::Unavailable(err)) if place.is_own => return Err(err.into()),
                 Err(failure) => snapshot.unreadable.push(Unreadable { id: place.id, why: failure.why() }),
             }
+        }
+        if survey.is_partial {
+            let why = "some processes' namespaces are not readable: there may be more".to_owned();
+            snapshot.unreadable.push(Unreadable { id: NetnsId(0), why });
         }
         let new = snapshot.listeners.iter_mut().filter(|listener| !knows(listener)).collect();
         owners::fill(new, &survey.processes);

@@ -139,8 +139,8 @@ pub fn listeners(channel: &mut Channel, netns: NetnsId, ports: &[u16]) -> Result
             SOCK_DIAG_BY_FAMILY,
             &request(family, StateFlags::LISTEN, ports),
             |_, payload| {
-                let response = InetResponse::parse(payload).map_err(netlink::Error::malformed)?;
-                Ok(listener(&response, netns).filter(|listener| ports.contains(&listener.port)))
+                let listener = listener(&response(payload)?, netns);
+                Ok(listener.filter(|listener| ports.contains(&listener.port)))
             },
         )?);
     }
@@ -154,10 +154,7 @@ pub fn every_listener(channel: &mut Channel, netns: NetnsId) -> Result<Vec<Liste
         found.extend(channel.dump(
             SOCK_DIAG_BY_FAMILY,
             &request(family, StateFlags::LISTEN, &[]),
-            |_, payload| {
-                let response = InetResponse::parse(payload).map_err(netlink::Error::malformed)?;
-                Ok(listener(&response, netns))
-            },
+            |_, payload| Ok(listener(&response(payload)?, netns)),
         )?);
     }
     Ok(found)
@@ -173,11 +170,7 @@ pub fn holders(channel: &mut Channel, netns: NetnsId, port: u16) -> Result<Vec<H
             SOCK_DIAG_BY_FAMILY,
             &request(family, states.clone(), &[port]),
             |_, payload| {
-                let response = InetResponse::parse(payload).map_err(netlink::Error::malformed)?;
-                let state = state_name(response.header.state);
-                let is_bound_only = matches!(response.header.state, CLOSE | BOUND_INACTIVE);
-                let socket = socket(&response, netns);
-                Ok((socket.port == port).then_some(Holder { socket, state, is_bound_only }))
+                Ok(Some(holder(&response(payload)?, netns)).filter(|holder| holder.socket.port == port))
             },
         )?);
     }
@@ -263,8 +256,23 @@ fn port_filter(ports: &[u16]) -> Vec<u8> {
     program
 }
 
+/// `struct inet_diag_msg` and its attributes.
+pub(crate) fn response(payload: &[u8]) -> Result<InetResponse, netlink::Error> {
+    InetResponse::parse(payload).map_err(netlink::Error::malformed)
+}
+
+/// The socket that a dump describes, with its state.
+pub(crate) fn holder(response: &InetResponse, netns: NetnsId) -> Holder {
+    let state = response.header.state;
+    Holder {
+        socket: socket(response, netns),
+        state: state_name(state),
+        is_bound_only: matches!(state, CLOSE | BOUND_INACTIVE),
+    }
+}
+
 /// The socket that a dump describes, when it listens.
-fn listener(response: &InetResponse, netns: NetnsId) -> Option<Listener> {
+pub(crate) fn listener(response: &InetResponse, netns: NetnsId) -> Option<Listener> {
     (response.header.state == TCP_LISTEN).then(|| socket(response, netns))
 }
 

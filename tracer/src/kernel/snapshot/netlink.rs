@@ -140,7 +140,7 @@ impl Channel {
 }
 
 /// Walks the messages of one datagram; whether the dump ends in it.
-fn messages(
+pub(crate) fn messages(
     mut datagram: &[u8],
     sequence: u32,
     interrupted: &mut bool,

@@ -139,7 +139,7 @@ fn sockets(handle: &Handle, mut each: impl FnMut(u64) -> bool) {
 }
 
 /// The number in `socket:[4242]`.
-fn parse_socket(link: &[u8]) -> Option<u64> {
+pub(crate) fn parse_socket(link: &[u8]) -> Option<u64> {
     let number = link.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
     str::from_utf8(number).ok()?.parse().ok()
 }
