@@ -863,7 +863,8 @@ impl Correlator {
         for namespace in namespaces {
             self.namespace(namespace, look);
         }
-        for unreadable in unreadable {
+        // Where owners could not be found out anew, the listeners are known all the same.
+        for unreadable in unreadable.into_iter().filter(|_| !are_owners_new) {
             self.namespaces.set_unreadable(unreadable.id, is_complete, look);
         }
         let was_lost = self.health.lost;
