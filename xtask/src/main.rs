@@ -1,6 +1,8 @@
 //! The chores of building `tracer`, one subcommand a file: `cargo xtask --help`.
 #![warn(missing_docs)]
 
+mod bench;
+mod bpf;
 mod cargo;
 mod ci;
 mod demo;
@@ -10,6 +12,8 @@ mod ebpf;
 mod elevate;
 mod failure;
 mod fuzz;
+mod lab;
+mod load;
 mod run;
 mod setup;
 mod test;
@@ -19,7 +23,7 @@ use std::{ffi::OsString, net::SocketAddr, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, load::Load};
 
 /// The chores of building tracer
 #[derive(Parser)]
@@ -53,6 +57,14 @@ enum Chore {
         #[arg(last = true)]
         args: Vec<OsString>,
     },
+    /// Measure what tracer costs, and write docs/benchmarks.md and target/bench.json
+    Bench {
+        /// Less than a minute, to see that it works: writes target/bench.json alone
+        #[arg(long)]
+        quick: bool,
+        /// Only these parts: writes target/bench.json alone
+        parts: Vec<bench::Part>,
+    },
     /// Build tracer as one static binary, target/dist/tracer
     Dist,
     /// Build the kernel side and install it as the checked-in object
@@ -80,7 +92,12 @@ enum Chore {
     #[command(hide = true)]
     DemoListen { address: SocketAddr },
     #[command(hide = true)]
-    DemoConnect { addresses: Vec<SocketAddr> },
+    DemoConnect { address: SocketAddr },
+    #[command(hide = true)]
+    Load {
+        #[command(subcommand)]
+        load: Load,
+    },
 }
 
 fn main() -> ExitCode {
@@ -92,13 +109,15 @@ fn main() -> ExitCode {
             vm::run(&kernels, &args).map(|ok| if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Chore::Dist => dist::run(),
+        Chore::Bench { quick, parts } => bench::run(quick, &parts),
         Chore::BuildEbpf { check: false } => ebpf::install(),
         Chore::BuildEbpf { check: true } => ebpf::check(),
         Chore::Setup { tests } => setup::run(tests),
         Chore::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Chore::Ci => ci::run(),
         Chore::DemoListen { address } => demo::listen(address),
-        Chore::DemoConnect { addresses } => demo::connect(&addresses),
+        Chore::DemoConnect { address } => demo::connect(address),
+        Chore::Load { load } => load::run(&load),
     };
     match done {
         Ok(code) => code,

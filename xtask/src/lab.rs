@@ -1,0 +1,353 @@
+//! What the demo, the benchmark and the soak are staged in: namespaces, processes, and a running tracer. All of
+//! it is undone when it is dropped, also after a failure or Ctrl-C.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, ExitCode, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    cargo::{find, output, shown, succeed},
+    elevate::is_root,
+    failure::Failure,
+};
+
+/// What tracer says on stderr once it misses nothing any more.
+const READY: &str = "tracer: ready";
+/// How long to wait for tracer to get ready, and to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a wait looks for Ctrl-C.
+const TICK: Duration = Duration::from_millis(20);
+/// How long what has ended takes to say so.
+const SETTLE: Duration = Duration::from_millis(500);
+/// What shells give a program ended by SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// Runs a chore that needs root, and ends it in order on Ctrl-C.
+pub fn staged(chore: &str, what: &str, run: impl FnOnce(&Interrupt) -> Result<ExitCode>) -> Result<ExitCode> {
+    if !is_root() {
+        return Err(Failure::unable(
+            format!("{what}: both need root"),
+            format!("sudo -E env PATH=\"$PATH\" cargo xtask {chore}"),
+        )
+        .into());
+    }
+    let ctrl_c = Interrupt::watch()?;
+    let done = run(&ctrl_c);
+    if ctrl_c.seen() {
+        eprintln!("{chore}: interrupted, and cleaned up");
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    done
+}
+
+/// A running tracer, ready.
+pub struct Tracer {
+    process: Process,
+    /// From its start until it said so.
+    pub ready_after: Duration,
+}
+
+impl Tracer {
+    /// Starts `tracer trace` with these arguments and returns once it is ready. What it says on stderr is passed
+    /// on if `is_shown`.
+    pub fn start<S: AsRef<OsStr>>(
+        binary: &Path,
+        args: impl IntoIterator<Item = S>,
+        stdout: Stdio,
+        is_shown: bool,
+        ctrl_c: &Interrupt,
+    ) -> Result<Self> {
+        let mut command = Command::new(binary);
+        command.arg("trace").args(args);
+        // In a process group of its own, so that Ctrl-C reaches it once: through this process.
+        command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).process_group(0);
+        let start = Instant::now();
+        let mut process = Process::spawn(&mut command)?;
+        let said = follow(process.0.stderr.take().context("tracer has no stderr")?, is_shown);
+        match ctrl_c.receive(&said, PATIENCE)? {
+            Some(at) => Ok(Self { process, ready_after: at - start }),
+            None => match process.wait(SETTLE, ctrl_c)? {
+                Some(status) => bail!("tracer ended before it was ready: {status}"),
+                None => bail!("tracer did not say `{READY}` within {} s", PATIENCE.as_secs()),
+            },
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Its stdout, where that is a pipe; once.
+    pub fn take_stdout(&mut self) -> Result<ChildStdout> {
+        self.process.0.stdout.take().context("tracer has no stdout")
+    }
+
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// Waits for its end by itself.
+    pub fn ended(&mut self, ctrl_c: &Interrupt) -> Result<ExitStatus> {
+        let status = self.process.wait(PATIENCE, ctrl_c)?;
+        status.with_context(|| format!("tracer did not end within {} s", PATIENCE.as_secs()))
+    }
+
+    /// Ends it as Ctrl-C would.
+    pub fn end(&mut self, ctrl_c: &Interrupt) -> Result<()> {
+        self.signal(Signal::INT)?;
+        let status = self.ended(ctrl_c)?;
+        if !status.success() {
+            bail!("tracer ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+/// Tells when tracer said that it is ready.
+fn follow(stderr: impl Read + Send + 'static, is_shown: bool) -> Receiver<Instant> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut sender = Some(sender);
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let now = Instant::now();
+            if is_shown || !line.starts_with(READY) {
+                eprintln!("{line}");
+            }
+            if line.starts_with(READY)
+                && let Some(sender) = sender.take()
+            {
+                let _ = sender.send(now);
+            }
+        }
+    });
+    receiver
+}
+
+/// A named network namespace with loopback up, gone when dropped.
+pub struct Namespace {
+    ip: PathBuf,
+    pub name: String,
+}
+
+impl Namespace {
+    /// Makes one whose name begins with `tracer-`, then says who made it.
+    pub fn create(maker: &str) -> Result<Self> {
+        let ip = find_ip()?;
+        let name = format!("tracer-{maker}-{}", std::process::id());
+        succeed(Command::new(&ip).args(["netns", "add", &name]))?;
+        let namespace = Self { ip, name };
+        namespace.ip(&["link", "set", "lo", "up"])?;
+        Ok(namespace)
+    }
+
+    /// Runs `ip` on it.
+    pub fn ip(&self, args: &[&str]) -> Result<String> {
+        output(Command::new(&self.ip).args(["-n", &self.name]).args(args))
+    }
+
+    /// A command inside it; `ip` becomes the program, so that the child's pid is the program's.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(&self.ip);
+        command.args(["netns", "exec", &self.name]).arg(program);
+        command
+    }
+
+    /// This program inside it.
+    pub fn this(&self, args: &[impl AsRef<OsStr>]) -> Result<Command> {
+        let mut command = self.command(std::env::current_exe().context("cannot find this program")?);
+        command.args(args);
+        Ok(command)
+    }
+
+    /// The file that stands for it.
+    pub fn path(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.name)
+    }
+
+    /// Moves the calling thread into it, until that ends.
+    pub fn enter(&self) -> Result<()> {
+        use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+        let path = self.path();
+        let file = fs::File::open(&path).with_context(|| format!("cannot open `{}`", path.display()))?;
+        let network = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), network)
+            .with_context(|| format!("cannot enter the network namespace {}", self.name))
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if let Err(error) = output(Command::new(&self.ip).args(["netns", "delete", &self.name])) {
+            eprintln!("xtask: {error:#}");
+        }
+    }
+}
+
+/// Many empty network namespaces.
+pub struct Crowd {
+    ip: PathBuf,
+    names: Vec<String>,
+}
+
+impl Crowd {
+    pub fn create(maker: &str, count: usize) -> Result<Self> {
+        let own = std::process::id();
+        let names = (0..count).map(|number| format!("tracer-{maker}-{own}-{number}")).collect();
+        let crowd = Self { ip: find_ip()?, names };
+        crowd.batch("add")?;
+        Ok(crowd)
+    }
+
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Does one thing with each.
+    fn batch(&self, action: &str) -> Result<()> {
+        let mut command = Command::new(&self.ip);
+        command.args(["-force", "-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = command.spawn().with_context(|| format!("cannot run `{}`", shown(&command)))?;
+        let lines: String = self.names.iter().map(|name| format!("netns {action} {name}\n")).collect();
+        child.stdin.take().context("`ip` has no stdin")?.write_all(lines.as_bytes())?;
+        let status = child.wait()?;
+        if !status.success() {
+            bail!("`{}` failed: {status}", shown(&command));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        if let Err(error) = self.batch("delete") {
+            eprintln!("xtask: {error:#}");
+        }
+    }
+}
+
+fn find_ip() -> Result<PathBuf> {
+    let cure = "`cargo xtask setup --tests`, or install iproute2";
+    find("ip").ok_or_else(|| Failure::unable("`ip` is not installed", cure).into())
+}
+
+/// A child process, ended when dropped.
+pub struct Process(pub Child);
+
+impl Process {
+    pub fn spawn(command: &mut Command) -> Result<Self> {
+        command.spawn().map(Self).with_context(|| format!("cannot run `{}`", shown(command)))
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(Pid::from_child(&self.0), signal)
+            .with_context(|| format!("cannot signal process {}", self.id()))
+    }
+
+    /// Waits for its end; none when it takes longer than `patience`.
+    pub fn wait(&mut self, patience: Duration, ctrl_c: &Interrupt) -> Result<Option<ExitStatus>> {
+        let until = Instant::now() + patience;
+        while Instant::now() < until {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(Some(status));
+            }
+            ctrl_c.sleep(TICK)?;
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        // A tracer gets the time to take its programs out and say its last line, also when it was stopped.
+        let _ = self.signal(Signal::TERM);
+        let _ = self.signal(Signal::CONT);
+        let until = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < until {
+            if matches!(self.0.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            thread::sleep(TICK);
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Whether someone asked this process to end: every wait looks, and unwinds through the destructors.
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    fn watch() -> Result<Self> {
+        let seen = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP]
+        {
+            signal_hook::flag::register(signal, Arc::clone(&seen)).context("cannot handle signals")?;
+        }
+        Ok(Self(seen))
+    }
+
+    fn seen(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub fn look(&self) -> Result<()> {
+        if self.seen() {
+            bail!("interrupted");
+        }
+        Ok(())
+    }
+
+    pub fn sleep(&self, duration: Duration) -> Result<()> {
+        let until = Instant::now() + duration;
+        while Instant::now() < until {
+            self.look()?;
+            thread::sleep(TICK.min(until.saturating_duration_since(Instant::now())));
+        }
+        self.look()
+    }
+
+    /// The next message; none when it takes longer than `patience`, or when none will come.
+    pub fn receive<T>(&self, receiver: &Receiver<T>, patience: Duration) -> Result<Option<T>> {
+        let until = Instant::now() + patience;
+        loop {
+            self.look()?;
+            match receiver.recv_timeout(TICK) {
+                Ok(message) => return Ok(Some(message)),
+                Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(None),
+            }
+        }
+    }
+}
+
+/// The memory that a process has resident, in KiB (`VmRSS`, proc_pid_status(5)).
+pub fn resident(process: u32) -> Result<u64> {
+    let path = format!("/proc/{process}/status");
+    fs::read_to_string(&path)
+        .with_context(|| format!("cannot read `{path}`"))?
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok())
+        .with_context(|| format!("`{path}` has no `VmRSS`"))
+}
