@@ -11,6 +11,7 @@ mod live {
     pub mod bad_input;
     pub mod clients;
     pub mod ending;
+    pub mod faults;
     pub mod followups;
     pub mod hostile;
     pub mod listeners;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         live::followups::trials(),
         live::namespaces::trials(),
         live::ending::trials(),
+        live::faults::trials(),
         live::schema::trials(),
         live::status::trials(),
         live::bad_input::trials(),

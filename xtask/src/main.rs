@@ -16,10 +16,11 @@ mod lab;
 mod load;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod vm;
 
-use std::{ffi::OsString, net::SocketAddr, process::ExitCode};
+use std::{ffi::OsString, net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
@@ -89,6 +90,12 @@ enum Chore {
     },
     /// Run every check of the project, the tests last
     Ci,
+    /// Let everything go wrong that can, for a time, and see that tracer bears it
+    Soak {
+        /// How long: 90, 90s, 5m or 1h; at least one round
+        #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+        duration: Duration,
+    },
     #[command(hide = true)]
     DemoListen { address: SocketAddr },
     #[command(hide = true)]
@@ -98,6 +105,19 @@ enum Chore {
         #[command(subcommand)]
         load: Load,
     },
+}
+
+/// A number with a unit, or of seconds.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let seconds = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        _ => return Err("a duration is like 90, 90s, 5m or 1h".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| "a duration begins with a number".to_owned())?;
+    Ok(Duration::from_secs(number * seconds))
 }
 
 fn main() -> ExitCode {
@@ -117,6 +137,7 @@ fn main() -> ExitCode {
         Chore::Ci => ci::run(),
         Chore::DemoListen { address } => demo::listen(address),
         Chore::DemoConnect { address } => demo::connect(address),
+        Chore::Soak { duration } => soak::run(duration),
         Chore::Load { load } => load::run(&load),
     };
     match done {
