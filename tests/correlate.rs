@@ -699,6 +699,18 @@ fn a_client_that_connects_from_the_port_is_no_server() {
 }
 
 #[test]
+fn after_a_loss_what_is_bound_is_not_known() {
+    let gateway = server("127.0.0.1:18789");
+    let lost = story().ready().bind(&gateway, None).after_millis(10).lose(1, LostWhere::Ring);
+    let verdict = lost.refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_degraded(&verdict, Cause::NothingListening, &[Because::LostRecords]);
+    let found = story().ready().bind(&gateway, None).after_millis(10).lose(1, LostWhere::Ring);
+    let found = found.held("127.0.0.1", "UNCONN", story::process("openclaw-gatewa", 4242));
+    let verdict = found.refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_degraded(&verdict, Cause::BoundNotListening, &[Because::LostRecords]);
+}
+
+#[test]
 fn a_listener_that_holds_the_port_is_named_as_its_holder() {
     let orphan = server("100.101.102.103:18789").by("openclaw-gatewa", 2101);
     let verdict = story()

@@ -157,6 +157,15 @@ impl Binds {
         }
     }
 
+    /// Records were lost, perhaps one that told of a socket's end: what is bound is for a look at the port to say.
+    pub fn lost(&mut self) {
+        for port in self.ports.values_mut() {
+            port.succeeded = port.succeeded();
+            port.followed.clear();
+            port.holders = None;
+        }
+    }
+
     /// Notes who holds a port.
     pub fn held(&mut self, holders: Holders) {
         let (netns, port) = (holders.netns, holders.port);

@@ -949,10 +949,14 @@ impl Correlator {
         self.counts.lost += records;
         // A skipped program costs a count, never the table: openings run in a task's own context, where
         // nothing nests. An attempt that was not followed is a refusal unseen.
-        self.health.lost |= match place {
+        let is_of_the_table = match place {
             LostWhere::Ring | LostWhere::Decode => true,
             LostWhere::Recursion | LostWhere::Attempts => false,
         };
+        if is_of_the_table {
+            self.health.lost = true;
+            self.binds.lost();
+        }
         let body = Body::Lost(line::Lost { records, place, from: clock.time(from), to: clock.time(to) });
         self.say(to, body, out);
     }
