@@ -699,6 +699,14 @@ fn a_client_that_connects_from_the_port_is_no_server() {
 }
 
 #[test]
+fn an_address_of_elsewhere_that_this_host_refused_was_translated() {
+    let refuse = |sent_by| story().ready().refuse(&connect("198.51.100.7:18789").sent_by(sent_by)).verdict();
+    let own = "this host's own TCP stack sent the reset, so the address was translated to one of its own";
+    assert!(refuse(Some(SentBy::Tcp)).summary.ends_with(own));
+    assert!(!refuse(None).summary.contains(own));
+}
+
+#[test]
 fn after_a_loss_what_is_bound_is_not_known() {
     let gateway = server("127.0.0.1:18789");
     let lost = story().ready().bind(&gateway, None).after_millis(10).lose(1, LostWhere::Ring);

@@ -139,9 +139,7 @@ const STORIES: &[Incident] = &[
             Nft("host", SERVICE),
             Trace,
             Refused(
-                refused("curl", Blocking, &["198.51.100.7"], Remote)
-                    .because(&[Because::MayBeTranslated])
-                    .says(&["this host's own TCP stack sent the reset"]),
+                refused("curl", Blocking, &["198.51.100.7"], Remote).because(&[Because::MayBeTranslated]),
             ),
         ],
     )

@@ -32,6 +32,7 @@ const WANTED: [&str; 13] = [
     "nft_chain_nat",
     "nft_nat",
     "nft_redir",
+    "nft_masq",
 ];
 
 /// A module and what is in its file.
