@@ -10,6 +10,7 @@ mod live {
     pub mod bad_host;
     pub mod bad_input;
     pub mod clients;
+    pub mod configs;
     pub mod ending;
     pub mod faults;
     pub mod followups;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     let trials = [
         corpus::trials(),
         live::clients::trials(),
+        live::configs::trials(),
         live::listeners::trials(),
         live::servers::trials(),
         live::followups::trials(),

@@ -823,9 +823,12 @@ fn end(stages: &mut [Stage]) {
                 answered.extend(&recovered.of);
                 seen.contains(&line.seq)
             }
-            Body::Refused(_) | Body::Fallback(_) | Body::Failed(_) | Body::Listener(_) | Body::Status(_) => {
-                seen.contains(&line.seq)
-            }
+            Body::Refused(_)
+            | Body::Fallback(_)
+            | Body::Config(_)
+            | Body::Failed(_)
+            | Body::Listener(_)
+            | Body::Status(_) => seen.contains(&line.seq),
             // Each listener was bound before.
             Body::Bind(bind) => {
                 let is_of_the_cast = bind.process.pid.is_some_and(|pid| pids.contains(&pid));

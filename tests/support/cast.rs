@@ -23,6 +23,7 @@ pub struct Costume {
     program: Option<String>,
     binary: Option<PathBuf>,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Costume {
@@ -30,7 +31,15 @@ impl Costume {
     pub fn named(comm: impl AsRef<[u8]>) -> Self {
         let shown = String::from_utf8_lossy(comm.as_ref()).into_owned();
         let comm = comm.as_ref().to_vec();
-        Self { comm, shown, uid: None, program: None, binary: None, arguments: Vec::new() }
+        Self {
+            comm,
+            shown,
+            uid: None,
+            program: None,
+            binary: None,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        }
     }
 
     /// A program that has this file name when it is started, in its namespace already, as a supervisor would.
@@ -41,8 +50,8 @@ impl Costume {
 
     /// With another name than its program's.
     pub fn renamed(self, comm: &str) -> Self {
-        let Self { uid, program, arguments, .. } = self;
-        Self { uid, program, arguments, ..Self::named(comm) }
+        let Self { comm, shown, .. } = Self::named(comm);
+        Self { comm, shown, ..self }
     }
 
     /// Run from this copy of the test binary.
@@ -54,6 +63,12 @@ impl Costume {
     /// With these arguments behind its own.
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        self
+    }
+
+    /// With this variable in its environment.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -113,6 +128,7 @@ impl Actor {
             command.arg("--uid").arg(uid.to_string());
         }
         command.arg("--comm").arg(hex(&costume.comm)).arg("--").args(&costume.arguments);
+        command.envs(costume.environment.iter().cloned());
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
-use crate::line::{Process, SentBy, Via};
+use crate::claims::Claims;
+use crate::line::{ConfigChange, Process, SentBy, Time, Via};
 
 /// Nanoseconds of `CLOCK_MONOTONIC`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -221,6 +223,37 @@ pub enum Product {
     OpenClaw,
 }
 
+/// What a server says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    pub look: Look,
+    pub pid: u32,
+    /// When the process started that had this number.
+    pub started: Option<Time>,
+    /// `None`: it is no server that is known, or the look failed.
+    pub claims: Option<Claims>,
+    /// Which file its configuration is, whatever path leads to it; `None`: that is not known.
+    pub file: Option<FileId>,
+}
+
+/// Tells one file name in one directory of this host from every other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId(pub u64);
+
+/// The configuration file of a server has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configured {
+    pub time: Mono,
+    pub file: FileId,
+    /// As the server sees it.
+    pub path: PathBuf,
+    pub change: ConfigChange,
+    /// Who changed it.
+    pub process: Process,
+    /// What those that use it claim now.
+    pub claimed: Vec<Claimed>,
+}
+
 /// A process that was refused, or claims to be a server, has reached a watched port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connected {
@@ -377,6 +410,8 @@ pub enum Event {
     Snapshot(Snapshot),
     OtherPorts(OtherPorts),
     Holders(Holders),
+    Claimed(Claimed),
+    Configured(Configured),
     Lost(Lost),
 }
 
@@ -393,7 +428,12 @@ impl Event {
             Self::Candidate(candidate) => Some(candidate.time),
             Self::Connected(connected) => Some(connected.time),
             Self::Failed(failed) => Some(failed.time),
-            Self::Snapshot(_) | Self::OtherPorts(_) | Self::Holders(_) | Self::Lost(_) => None,
+            Self::Snapshot(_)
+            | Self::OtherPorts(_)
+            | Self::Holders(_)
+            | Self::Claimed(_)
+            | Self::Configured(_)
+            | Self::Lost(_) => None,
         }
     }
 }

@@ -35,6 +35,8 @@ pub fn decode(bytes: &[u8]) {
         | Event::Snapshot(_)
         | Event::OtherPorts(_)
         | Event::Holders(_)
+        | Event::Claimed(_)
+        | Event::Configured(_)
         | Event::Lost(_) => return,
     };
     assert!(process.comm.is_none_or(|comm| is_escaped(&comm)));

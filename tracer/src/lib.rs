@@ -23,6 +23,7 @@ pub mod kernel;
 pub mod process;
 pub mod server;
 
+pub mod claims;
 pub mod clients;
 pub mod clock;
 pub mod container;

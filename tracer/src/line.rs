@@ -90,6 +90,8 @@ pub enum Body {
     Recovered(Box<Recovered>),
     /// A refused client has reached the other family: harmless.
     Fallback(Fallback),
+    /// The configuration file of a server has changed.
+    Config(Box<Config>),
     /// With `--all`: a connect ended otherwise than by a refusal.
     Failed(Box<Failed>),
     /// With `--heartbeat`: tracer is running.
@@ -578,12 +580,55 @@ pub struct Candidate {
 /// What a server's configuration, arguments or environment say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Claim {
+    /// Who says it.
+    pub pid: Option<u32>,
+    /// The setting, or `file` for a configuration file that says nothing.
     pub what: String,
+    /// As it is written; of a secret `set`. Null: it cannot be read.
     pub value: Option<String>,
+    /// A file, `arguments`, or `environment` and the variable.
     pub source: String,
+    /// When the file was last written.
     pub changed: Option<Time>,
-    /// Whether the sockets agree.
+    /// Whether the sockets agree; null: they say nothing of it, or another source wins over this one.
     pub agrees: Option<bool>,
+    /// What there is to know besides: why a file says nothing, or that it includes others.
+    pub note: Option<String>,
+}
+
+/// The configuration file of a server has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Config {
+    /// As the server sees it.
+    pub path: String,
+    pub change: ConfigChange,
+    /// Who changed it; all but `pid` null when it had ended by the time it was looked for.
+    pub process: Process,
+    /// What the file, the arguments and the environment of those that use it say now.
+    pub claims: Vec<Claim>,
+    /// The settings that say something else than before.
+    pub changed: Vec<SettingChange>,
+}
+
+/// What became of a configuration file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConfigChange {
+    /// Another file took its place.
+    Replaced,
+    /// It was written in place.
+    Written,
+    Removed,
+}
+
+/// A setting that says something else than before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SettingChange {
+    pub what: String,
+    /// Null: it was not set, or not readable.
+    pub from: Option<String>,
+    /// Null: it is not set, or not readable.
+    pub to: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

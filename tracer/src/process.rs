@@ -4,6 +4,8 @@
 //! Read by hand, not with the procfs crate: that reads each file to its end whatever its length, refuses
 //! all of `status` over a name that is not UTF-8, and costs more than a refusal may.
 
+pub mod claims;
+
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,6 +1,8 @@
 //! `tracer trace`: attach, then snapshot, then drain.
 
-use std::collections::VecDeque;
+mod configs;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -21,7 +23,7 @@ use crate::correlate::join::{is_disturbed, join};
 use crate::correlate::wording::counted;
 use crate::correlate::{Correlator, Need, Output, Scope};
 use crate::decode::{Decoded, decode};
-use crate::event::{Candidate, Event, Look, Lost, Mono, NetnsId, Refused, Snapshot};
+use crate::event::{Candidate, Claimed, Configured, Event, Look, Lost, Mono, NetnsId, Refused, Snapshot};
 use crate::exit::{Exit, Failure, talk};
 use crate::kernel::load::{Kernel, Losses, Servers};
 use crate::kernel::ring::Ring;
@@ -31,6 +33,7 @@ use crate::line::{Body, Cause, Limit, LostWhere, Netns, Process, Start, StopReas
 use crate::process;
 use crate::server::Recognition;
 use crate::sink::{Readers, Sink};
+use configs::{Changed, Configs};
 
 /// Records taken from the ring before signals and time get their turn.
 const BATCH: usize = 1_024;
@@ -40,7 +43,7 @@ const RETAKES: usize = 3;
 
 /// What one event may ask for before it is taken as it is: its namespace, the destination's, all, and then who
 /// else is there.
-const NEEDS: usize = 8;
+const NEEDS: usize = 12;
 
 /// Batches in a full ring, of the smallest records.
 const RING_BATCHES: usize = tracer_ebpf::RING_BYTES as usize / size_of::<tracer_ebpf::Opened>() / BATCH + 1;
@@ -152,6 +155,7 @@ struct Session {
     /// Events taken from the ring and not handed on yet.
     queue: VecDeque<Event>,
     clients: Clients,
+    configs: Configs,
     ports: Vec<u16>,
     filter: Option<Netns>,
     /// Process ids from the kernel mean nothing in here.
@@ -183,6 +187,8 @@ impl Session {
         // what this one gives up.
         limits.extend(privilege::reduce(|| kernel.losses().is_ok()));
         limits.extend(preflight::limits());
+        let (configs, limit) = Configs::new();
+        limits.extend(limit);
         let session = Self {
             kernel,
             snapshotter: Snapshotter::new(&ports),
@@ -199,6 +205,7 @@ impl Session {
             clock: clock::read(),
             queue: VecDeque::new(),
             clients: Clients::default(),
+            configs,
             ports,
             filter,
             is_foreign_pid_namespace: !process::in_host_pid_namespace(),
@@ -218,7 +225,13 @@ impl Session {
         let start = self.start()?;
         self.say(Body::Start(start))?;
         let snapshot = self.take_snapshot(ring, everything, None)?;
+        let owners: BTreeSet<u32> =
+            snapshot.listeners.iter().filter_map(|listener| listener.process.pid).collect();
         self.apply(Event::Snapshot(snapshot))?;
+        for pid in owners {
+            let claimed = self.claims(pid);
+            self.apply(Event::Claimed(claimed))?;
+        }
         let ready = self.correlator.ready(&self.ports);
         let (namespaces, listeners) = (ready.namespaces, ready.listeners);
         self.say(Body::Ready(ready))?;
@@ -257,6 +270,7 @@ impl Session {
                 }
                 () = std::future::ready(()), if more => {}
                 readable = ring.readable() => readable?,
+                () = self.configs.readable() => self.tell_configs()?,
                 () = readers.gone() => return Ok(()),
                 () = sleep_until(deadline), if deadline.is_some() => {}
             }
@@ -273,7 +287,17 @@ impl Session {
         let until = if more { self.newest } else { drained_at };
         while let Some(mut event) = self.queue.pop_front() {
             self.fulfil(ring, &mut event)?;
+            // A server that has come up, or may: what it says of itself, and where its configuration is.
+            let server = match &event {
+                Event::Opened(opened) => opened.listener.process.pid,
+                Event::Candidate(candidate) => candidate.process.pid,
+                _ => None,
+            };
             self.apply(event)?;
+            if let Some(pid) = server {
+                let claimed = self.claims(pid);
+                self.apply(Event::Claimed(claimed))?;
+            }
         }
         let outputs = self.correlator.tick(until, &self.clock);
         self.write_all(outputs)?;
@@ -363,6 +387,10 @@ impl Session {
                     };
                     self.look(ring, take, event)?;
                 }
+                Need::Claims(pid) => {
+                    let claimed = self.claims(pid);
+                    self.apply(Event::Claimed(claimed))?;
+                }
                 Need::Client => {
                     if let Event::Refused(refused) = &mut *event {
                         complete_client(refused);
@@ -450,6 +478,31 @@ impl Session {
         Some(Candidate { time, since, netns: claim.netns, process, product })
     }
 
+    /// What a process says of itself, if it is a server that is known.
+    fn claims(&mut self, pid: u32) -> Claimed {
+        let began = clock::now();
+        let claim = process::claim(pid);
+        let product =
+            claim.as_ref().and_then(|claim| self.recognition.recognise(&claim.name, &claim.arguments)?);
+        let start = claim.map(|claim| claim.start_boottime);
+        let claims = product.and_then(|product| process::claims::of(pid, start, product));
+        let look = Look { began, ended: clock::now() };
+        let path = claims.as_ref().and_then(|claims| claims.file.as_ref()).map(|file| file.path.as_path());
+        let file = self.configs.follow(pid, path);
+        Claimed { look, pid, started: start.map(process::start_time), claims, file }
+    }
+
+    /// Tells of the configuration files that have changed.
+    fn tell_configs(&mut self) -> Result<()> {
+        for changed in self.configs.take() {
+            let claimed = changed.users.iter().map(|pid| self.claims(*pid)).collect();
+            let Changed { file, path, change, process, .. } = changed;
+            let time = clock::now();
+            self.apply(Event::Configured(Configured { time, file, path, change, process, claimed }))?;
+        }
+        Ok(())
+    }
+
     /// The event with what only `/proc` can say of its process, while it still can; `None`: it is none of ours.
     fn describe(&mut self, decoded: Decoded) -> Option<Event> {
         let Decoded { mut event, start_boottime } = decoded;
@@ -483,6 +536,8 @@ impl Session {
             | Event::Snapshot(_)
             | Event::OtherPorts(_)
             | Event::Holders(_)
+            | Event::Claimed(_)
+            | Event::Configured(_)
             | Event::Lost(_) => return Some(event),
         };
         if is_foreign {

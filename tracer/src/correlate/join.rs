@@ -23,6 +23,8 @@ pub fn join<'a>(mut snapshot: Snapshot, queued: impl IntoIterator<Item = &'a Eve
             | Event::Snapshot(_)
             | Event::OtherPorts(_)
             | Event::Holders(_)
+            | Event::Claimed(_)
+            | Event::Configured(_)
             | Event::Lost(_) => continue,
         };
         if !seen.insert((key.inode, key.cookie)) {

@@ -2,6 +2,7 @@
 //! what time it is, and returns what the log should say.
 
 pub mod binds;
+pub mod claims;
 pub mod coverage;
 pub mod fold;
 pub mod join;
@@ -11,20 +12,22 @@ pub mod namespaces;
 pub mod servers;
 pub mod wording;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::clock::Clock;
 use crate::errno;
+use crate::escape::escape;
 use crate::event::{
-    Bound, Candidate, Closed, Closer, Connected, Event, ExitStatus, Exited, Failed, Listener, Look, Lost,
-    Mono, Namespace, NetnsId, Opened, Refused, Snapshot,
+    Bound, Candidate, Closed, Closer, Configured, Connected, Event, ExitStatus, Exited, Failed, Listener,
+    Look, Lost, Mono, Namespace, NetnsId, Opened, Refused, Snapshot,
 };
 use crate::line::{
     self, Because, Body, Call, Cause, Change, Confidence, LostWhere, Mismatch, OwnerState, Process, SentBy,
     Via,
 };
 use binds::{Binds, Failure};
+use claims::Book;
 use coverage::Destination;
 use fold::{Folds, Harmless, Key, Repeats, Waiting};
 use judge::{DOUBT_NS, Decision, Health, Judgement, Prospect, World};
@@ -113,6 +116,8 @@ pub enum Need {
     Client,
     /// Who holds the listeners of a namespace now: they will be told.
     Owners(NetnsId),
+    /// What a process says of itself.
+    Claims(u32),
 }
 
 /// A refusal that waits for the time in which a listener's close could still come.
@@ -129,6 +134,7 @@ pub struct Correlator {
     namespaces: Namespaces,
     binds: Binds,
     servers: Servers,
+    claims: Book,
     folds: Folds,
     scope: Scope,
     counts: Counts,
@@ -167,6 +173,7 @@ impl Correlator {
             namespaces: Namespaces::default(),
             binds: Binds::default(),
             servers: Servers::default(),
+            claims: Book::default(),
             folds: Folds::default(),
             scope,
             counts: Counts::default(),
@@ -238,6 +245,8 @@ impl Correlator {
             | Event::Snapshot(_)
             | Event::OtherPorts(_)
             | Event::Holders(_)
+            | Event::Claimed(_)
+            | Event::Configured(_)
             | Event::Lost(_) => None,
         }
     }
@@ -304,8 +313,12 @@ impl Correlator {
         // Of the namespace that the verdict is about, or of the one that the listener is in.
         let judgement = judge::explain(refused, Decision { cause, because, destination }, self.world());
         let is_open = |one: &&judge::WeighedListener| one.mismatch != Some(Mismatch::Closed);
-        let netns = judgement.weighed.iter().find(is_open)?.listener.netns;
-        is_due(self.owners_looks.get(&netns).copied(), FRESH_NS).then_some(Need::Owners(netns))
+        let shown = judgement.weighed.iter().find(is_open).map(|one| one.listener.netns);
+        if let Some(netns) = shown.filter(|netns| is_due(self.owners_looks.get(netns).copied(), FRESH_NS)) {
+            return Some(Need::Owners(netns));
+        }
+        let is_old = |pid: &u32| is_due(self.claims.look(*pid), SECOND_LOOK_NS);
+        claimants(&judgement).filter_map(|process| process.pid).find(is_old).map(Need::Claims)
     }
 
     /// Whether what is known of a namespace's addresses is older than the event, and more than a moment old: asking
@@ -352,6 +365,8 @@ impl Correlator {
             Event::Failed(failed) => self.failed(failed, &mut out),
             Event::OtherPorts(other_ports) => self.servers.set_other_ports(other_ports),
             Event::Holders(holders) => self.binds.held(holders),
+            Event::Claimed(claimed) => self.claims.note(claimed),
+            Event::Configured(configured) => self.configured(configured, &mut out),
             Event::Snapshot(snapshot) => self.snapshot(snapshot, clock, &mut out),
             Event::Lost(lost) => self.lost(lost, clock, &mut out),
         }
@@ -587,6 +602,25 @@ impl Correlator {
         self.servers.add(candidate, has_listened);
     }
 
+    fn configured(&mut self, configured: Configured, out: &mut Vec<Output>) {
+        let Configured { time, change, process, .. } = &configured;
+        let (time, change, process) = (*time, *change, process.clone());
+        let path = escape(configured.path.as_os_str().as_encoded_bytes());
+        let users: Vec<(u32, Option<line::Time>)> =
+            configured.claimed.iter().map(|claimed| (claimed.pid, claimed.started)).collect();
+        let changed = self.claims.changed(configured);
+        let claims = users
+            .into_iter()
+            .flat_map(|(pid, start_time)| {
+                let user = Process { pid: Some(pid), start_time, ..Process::default() };
+                let netns = self.table.open().find(|listener| listener.process.pid == Some(pid));
+                let netns = netns.map_or(NetnsId(0), |listener| listener.netns);
+                self.claims.lines(&user, netns, &self.table)
+            })
+            .collect();
+        self.say(time, Body::Config(Box::new(line::Config { path, change, process, claims, changed })), out);
+    }
+
     fn connected(&mut self, connected: &Connected, out: &mut Vec<Output>) {
         if let Some(pid) = connected.pid {
             self.servers.is_client(pid);
@@ -771,12 +805,16 @@ impl Correlator {
             table: &self.table,
             namespaces: &self.namespaces,
             holders: self.binds.holders(netns, port),
+            claims: &self.claims,
             now: refused.time,
             clock,
         };
         let Words { summary, hint } = wording.words();
         let failed_binds =
             judgement.failures.iter().map(|failure| self.failed_bind(failure, clock)).collect();
+        let claims = claimants(&judgement)
+            .flat_map(|process| self.claims.lines(process, netns, &self.table))
+            .collect();
         let candidates =
             judgement.candidates.iter().map(|known| candidate(known, refused.time, clock)).collect();
         let mut listeners = self.weighed(&judgement.weighed, clock);
@@ -793,7 +831,7 @@ impl Correlator {
             listeners_total: judgement.total + judgement.elsewhere.len() as u64,
             failed_binds,
             candidates,
-            claims: Vec::new(),
+            claims,
             summary,
             hint,
         };
@@ -1006,6 +1044,20 @@ fn renamed(now: Process, before: Process) -> Process {
         ns_pid: now.ns_pid.or(before.ns_pid),
         ..now
     }
+}
+
+/// The processes whose claims a verdict shows: the owners of what listens where the client asked, and the candidates.
+fn claimants(judgement: &Judgement) -> impl Iterator<Item = &Process> {
+    let netns = judgement.destination.netns;
+    let owners = judgement
+        .weighed
+        .iter()
+        .filter(move |one| one.listener.netns == netns && one.mismatch != Some(Mismatch::Closed))
+        .map(|one| &one.listener.process);
+    let candidates = judgement.candidates.iter().map(|known| &known.candidate.process);
+    let mut seen = BTreeSet::new();
+    let is_new = move |process: &&Process| process.pid.is_some_and(|pid| seen.insert(pid));
+    owners.chain(candidates).filter(is_new).take(claims::SHOWN_MAX)
 }
 
 /// Counts connects that ended with no error: the application gave up.

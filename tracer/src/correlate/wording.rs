@@ -4,10 +4,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::claims::Book;
 use super::coverage::Destination;
 use super::judge::{self, Judgement, WeighedListener};
 use super::listeners::{Gone, OwnerEnd, Table};
 use super::namespaces::Namespaces;
+use crate::claims::Claims;
+use crate::claims::openclaw::{self, is_tailnet};
 use crate::clock::Clock;
 use crate::container;
 use crate::errno;
@@ -32,14 +35,6 @@ pub fn bracketed(addr: IpAddr) -> String {
     match addr {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
-    }
-}
-
-/// An address the tailnet hands out: 100.64.0.0/10 or fd7a:115c:a1e0::/48.
-pub fn is_tailnet(addr: IpAddr) -> bool {
-    match addr {
-        IpAddr::V4(v4) => v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64,
-        IpAddr::V6(v6) => v6.segments()[..3] == [0xfd7a, 0x115c, 0xa1e0],
     }
 }
 
@@ -78,6 +73,7 @@ pub struct Wording<'a> {
     pub namespaces: &'a Namespaces,
     /// Who holds the port, where that was looked at.
     pub holders: Option<&'a [Holder]>,
+    pub claims: &'a Book,
     pub now: Mono,
     pub clock: &'a Clock,
 }
@@ -605,7 +601,8 @@ impl Wording<'_> {
         let in_netns = self.in_netns();
         let summary = if is_one_owner {
             let owner = who(&listener.process);
-            format!("{owner} is up, but on {}{in_netns} only{also}", self.endpoints(&listeners))
+            let again = self.reopening(listener);
+            format!("{owner} is up, but on {}{in_netns} only{again}{also}", self.endpoints(&listeners))
         } else {
             let each: Vec<String> = listeners
                 .iter()
@@ -615,7 +612,9 @@ impl Wording<'_> {
         };
         let reachable = self.endpoint(listener);
         let is_there = listener.addr.is_unspecified() || self.is_answered(listener.addr);
-        let hint = if self.is_elsewhere() {
+        let hint = if let Some(hint) = self.trap(&listener.process) {
+            hint
+        } else if self.is_elsewhere() {
             let bind = if is_openclaw(&listener.process) {
                 "set gateway.bind \"lan\" (opens every interface of it: keep gateway.auth.token and a firewall)"
                     .to_owned()
@@ -651,6 +650,70 @@ impl Wording<'_> {
             )
         };
         Words { summary, hint: Some(hint) }
+    }
+
+    /// What to do where the owner's configuration asks for what the client wants, and its sockets do not show it.
+    fn trap(&self, owner: &Process) -> Option<String> {
+        let claims = self.claims.of(owner)?;
+        let bind = openclaw::Bind::of(claims)?;
+        if !bind.covers(self.dst()) {
+            if let Some(hint) = self.rewritten(owner) {
+                return Some(hint);
+            }
+            // The file asks for it, and something else wins over the file.
+            let over = claims.effective("gateway.bind")?.wins_over_file?;
+            let file = Claims { said: Vec::new(), file: claims.file.clone() };
+            return openclaw::Bind::of(&file)?.covers(self.dst()).then(|| {
+                format!(
+                    "the file is already right, and the gateway.bind of its {over} wins over it: take that away, then \
+                     start a new process"
+                )
+            });
+        }
+        let changed = claims.file.as_ref()?.changed?;
+        let is_older = owner.start_time.is_some_and(|start| start < changed);
+        Some(if is_older {
+            "the file is already right. The process took its bind when it started: end it and start a new one (restart \
+             the container or unit); a config reload inside it will not do"
+                .to_owned()
+        } else {
+            "the file is already right, and the process is younger than it: its log says why it listens elsewhere (the \
+             address was not up when it started?); then start a new one"
+                .to_owned()
+        })
+    }
+
+    /// What to do where the file asked for what the client wants, until someone took that back.
+    fn rewritten(&self, owner: &Process) -> Option<String> {
+        let (first, last) = self.claims.taken_back(owner)?;
+        let bind = |mode: &Option<String>| {
+            mode.as_ref().map_or_else(|| "nothing".to_owned(), |mode| format!("\"{mode}\""))
+        };
+        Some(format!(
+            "something rewrites the file: {} set gateway.bind to {}, and {} after that {} set it back to {}. End that first",
+            who(&first.process),
+            bind(&first.to),
+            ago(last.time.since(first.time).max(1)),
+            who(&last.process),
+            bind(&last.to),
+        ))
+    }
+
+    /// ` opened again 41 s ago by the same process`, where it closed and opened while it was traced.
+    fn reopening(&self, listener: &Listener) -> String {
+        let Some(since) = listener.since else { return String::new() };
+        let is_same = |gone: &&Gone| {
+            gone.listener.process.pid == listener.process.pid
+                && gone.listener.addr == listener.addr
+                && gone.listener.port == listener.port
+                && gone.time <= since
+        };
+        match self.table.closed_in(listener.netns).find(is_same) {
+            Some(_) => {
+                format!(", opened again {} ago by the same process", ago(self.now.since(since).max(1)))
+            }
+            None => String::new(),
+        }
     }
 
     fn other_netns(&self) -> Words {
@@ -758,20 +821,6 @@ pub fn signal_name(signal: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_tailnet_is_known_by_its_ranges() {
-        for (addr, is) in [
-            ("100.64.0.0", true),
-            ("100.127.255.255", true),
-            ("100.128.0.0", false),
-            ("100.63.255.255", false),
-            ("fd7a:115c:a1e0::1", true),
-            ("fd7a:115c:a1e1::1", false),
-        ] {
-            assert_eq!(is_tailnet(addr.parse().unwrap()), is, "{addr}");
-        }
-    }
 
     #[test]
     fn long_lists_are_cut() {

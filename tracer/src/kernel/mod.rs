@@ -17,3 +17,4 @@ pub mod routes;
 pub mod snapshot;
 pub mod sock_diag;
 mod tracepoint;
+pub mod watch;

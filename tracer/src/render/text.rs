@@ -17,9 +17,10 @@ use jiff::tz::TimeZone;
 use crate::container;
 use crate::correlate::wording::{ago, counted};
 use crate::line::{
-    Alive, Answer, Because, Bind, Body, Call, Cause, Change, Container, Endpoint, Failed, Fallback, Line,
-    Listener, ListenerLine, Lost, LostWhere, Mismatch, Netns, Owner, OwnerState, Process, Ready, Recovered,
-    Refused, Repeated, Start, Status, Stop, Time,
+    Alive, Answer, Because, Bind, Body, Call, Cause, Change, Claim, Config, ConfigChange, Container,
+    Endpoint, Failed, Fallback, Line, Listener, ListenerLine, Lost, LostWhere, Mismatch, Netns, Owner,
+    OwnerState, Process, Ready, Recovered, Refused, Repeated, SettingChange, Start, Status, Stop, Time,
+    Verdict,
 };
 
 /// Columns that details are indented by: a time and two spaces.
@@ -109,6 +110,7 @@ impl Text {
             Body::Repeated(repeated) => self.repeated(repeated, line.time, &mut text),
             Body::Recovered(recovered) => self.recovered(recovered, line.time, &mut text),
             Body::Fallback(fallback) => self.fallback(fallback, line.time, &mut text),
+            Body::Config(config) => self.config(config, line.time, &mut text),
             Body::Failed(failed) => self.failed(failed, line.time, &mut text),
             Body::Alive(alive) => self.alive(alive, line.time, &mut text),
             Body::Lost(lost) => self.lost(lost, line.time, &mut text),
@@ -279,13 +281,31 @@ impl Text {
             let reasons: Vec<&str> = verdict.because.iter().map(|because| reason(*because)).collect();
             self.detail("not certain: ", CHANGE, &reasons.join("; "), text);
         }
-        for claim in &verdict.claims {
-            let value = claim.value.as_deref().unwrap_or("unreadable");
-            self.detail("claim: ", FAINT, &format!("{} says {} {value}", claim.source, claim.what), text);
+        for claim in verdict.claims.iter().filter(|claim| is_worth_saying(claim)) {
+            let words = self.claim(claim, verdict);
+            self.detail("claim: ", FAINT, &words, text);
         }
         if let Some(hint) = &verdict.hint {
             self.detail("hint: ", HINT, hint, text);
         }
+    }
+
+    /// A claim that the sockets contradict, or that could not be read.
+    fn claim(&self, claim: &Claim, verdict: &Verdict) -> String {
+        let Claim { what, value, source, note, .. } = claim;
+        let time = |time: Time| time.0.to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string();
+        let mut owners = verdict.listeners.iter().map(|weighed| &weighed.listener.process);
+        let owner = owners.find(|process| process.pid == claim.pid);
+        let started =
+            owner.and_then(|owner| owner.start_time).map(|start| format!("process started {}", time(start)));
+        let written = claim.changed.map(|changed| format!("written {}", time(changed)));
+        let mut facts: Vec<String> = written.into_iter().chain(started).collect();
+        facts.extend(note.clone());
+        let says = match value {
+            Some(value) => format!("{source} says {what} \"{value}\""),
+            None => format!("{source} cannot be read"),
+        };
+        if facts.is_empty() { says } else { format!("{says} ({})", facts.join(", ")) }
     }
 
     /// Keeps of a refusal what later lines about it need.
@@ -349,6 +369,23 @@ impl Text {
             put(text, format_args!("  {FAINT}{netns}{FAINT:#}"));
         }
         text.push('\n');
+    }
+
+    fn config(&mut self, config: &Config, time: Time, text: &mut String) {
+        self.head(time, "CONFIG", CHANGE, text);
+        let change = match config.change {
+            ConfigChange::Replaced => "replaced",
+            ConfigChange::Written => "written",
+            ConfigChange::Removed => "removed",
+        };
+        put(text, format_args!("{} {change} by {}", config.path, who(&config.process)));
+        text.push('\n');
+        let value = |value: &Option<String>| {
+            value.as_ref().map_or_else(|| "not set".to_owned(), |value| format!("\"{value}\""))
+        };
+        for SettingChange { what, from, to } in &config.changed {
+            self.detail("", Style::new(), &format!("{what} {}, before {}", value(to), value(from)), text);
+        }
     }
 
     fn repeated(&mut self, repeated: &Repeated, time: Time, text: &mut String) {
@@ -509,6 +546,11 @@ fn fate(owner: Option<&Owner>) -> String {
         Some(Owner { state: OwnerState::Ended, .. }) => " (ended)".to_owned(),
         Some(Owner { state: OwnerState::Unknown, .. }) | None => String::new(),
     }
+}
+
+/// What agrees with the sockets is no news.
+fn is_worth_saying(claim: &Claim) -> bool {
+    claim.agrees == Some(false) || claim.value.is_none()
 }
 
 fn reason(because: Because) -> &'static str {
