@@ -719,6 +719,19 @@ fn after_a_loss_what_is_bound_is_not_known() {
 }
 
 #[test]
+fn a_skipped_program_costs_a_count_or_where_it_may_be_any_the_certainty() {
+    let skipped = |story: story::Story| {
+        story.ready().lose(3, LostWhere::Recursion).refuse(&connect("127.0.0.1:18789")).verdict()
+    };
+    assert_certain(&skipped(story()), Cause::NothingListening);
+    assert_degraded(
+        &skipped(story().that_skips_anything()),
+        Cause::NothingListening,
+        &[Because::LostRecords],
+    );
+}
+
+#[test]
 fn a_listener_that_holds_the_port_is_named_as_its_holder() {
     let orphan = server("100.101.102.103:18789").by("openclaw-gatewa", 2101);
     let verdict = story()

@@ -441,6 +441,13 @@ impl Story {
         self
     }
 
+    /// On a host that may skip any program.
+    pub fn that_skips_anything(mut self) -> Self {
+        let scope = Scope { skips_anything: true, ..Scope::default() };
+        (self.correlator, self.log) = begin(scope);
+        self
+    }
+
     /// Connects that failed otherwise are told of.
     pub fn all(mut self) -> Self {
         let scope = Scope { all: true, ..Scope::default() };

@@ -197,6 +197,7 @@ impl Session {
                 count: options.count,
                 all: options.all,
                 undetectable: undetectable(&limits),
+                skips_anything: limits.iter().any(|limit| limit.what == "preempted-programs"),
             }),
             limits,
             recognition,
@@ -341,7 +342,7 @@ impl Session {
         let since = [
             (LostWhere::Ring, losses.ring - self.losses.ring),
             (LostWhere::Attempts, losses.attempts - self.losses.attempts),
-            (LostWhere::Recursion, losses.ends - self.losses.ends),
+            (LostWhere::Recursion, losses.ends - self.losses.ends + losses.skipped - self.losses.skipped),
             (LostWhere::Decode, std::mem::take(&mut self.undecodable)),
         ];
         let (from, to) = (self.losses_at, now);

@@ -78,6 +78,8 @@ pub struct Scope {
     pub all: bool,
     /// The first cause that this host gives no sign of.
     pub undetectable: Option<Cause>,
+    /// A program that was skipped may have been one that sees a listener open or close.
+    pub skips_anything: bool,
 }
 
 /// What the log adds up to.
@@ -989,7 +991,8 @@ impl Correlator {
         // nothing nests. An attempt that was not followed is a refusal unseen.
         let is_of_the_table = match place {
             LostWhere::Ring | LostWhere::Decode => true,
-            LostWhere::Recursion | LostWhere::Attempts => false,
+            LostWhere::Recursion => self.scope.skips_anything,
+            LostWhere::Attempts => false,
         };
         if is_of_the_table {
             self.health.lost = true;

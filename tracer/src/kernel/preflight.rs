@@ -118,6 +118,11 @@ fn kernel() -> Option<Missing> {
     })
 }
 
+/// The version of the running kernel; `None`: it names itself in another way.
+pub fn release() -> Option<(u32, u32)> {
+    parse_release(&uname().release().to_string_lossy())
+}
+
 /// The first two numbers of `6.1.0-37-amd64`.
 fn parse_release(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());

@@ -1,7 +1,7 @@
 //! Reads what a process says of itself: its arguments, its environment, and the configuration file that they lead to.
 //!
 //! All three are the process's own choice, so none is trusted: the file is opened inside of the process's root, is a
-//! regular one that the process itself may read, and short; nothing is waited for longer than [`PATIENCE`]; what was
+//! regular one that the process itself may read, and short; nothing is waited for longer than a quarter of a second; what was
 //! read is wiped as soon as the settings are taken out of it.
 
 use std::ffi::CStr;
