@@ -61,6 +61,62 @@ fn bad_arguments() {
 }
 
 #[test]
+fn each_cause_is_explained_as_the_docs_have_it() {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/causes");
+    let mut names = Vec::new();
+    for cause in tracer::line::Cause::ALL {
+        let page = tracer::explain::Page(cause).to_string();
+        let file = docs.join(cause.name()).with_extension("md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::create_dir_all(&docs).unwrap();
+            std::fs::write(&file, &page).unwrap();
+        }
+        let written = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(written, page, "`{}`: write it anew with UPDATE_DOCS=1", file.display());
+        assert_eq!(run(&["explain", cause.name()]), format!("exit code: 0\n--- stdout\n{page}--- stderr\n"));
+        names.push(file.file_name().unwrap().to_owned());
+    }
+    let mut files: Vec<_> =
+        std::fs::read_dir(&docs).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    files.sort();
+    names.sort();
+    assert_eq!(files, names);
+    assert!(run(&["explain", "bad-luck"]).contains("a cause is one of remote, intercepted"));
+}
+
+#[test]
+fn the_manual_and_the_completions_know_every_command() {
+    let commands = ["trace", "status", "show", "explain", "doctor", "schema", "man", "completions"];
+    let manual = run(&["man"]);
+    for command in commands {
+        assert!(manual.contains(&format!("COMMAND {}", command.to_uppercase())), "{command}: {manual}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(&["completions", shell]);
+        assert!(script.starts_with("exit code: 0"), "{script}");
+        assert!(commands.iter().all(|command| script.contains(command)), "{shell}: {script}");
+    }
+}
+
+#[test]
+fn a_log_is_shown_as_the_text_it_would_have_been() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let file = path.to_str().unwrap();
+    assert!(run(&["show", file]).starts_with("exit code: 2"), "{}", run(&["show", file]));
+    std::fs::write(&path, "no log\n{}\n").unwrap();
+    assert!(run(&["show", file]).contains("is no log of tracer"));
+    let line = r#"{"v":1,"run":"12345678-9abc-4def-8123-456789abcdef","seq":1,"time":"2026-11-22T10:41:02Z","mono_us":5,"type":"stop","reason":"sigint","refused":7,"by_cause":{"stopped":7},"failed":{},"lost":0}"#;
+    // Its last line is cut, as after an abnormal end.
+    std::fs::write(&path, format!("{line}\n{}", &line[..60])).unwrap();
+    assert_eq!(
+        run(&["show", file]),
+        "exit code: 0\n--- stdout\ntracer: 7 refused (7 stopped)\n--- stderr\n\
+         tracer: 1 of 2 lines are not of this log's form\n"
+    );
+}
+
+#[test]
 fn the_schema_is_itself_a_schema() {
     let printed = run(&["schema"]);
     let json =

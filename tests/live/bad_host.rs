@@ -6,12 +6,13 @@ use libtest_mimic::Trial;
 
 use crate::support::needs::Need;
 use crate::support::sabotage;
-use crate::support::tracer::{Finished, finish};
+use crate::support::tracer::{BINARY, Finished, finish};
 use crate::trial;
 
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("bad_host::no_root", &[Need::Root], no_root),
+        trial("bad_host::doctor", &[Need::Root], doctor),
         trial("bad_host::no_btf", &[Need::Root], || {
             refuses(sabotage::without_btf(), &["BTF", "/sys/kernel/btf/vmlinux"]);
         }),
@@ -54,6 +55,25 @@ fn no_root() {
     let directory = tempfile::tempdir().expect("a directory");
     let finished = refuses(sabotage::without_root(directory.path(), None), &["CAP_BPF", "CAP_PERFMON"]);
     assert!(finished.stderr.contains("tracer status"), "it says what works without: {}", finished.stderr);
+}
+
+/// It loads the programs as a trace would, and where it may not, names what is missing as a trace would.
+fn doctor() {
+    let mut command = Command::new(BINARY);
+    command.arg("doctor");
+    let finished = finish(command);
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
+    for hook in ["inet_sock_set_state (tp_btf)", "This host can run it."] {
+        assert!(finished.stdout.contains(hook), "`{hook}`: {}", finished.stdout);
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = sabotage::without_root(directory.path(), None);
+    command.arg("doctor");
+    let finished = finish(command);
+    assert_eq!(finished.status.code(), Some(3), "{}", finished.stdout);
+    for word in ["CAP_BPF and CAP_PERFMON are missing", "hint: as root: su -c "] {
+        assert!(finished.stdout.contains(word), "`{word}`: {}", finished.stdout);
+    }
 }
 
 /// With a description of the kernel that is wrong in one place, the verifier refuses the programs and

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracer_ebpf::PORTS_MAX;
 
 use crate::exit::Failure;
+use crate::line::Cause;
 
 /// The port of the OpenClaw gateway.
 const DEFAULT_PORT: u16 = 18_789;
@@ -30,8 +32,39 @@ pub enum Command {
     Trace(Trace),
     /// One shot: who listens, and is each address answered (exit code 1: one is not)
     Status(Status),
+    /// Show a log of `-o json` as text
+    Show(Show),
+    /// Say what a verdict means, how it is known, and what to do
+    Explain {
+        /// A cause; every one when none is named
+        #[arg(value_parser = parse_cause)]
+        cause: Option<Cause>,
+    },
+    /// Say whether this host can run it, and what would be missing (exit code 3: it cannot)
+    Doctor,
     /// Print the JSON Schema of `-o json`
     Schema,
+    /// Print the manual page: `tracer man | man -l -`
+    Man,
+    /// Print a shell's completions
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Show {
+    /// The log; `-`: standard input
+    pub file: PathBuf,
+    /// When to colour text
+    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+}
+
+fn parse_cause(text: &str) -> Result<Cause, String> {
+    let names = || Cause::ALL.map(Cause::name).join(", ");
+    Cause::ALL
+        .into_iter()
+        .find(|cause| cause.name() == text)
+        .ok_or_else(|| format!("a cause is one of {}", names()))
 }
 
 #[derive(Clone, Debug, Args)]

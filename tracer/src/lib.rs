@@ -15,8 +15,10 @@ compile_error!(
 );
 
 pub mod cli;
+pub mod doctor;
 pub mod exit;
 pub mod session;
+pub mod show;
 pub mod status;
 
 pub mod kernel;
@@ -32,6 +34,7 @@ pub mod decode;
 pub mod errno;
 pub mod escape;
 pub mod event;
+pub mod explain;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod line;

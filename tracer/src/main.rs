@@ -1,8 +1,13 @@
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use anyhow::Result;
+use clap::CommandFactory as _;
 use tracer::cli::{Cli, Command};
 use tracer::exit::{self, Exit};
-use tracer::{render, session, status};
+use tracer::explain::Page;
+use tracer::line::Cause;
+use tracer::{doctor, render, session, show, status};
 
 fn main() -> ExitCode {
     let (result, verbose) = match Cli::from_arguments() {
@@ -12,7 +17,21 @@ fn main() -> ExitCode {
                 None => (session::trace(&cli.trace), verbose),
                 Some(Command::Trace(trace)) => (session::trace(&trace), trace.verbose),
                 Some(Command::Status(status)) => (status::status(&status), false),
+                Some(Command::Show(options)) => (show::show(&options), false),
+                Some(Command::Doctor) => (doctor::doctor(), false),
                 Some(Command::Schema) => (render::json::print_schema().map(|()| Exit::Done), false),
+                Some(Command::Explain { cause }) => {
+                    let causes = cause.map_or_else(|| Cause::ALL.to_vec(), |cause| vec![cause]);
+                    let pages: Vec<String> =
+                        causes.into_iter().map(|cause| Page(cause).to_string()).collect();
+                    (print(pages.join("\n").as_bytes()), false)
+                }
+                Some(Command::Man) => (manual().and_then(|page| print(&page)), false),
+                Some(Command::Completions { shell }) => {
+                    let mut script = Vec::new();
+                    clap_complete::generate(shell, &mut Cli::command(), "tracer", &mut script);
+                    (print(&script), false)
+                }
             }
         }
         Err(failure) => (Err(failure.into()), false),
@@ -20,5 +39,28 @@ fn main() -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
         Err(error) => exit::explain(&error, verbose).into(),
+    }
+}
+
+/// The manual page, with each command's own behind it.
+fn manual() -> Result<Vec<u8>> {
+    let mut page = Vec::new();
+    let command = Cli::command();
+    clap_mangen::Man::new(command.clone()).render(&mut page)?;
+    for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+        let manual = clap_mangen::Man::new(command.clone());
+        writeln!(page, ".SH \"COMMAND {}\"", command.get_name().to_uppercase())?;
+        manual.render_description_section(&mut page)?;
+        manual.render_options_section(&mut page)?;
+    }
+    Ok(page)
+}
+
+/// Prints on stdout. That nobody reads on is no failure.
+fn print(text: &[u8]) -> Result<Exit> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(Exit::Done),
     }
 }

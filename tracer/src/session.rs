@@ -29,7 +29,7 @@ use crate::kernel::load::{Kernel, Losses, Servers};
 use crate::kernel::ring::Ring;
 use crate::kernel::snapshot::Snapshotter;
 use crate::kernel::{clock, host, netns, preflight, privilege};
-use crate::line::{Body, Cause, Limit, LostWhere, Netns, Process, Start, StopReason};
+use crate::line::{Body, Cause, ConfigChange, Limit, LostWhere, Netns, Process, Start, StopReason};
 use crate::process;
 use crate::server::Recognition;
 use crate::sink::{Readers, Sink};
@@ -496,8 +496,17 @@ impl Session {
     /// Tells of the configuration files that have changed.
     fn tell_configs(&mut self) -> Result<()> {
         for changed in self.configs.take() {
-            let claimed = changed.users.iter().map(|pid| self.claims(*pid)).collect();
+            let claimed: Vec<Claimed> = changed.users.iter().map(|pid| self.claims(*pid)).collect();
             let Changed { file, path, change, process, .. } = changed;
+            // An editor's second step may be done by now: what was read is what is there in the old one's place.
+            let is_there = |claimed: &Claimed| {
+                let file = claimed.claims.as_ref().and_then(|claims| claims.file.as_ref());
+                file.is_some_and(|file| file.path == path)
+            };
+            let change = match change {
+                ConfigChange::Removed if claimed.iter().any(is_there) => ConfigChange::Replaced,
+                change => change,
+            };
             let time = clock::now();
             self.apply(Event::Configured(Configured { time, file, path, change, process, claimed }))?;
         }

@@ -53,6 +53,30 @@ impl Sink {
         }
     }
 
+    /// A log that is shown as text.
+    pub fn text(color: Color) -> Self {
+        Self::stdout(Form::Text, color)
+    }
+
+    /// Writes a line that was logged before.
+    ///
+    /// # Errors
+    /// When stdout does not take it.
+    pub fn show(&mut self, line: Line) -> io::Result<()> {
+        // What happens after it, in the log, settles what is held back.
+        self.release(Mono(line.mono_us.saturating_mul(1_000)))?;
+        self.put(line)
+    }
+
+    /// Writes what is held back still: the log is at its end.
+    ///
+    /// # Errors
+    /// When stdout does not take it.
+    pub fn finish(&mut self) -> io::Result<()> {
+        self.release(Mono(u64::MAX))?;
+        self.flush()
+    }
+
     /// Writes one line. People are told of a refusal by the wrong family only once the other one has not
     /// answered in its stead.
     ///
@@ -62,6 +86,10 @@ impl Sink {
         let Output { seq, mono, body } = output;
         let line =
             Line { v: VERSION, run: self.run, seq, time: clock.time(mono), mono_us: mono.0 / 1_000, body };
+        self.put(line)
+    }
+
+    fn put(&mut self, line: Line) -> io::Result<()> {
         match (&self.renderer, &line.body) {
             (Renderer::Text(_), Body::Refused(refused)) if refused.verdict.cause == Cause::WrongFamily => {
                 self.held.push_back(line);
