@@ -707,6 +707,17 @@ fn an_address_of_elsewhere_that_this_host_refused_was_translated() {
 }
 
 #[test]
+fn a_newer_version_is_proposed_where_it_helps() {
+    let refuse = |to: &str| {
+        let story = story().present(&server("100.101.102.103:18789")).ready();
+        story.refuse(&connect(to)).verdict().hint.unwrap()
+    };
+    assert!(refuse("127.0.0.1:18789").contains("OpenClaw 2026.8.1 or later, or gateway.bind \"lan\""));
+    let lan = refuse("192.168.50.2:18789");
+    assert!(lan.contains("For good: gateway.bind \"lan\"") && !lan.contains("2026.8.1"), "{lan}");
+}
+
+#[test]
 fn after_a_loss_what_is_bound_is_not_known() {
     let gateway = server("127.0.0.1:18789");
     let lost = story().ready().bind(&gateway, None).after_millis(10).lose(1, LostWhere::Ring);

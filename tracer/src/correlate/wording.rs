@@ -638,10 +638,15 @@ impl Wording<'_> {
                 bracketed(self.dst()),
             )
         } else if is_openclaw(&listener.process) && is_tailnet(listener.addr) {
+            // What it listens on besides the tailnet since then.
+            let newer = if self.dst() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
+                "OpenClaw 2026.8.1 or later, or "
+            } else {
+                ""
+            };
             format!(
-                "at once: use http://{reachable}. For good: OpenClaw 2026.8.1 or later, or gateway.bind \
-                 \"lan\" (opens every interface: keep gateway.auth.token and a firewall); then start a new \
-                 process"
+                "at once: use http://{reachable}. For good: {newer}gateway.bind \"lan\" (opens every interface: keep \
+                 gateway.auth.token and a firewall); then start a new process"
             )
         } else {
             format!(
