@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::cli::Trace;
 use crate::clients::Clients;
 use crate::clock::Clock;
-use crate::correlate::join::{is_disturbed, join};
+use crate::correlate::join::{is_disturbed, join, join_holders};
 use crate::correlate::wording::counted;
 use crate::correlate::{Correlator, Need, Output, Scope};
 use crate::decode::{Decoded, decode};
@@ -373,6 +373,8 @@ impl Session {
                 }
                 Need::Holders(netns, port) => {
                     let holders = self.snapshotter.holders(netns, port);
+                    self.catch_up(ring, holders.look.ended);
+                    let holders = join_holders(holders, &self.queue);
                     self.apply(Event::Holders(holders))?;
                 }
                 Need::Snapshot => self.look(ring, everything, event)?,
@@ -421,6 +423,15 @@ impl Session {
         }
     }
 
+    /// Takes everything from the ring that happened until then, and no more than a ring's worth of it.
+    fn catch_up(&mut self, ring: &mut Ring, until: Mono) {
+        for _ in 0..RING_BATCHES {
+            if self.drain(ring) < BATCH || self.newest > until {
+                break;
+            }
+        }
+    }
+
     /// Takes a snapshot, as of the moment before `event`, which is at hand, or else before the first event in the
     /// queue.
     fn take_snapshot(
@@ -432,12 +443,7 @@ impl Session {
         let mut retakes = RETAKES;
         loop {
             let snapshot = take(&mut self.snapshotter, &self.correlator)?;
-            // Everything that happened while it was taken, and no more than a ring's worth of it.
-            for _ in 0..RING_BATCHES {
-                if self.drain(ring) < BATCH || self.newest > snapshot.ended {
-                    break;
-                }
-            }
+            self.catch_up(ring, snapshot.ended);
             let queued = || event.into_iter().chain(&self.queue);
             if retakes > 0 && is_disturbed(&snapshot, queued()) {
                 retakes -= 1;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::event::{Closed, Event, Listener, Snapshot, SocketKey};
+use crate::event::{Closed, Event, Holders, Listener, Snapshot, SocketKey};
 
 /// The snapshot as of the moment before the first of `queued`, which are the events recorded since then
 /// and not taken yet: the dump, minus the sockets whose first event is an opening, plus those whose first
@@ -42,6 +42,18 @@ pub fn join<'a>(mut snapshot: Snapshot, queued: impl IntoIterator<Item = &'a Eve
         }
     }
     snapshot
+}
+
+/// A look at a port as of the moment before `queued`: without the sockets that have been bound since.
+pub fn join_holders<'a>(mut holders: Holders, queued: impl IntoIterator<Item = &'a Event>) -> Holders {
+    for event in queued {
+        if let Event::Bound(bound) = event
+            && bound.errno.is_none()
+        {
+            holders.sockets.retain(|holder| !holder.socket.key.is_same(bound.socket.key));
+        }
+    }
+    holders
 }
 
 /// Whether a listener closed while the snapshot was taken. Such a dump can leave out sockets that stayed

@@ -235,7 +235,9 @@ impl<'a> Scene<'a> {
             pid.is_some_and(|pid| servers.other_listeners(*netns, pid).next().is_some())
         };
         let mut starting = self.alive();
-        starting.retain(|known| !known.has_listened && !listens_elsewhere(known));
+        // What a later look has found may have started since.
+        let is_older = |known: &Known| known.candidate.since <= self.refused.time;
+        starting.retain(|known| !known.has_listened && is_older(known) && !listens_elsewhere(known));
         starting
     }
 
