@@ -1,11 +1,11 @@
 //! `tracer doctor`: can this host run it, and what would be missing.
 
-use std::io::{self, Write as _};
+use std::fmt::Write as _;
 
 use anyhow::Result;
 
 use crate::cli::BindHook;
-use crate::exit::Exit;
+use crate::exit::{Exit, print};
 use crate::kernel::load::{Kernel, Servers};
 use crate::kernel::preflight;
 
@@ -14,13 +14,14 @@ use crate::kernel::preflight;
 /// # Errors
 /// When stdout does not take the answer, or the kernel refuses what nothing can be seen without.
 pub fn doctor() -> Result<Exit> {
-    let mut out = io::stdout().lock();
+    let mut out = String::new();
     let missing = preflight::check();
     for missing in &missing {
         writeln!(out, "missing  {}", missing.sentence)?;
         writeln!(out, "         hint: {}", missing.hint)?;
     }
     if !missing.is_empty() {
+        print(out.as_bytes())?;
         return Ok(Exit::Host);
     }
     // The ring belongs to one.
@@ -35,7 +36,7 @@ pub fn doctor() -> Result<Exit> {
         writeln!(out, "limit    {}: {}", limit.what, limit.why)?;
     }
     writeln!(out, "This host can run it.")?;
-    Ok(Exit::Done)
+    print(out.as_bytes())
 }
 
 /// Any will do.

@@ -61,6 +61,18 @@ pub fn talk(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
+/// Prints on stdout. That nobody reads on is no failure.
+///
+/// # Errors
+/// When stdout does not take it.
+pub fn print(text: &[u8]) -> anyhow::Result<Exit> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(Exit::Done),
+    }
+}
+
 /// Says on stderr why tracer failed, and gives the code to exit with.
 pub fn explain(error: &anyhow::Error, verbose: bool) -> Exit {
     let Some(failure) = error.downcast_ref::<Failure>() else {

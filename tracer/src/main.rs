@@ -1,10 +1,10 @@
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::CommandFactory as _;
 use tracer::cli::{Cli, Command};
-use tracer::exit::{self, Exit};
+use tracer::exit::{self, print};
 use tracer::explain::Page;
 use tracer::line::Cause;
 use tracer::{doctor, render, session, show, status};
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
                 Some(Command::Status(status)) => (status::status(&status), false),
                 Some(Command::Show(options)) => (show::show(&options), false),
                 Some(Command::Doctor) => (doctor::doctor(), false),
-                Some(Command::Schema) => (render::json::print_schema().map(|()| Exit::Done), false),
+                Some(Command::Schema) => (render::json::schema_text().and_then(|text| print(&text)), false),
                 Some(Command::Explain { cause }) => {
                     let causes = cause.map_or_else(|| Cause::ALL.to_vec(), |cause| vec![cause]);
                     let pages: Vec<String> =
@@ -54,13 +54,4 @@ fn manual() -> Result<Vec<u8>> {
         manual.render_options_section(&mut page)?;
     }
     Ok(page)
-}
-
-/// Prints on stdout. That nobody reads on is no failure.
-fn print(text: &[u8]) -> Result<Exit> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(Exit::Done),
-    }
 }

@@ -53,7 +53,7 @@ fn said(claims: Option<&Claims>) -> Option<&Vec<(&'static str, String)>> {
 
 impl Book {
     pub fn note(&mut self, claimed: Claimed) {
-        if self.claimed.len() >= CLAIMED_MAX {
+        if self.claimed.len() >= CLAIMED_MAX && !self.claimed.contains_key(&claimed.pid) {
             let oldest =
                 self.claimed.values().min_by_key(|claimed| claimed.look.ended).map(|claimed| claimed.pid);
             oldest.and_then(|pid| self.claimed.remove(&pid));

@@ -81,6 +81,9 @@ pub struct World<'a> {
 /// Listeners shown in one verdict.
 pub const WEIGHED_MAX: usize = 16;
 
+/// What a listener on every address is bound to.
+const WILDCARDS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+
 /// Where a destination is local.
 enum Place {
     Here(Destination),
@@ -145,10 +148,9 @@ impl<'a> Scene<'a> {
     /// namespace.
     fn near(&self) -> impl Iterator<Item = (&'a Listener, Option<Mismatch>)> {
         let Self { refused, destination, world } = *self;
-        let wildcards = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
         let specific = [destination.addr, destination.counterpart().addr];
         let specific = specific.into_iter().filter(|addr| !addr.is_unspecified());
-        wildcards
+        WILDCARDS
             .into_iter()
             .chain(specific)
             .flat_map(move |addr| world.table.bound_to(destination.netns, addr, destination.port))
@@ -444,7 +446,6 @@ pub fn foresee(netns: NetnsId, addr: IpAddr, port: u16, table: &Table, namespace
 /// Whether a connect made now would be answered.
 pub fn is_answered(destination: &Destination, table: &Table) -> bool {
     let Destination { netns, addr, port, .. } = *destination;
-    let wildcards = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
-    let mut near = wildcards.into_iter().chain([addr]).flat_map(|addr| table.bound_to(netns, addr, port));
+    let mut near = WILDCARDS.into_iter().chain([addr]).flat_map(|addr| table.bound_to(netns, addr, port));
     destination.route.is_some() && near.any(|listener| coverage::mismatch(listener, destination).is_none())
 }
