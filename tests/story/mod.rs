@@ -264,7 +264,7 @@ impl Story {
     fn snapshot(&self) -> Event {
         Event::Snapshot(Snapshot {
             is_complete: true,
-            are_owners_new: false,
+            owners_of: None,
             began: self.now,
             ended: self.now,
             namespaces: self.namespaces.clone(),

@@ -360,7 +360,7 @@ pub struct Namespace {
     pub is_own: bool,
     pub links: Vec<Link>,
     pub local: Vec<LocalRoute>,
-    /// `net.ipv4.tcp_l3mdev_accept`; `None`: could not be read.
+    /// `net.ipv4.tcp_l3mdev_accept`; `None`: there is no VRF, or it could not be read.
     pub l3mdev_accept: Option<bool>,
 }
 
@@ -376,8 +376,8 @@ pub struct Unreadable {
 pub struct Snapshot {
     /// Every namespace of the host was looked for; otherwise one was.
     pub is_complete: bool,
-    /// Who holds each listener was found out anew, also of those that are known.
-    pub are_owners_new: bool,
+    /// In this namespace, who holds each listener was found out anew, also of those that are known.
+    pub owners_of: Option<NetnsId>,
     pub began: Mono,
     pub ended: Mono,
     pub namespaces: Vec<Namespace>,

@@ -124,7 +124,14 @@ impl Handle {
         while length < buffer.len() {
             match rustix::io::read(&file, &mut buffer[length..]) {
                 Ok(0) => break,
-                Ok(count) => length += count,
+                Ok(count) => {
+                    length += count;
+                    // These files are made in one piece (`single_open`, fs/seq_file.c): what does not fill the buffer
+                    // is all, and the call that would say so is spared.
+                    if length < buffer.len() {
+                        break;
+                    }
+                }
                 Err(Errno::INTR) => {}
                 Err(_) => return None,
             }

@@ -48,6 +48,15 @@ const NEEDS: usize = 12;
 /// Batches in a full ring, of the smallest records.
 const RING_BATCHES: usize = tracer_ebpf::RING_BYTES as usize / size_of::<tracer_ebpf::Opened>() / BATCH + 1;
 
+/// How long a look at every process goes on before the ring gets its turn.
+const DRAIN_NS: u64 = 5_000_000;
+
+/// Events in the queue that are enough: what comes then, the ring holds.
+const QUEUE_MAX: usize = 8 * BATCH;
+
+/// Events that the queue keeps room for.
+const QUEUE_KEPT: usize = 64;
+
 /// How long the host is let alone after a look at it has failed.
 const BLIND_MS: u64 = 1_000;
 
@@ -300,6 +309,8 @@ impl Session {
                 self.apply(Event::Claimed(claimed))?;
             }
         }
+        // After a flood its room is given back.
+        self.queue.shrink_to(QUEUE_KEPT);
         let outputs = self.correlator.tick(until, &self.clock);
         self.write_all(outputs)?;
         self.sink.release(until)?;
@@ -366,7 +377,7 @@ impl Session {
                 break;
             };
             match need {
-                Need::Candidates => self.find_candidates()?,
+                Need::Candidates => self.find_candidates(ring)?,
                 Need::OtherPorts(netns) => {
                     let other_ports = self.snapshotter.other_ports(netns);
                     self.apply(Event::OtherPorts(other_ports))?;
@@ -385,6 +396,11 @@ impl Session {
                     self.look(ring, take, event)?;
                 }
                 Need::Owners(netns) => {
+                    let known = self.correlator.few_in(netns);
+                    if let Some(still) = known.and_then(|known| self.snapshotter.owners_still(netns, known)) {
+                        self.apply(Event::Snapshot(still))?;
+                        continue;
+                    }
                     let take = |snapshotter: &mut Snapshotter, known: &Correlator| {
                         Ok(snapshotter.owners_of(netns, |listener| known.owner(listener)))
                     };
@@ -460,9 +476,16 @@ impl Session {
 
     /// Looks through the host's processes for some that claim to be the server; those that start from now on
     /// the kernel side tells of.
-    fn find_candidates(&mut self) -> Result<()> {
+    fn find_candidates(&mut self, ring: &mut Ring) -> Result<()> {
         let began = clock::now();
+        let mut drained_at = began;
         for (pid, _) in netns::processes().unwrap_or_default() {
+            // On a busy host this takes longer than a flood takes to fill the ring.
+            let now = clock::now();
+            if now.since(drained_at) > DRAIN_NS && self.queue.len() < QUEUE_MAX {
+                self.drain(ring);
+                drained_at = now;
+            }
             if let Some(candidate) = self.candidate(pid, began) {
                 self.apply(Event::Candidate(candidate))?;
             }

@@ -37,8 +37,9 @@ impl Sink {
         let stdout = io::stdout();
         let width = if stdout.is_terminal() { terminal_width().unwrap_or(WIDTH) } else { WIDTH };
         let choice = match (form, color) {
-            (Form::Json, _) | (Form::Text, Color::Never) => ColorChoice::Never,
-            (Form::Text, Color::Always) => ColorChoice::AlwaysAnsi,
+            (Form::Text, Color::Never) => ColorChoice::Never,
+            // As it is: JSON has no colour that would have to be looked for.
+            (Form::Json, _) | (Form::Text, Color::Always) => ColorChoice::AlwaysAnsi,
             (Form::Text, Color::Auto) => AutoStream::choice(&stdout),
         };
         let renderer = match form {

@@ -39,6 +39,9 @@ use wording::{Wording, Words};
 /// A `listen()` that fails goes back to CLOSE within this time, in the same task.
 const FAILURE_NS: u64 = 1_000_000;
 
+/// Listeners of a namespace that are few.
+const FEW: usize = 64;
+
 /// How old what is known of a namespace's addresses may be when a verdict rests on it: short against what a
 /// person does, and long against what asking costs.
 const FRESH_NS: u64 = 5_000_000;
@@ -338,6 +341,12 @@ impl Correlator {
     /// Who held a listener when that was last found out.
     pub fn owner(&self, listener: &Listener) -> Option<u32> {
         self.table.get(listener.netns, listener.key)?.process.pid
+    }
+
+    /// The open listeners of a namespace, as long as there are few.
+    pub fn few_in(&self, netns: NetnsId) -> Option<Vec<Listener>> {
+        let few: Vec<Listener> = self.table.open_in(netns).take(FEW + 1).cloned().collect();
+        (few.len() <= FEW).then_some(few)
     }
 
     /// Whether a listener is known, and with it who holds it.
@@ -883,16 +892,13 @@ impl Correlator {
     }
 
     fn snapshot(&mut self, snapshot: Snapshot, clock: &Clock, out: &mut Vec<Output>) {
-        let Snapshot { is_complete, are_owners_new, began, ended, namespaces, listeners, unreadable } =
-            snapshot;
+        let Snapshot { is_complete, owners_of, began, ended, namespaces, listeners, unreadable } = snapshot;
         let look = Look { began, ended };
-        if are_owners_new {
+        if let Some(netns) = owners_of {
             if self.owners_looks.len() >= OWNERS_LOOKS_MAX {
                 self.owners_looks.clear();
             }
-            let looked_into = namespaces.iter().map(|namespace| namespace.id);
-            self.owners_looks
-                .extend(looked_into.chain(unreadable.iter().map(|one| one.id)).map(|id| (id, look)));
+            self.owners_looks.insert(netns, look);
         }
         let read: Vec<NetnsId> = namespaces.iter().map(|namespace| namespace.id).collect();
         if is_complete {
@@ -904,7 +910,7 @@ impl Correlator {
             self.namespace(namespace, look);
         }
         // Where owners could not be found out anew, the listeners are known all the same.
-        for unreadable in unreadable.into_iter().filter(|_| !are_owners_new) {
+        for unreadable in unreadable.into_iter().filter(|_| owners_of.is_none()) {
             self.namespaces.set_unreadable(unreadable.id, is_complete, look);
         }
         let was_lost = self.health.lost;
@@ -915,7 +921,7 @@ impl Correlator {
         found.sort_by_key(|listener| (listener.netns, listener.port, listener.addr, listener.key.inode));
         for listener in found {
             let is_known = self.table.get(listener.netns, listener.key).is_some();
-            if is_known && are_owners_new {
+            if is_known && owners_of.is_some() {
                 self.table.renew(&listener);
             }
             if is_known || self.table.closed_since(listener.netns, listener.key, began) {

@@ -29,6 +29,12 @@ use netlink::Channel;
 /// `SO_NETNS_COOKIE`: asm-generic/socket.h, since 5.14.
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
+/// Threads that read namespaces at a time, at most: on a host in trouble its processors are wanted elsewhere.
+const READERS: usize = 4;
+
+/// Namespaces that are worth a thread.
+const SHARE: usize = 32;
+
 /// Why a namespace was not read.
 enum Failure {
     /// No namespace of this host can be read.
@@ -81,27 +87,31 @@ impl Snapshotter {
     pub fn take(&mut self, knows: impl Fn(&Listener) -> bool) -> anyhow::Result<Snapshot> {
         let began = clock::now();
         let survey = netns::survey().context("cannot read `/proc`")?;
-        let results = on_a_thread(|| {
-            let read = |place: &Place| {
-                enter(place)?;
-                self.read(place)
-            };
-            // The own one is the first: the thread is in it.
-            survey.places.iter().map(|place| (place, read(place))).collect::<Vec<_>>()
-        })
-        .context("cannot start a thread")?;
+        // The own one is the first: a thread begins in it.
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(READERS);
+        let share = survey.places.len().div_ceil(threads).max(SHARE);
+        let work = survey.places.chunks(share).map(|places| {
+            || {
+                let read = |place: &Place| {
+                    enter(place)?;
+                    self.read(place)
+                };
+                places.iter().map(|place| (place, read(place))).collect::<Vec<_>>()
+            }
+        });
+        let results = on_threads(work).context("cannot start a thread")?;
         let ended = clock::now();
 
         let mut snapshot = Snapshot {
             is_complete: true,
-            are_owners_new: false,
+            owners_of: None,
             began,
             ended,
             namespaces: Vec::new(),
             listeners: Vec::new(),
             unreadable: Vec::new(),
         };
-        for (place, result) in results {
+        for (place, result) in results.into_iter().flatten() {
             match result {
                 Ok((namespace, listeners)) => {
                     snapshot.namespaces.push(namespace);
@@ -147,7 +157,7 @@ impl Snapshotter {
             Ok((namespace, listeners)) => with_owners(began, namespace, listeners, knows),
             Err(unreadable) => Snapshot {
                 is_complete: false,
-                are_owners_new: false,
+                owners_of: None,
                 began,
                 ended: clock::now(),
                 namespaces: Vec::new(),
@@ -162,7 +172,23 @@ impl Snapshotter {
         let mut snapshot = self.listeners_of(id, None, |_| true);
         let listeners = snapshot.listeners.iter_mut().collect();
         owners::refresh(listeners, owner, || netns::processes().unwrap_or_default());
-        Snapshot { are_owners_new: true, ended: clock::now(), ..snapshot }
+        Snapshot { owners_of: Some(id), ended: clock::now(), ..snapshot }
+    }
+
+    /// The same of listeners that are known in it, as long as each is still held by who is known to have held it;
+    /// else `None`. Spares a look into the namespace.
+    pub fn owners_still(&mut self, id: NetnsId, known: Vec<Listener>) -> Option<Snapshot> {
+        let began = clock::now();
+        let listeners = owners::confirm(known)?;
+        Some(Snapshot {
+            is_complete: false,
+            owners_of: Some(id),
+            began,
+            ended: clock::now(),
+            namespaces: Vec::new(),
+            listeners,
+            unreadable: Vec::new(),
+        })
     }
 
     /// What is listened to in one namespace on ports other than the watched ones.
@@ -213,7 +239,7 @@ fn with_owners(
     find_owners(listeners.iter_mut().filter(|listener| !knows(listener)));
     Snapshot {
         is_complete: false,
-        are_owners_new: false,
+        owners_of: None,
         began,
         ended,
         namespaces: vec![namespace],
@@ -243,9 +269,16 @@ fn visit<T: Send>(
 /// Runs `work` on a thread that ends with it, and with the thread its hold on a namespace. It begins in
 /// the caller's namespace.
 fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    on_threads([work]).map(|mut results| results.remove(0))
+}
+
+/// The same of several at a time, in their order.
+fn on_threads<T: Send, W: FnOnce() -> T + Send>(work: impl IntoIterator<Item = W>) -> io::Result<Vec<T>> {
     thread::scope(|scope| {
-        let worker = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, work)?;
-        worker.join().map_err(|_| io::Error::other("a thread panicked"))
+        let begin = |work| thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, work);
+        let workers: Vec<_> = work.into_iter().map(begin).collect::<io::Result<_>>()?;
+        let results = workers.into_iter().map(|worker| worker.join());
+        results.map(|result| result.map_err(|_| io::Error::other("a thread panicked"))).collect()
     })
 }
 
@@ -273,16 +306,20 @@ fn enter(place: &Place) -> Result<(), Failure> {
 /// Of the namespace that the thread is in.
 fn facts(place: &Place) -> Result<Namespace, Failure> {
     let mut channel = routes::open().map_err(Failure::other)?;
+    let links =
+        routes::links(&mut channel).map_err(|err| Failure::other(format_args!("interfaces: {err}")))?;
+    // Without a VRF it says nothing, and among many namespaces it is the dearest to ask: the kernel finds each one's
+    // file among those of the same name (`proc_sys_compare`, fs/proc/proc_sysctl.c).
+    let has_vrf = links.iter().any(|link| link.vrf_table.is_some());
     Ok(Namespace {
         id: place.id,
         cookie: cookie(&channel),
         name: place.name.clone(),
         is_own: place.is_own,
-        links: routes::links(&mut channel)
-            .map_err(|err| Failure::other(format_args!("interfaces: {err}")))?,
+        links,
         local: routes::local_routes(&mut channel)
             .map_err(|err| Failure::other(format_args!("local addresses: {err}")))?,
-        l3mdev_accept: l3mdev_accept(),
+        l3mdev_accept: if has_vrf { l3mdev_accept() } else { None },
     })
 }
 

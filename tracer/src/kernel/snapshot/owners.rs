@@ -85,6 +85,20 @@ pub fn refresh(
     }
 }
 
+/// Describes who holds each listener anew, if that is still who is known to hold it: of every one, else `None`.
+pub fn confirm(mut listeners: Vec<Listener>) -> Option<Vec<Listener>> {
+    let mut known: HashMap<u32, Option<(HashSet<u64>, Process)>> = HashMap::new();
+    for listener in &mut listeners {
+        let pid = listener.process.pid?;
+        let (sockets, process) = known.entry(pid).or_insert_with(|| held_by(pid)).as_ref()?;
+        if !sockets.contains(&listener.key.inode) {
+            return None;
+        }
+        listener.process = process.clone();
+    }
+    Some(listeners)
+}
+
 /// Every socket that a process holds, and the process.
 fn held_by(pid: u32) -> Option<(HashSet<u64>, Process)> {
     let handle = Handle::open(pid).ok()?;
