@@ -208,6 +208,18 @@ impl Sock {
         unsafe { self.describe::<true>(self.cookie(), out) }
     }
 
+    /// The same by probing reads where it is seldom done: the verifier takes milliseconds over each pointer that a
+    /// plain load gives (`btf_nested_type_is_trusted` searches all of the kernel's types, kernel/bpf/btf.c), which
+    /// whoever waits for the trace to begin waits for.
+    ///
+    /// # Safety
+    /// `out` must be valid for writes.
+    #[inline(always)]
+    pub unsafe fn describe_seldom(self, out: *mut Socket) {
+        // SAFETY: the caller's.
+        unsafe { self.describe::<false>(self.cookie(), out) }
+    }
+
     /// The same by probing reads only, for a pointer that the verifier does not know.
     ///
     /// # Safety

@@ -25,6 +25,16 @@ pub unsafe fn describe_current(out: *mut Task) {
     }
 }
 
+/// The same where it is seldom done: [`crate::sock::Sock::describe_seldom`].
+///
+/// # Safety
+/// As of [`describe_current`].
+#[inline(always)]
+pub unsafe fn describe_current_seldom(out: *mut Task) {
+    // SAFETY: the helper has no preconditions; `out` is the caller's.
+    unsafe { describe::<false>(helpers::bpf_get_current_task() as *const c_void, out) }
+}
+
 /// # Safety
 /// `out` must be valid for writes.
 #[inline(always)]

@@ -32,7 +32,7 @@ fn error_report(ctx: BtfTracePointContext) -> i32 {
     }
     if sock.state() != state::SYN_SENT {
         if sock.error() == ECONNREFUSED {
-            refused::record_and_end(sock, attempt);
+            refused::record_and_end::<false>(sock, attempt);
         }
         return 0;
     }

@@ -51,7 +51,7 @@ fn reset_received(ctx: BtfTracePointContext) -> i32 {
         (*attempt).recorded != 0
     };
     if !recorded && sock.state() == state::SYN_SENT && sock.is_tcp() {
-        refused::record_and_end(sock, attempt);
+        refused::record_and_end::<true>(sock, attempt);
     }
     0
 }

@@ -89,7 +89,7 @@ fn connect_ends(sock: Sock, new: i32) {
     if recorded == 0 && new == state::CLOSE {
         let error = sock.error();
         if error == ECONNREFUSED {
-            refused::record_and_end(sock, attempt);
+            refused::record_and_end::<false>(sock, attempt);
             return;
         }
         connect_fails(sock, attempt, if error != 0 { error } else { icmp });
@@ -109,7 +109,7 @@ fn connect_fails(sock: Sock, attempt: *const Attempt, error: i32) {
     // SAFETY: the record is reserved and every member of it is written; map values stay valid while a
     // program runs.
     unsafe {
-        sock.describe_trusted(&raw mut (*record).socket);
+        sock.describe_seldom(&raw mut (*record).socket);
         (&raw mut (*record).socket.local_port).write(sock.source_port());
         (&raw mut (*record).task).write((*attempt).task);
         (&raw mut (*record).started).write((*attempt).started);
@@ -129,7 +129,7 @@ fn connect_succeeds(sock: Sock, attempt: *const Attempt) {
     let record = entry.as_mut_ptr();
     // SAFETY: as above.
     unsafe {
-        sock.describe_trusted(&raw mut (*record).socket);
+        sock.describe_seldom(&raw mut (*record).socket);
         (&raw mut (*record).task).write((*attempt).task);
         (&raw mut (*record).started).write((*attempt).started);
     }
@@ -147,8 +147,8 @@ fn listener_opens(sock: Sock) {
     let record = entry.as_mut_ptr();
     // SAFETY: the record is reserved and every member of it is written.
     unsafe {
-        sock.describe_trusted(&raw mut (*record).socket);
-        task::describe_current(&raw mut (*record).task);
+        sock.describe_seldom(&raw mut (*record).socket);
+        task::describe_current_seldom(&raw mut (*record).task);
         emit::follow_process((*record).task.pid);
         (&raw mut (*record).backlog).write(sock.backlog());
         (&raw mut (*record).reserved).write(0);
@@ -165,8 +165,8 @@ fn listener_closes(sock: Sock) {
     let record = entry.as_mut_ptr();
     // SAFETY: the record is reserved and every member of it is written.
     unsafe {
-        sock.describe_trusted(&raw mut (*record).socket);
-        task::describe_current(&raw mut (*record).task);
+        sock.describe_seldom(&raw mut (*record).socket);
+        task::describe_current_seldom(&raw mut (*record).task);
         (&raw mut (*record).shutdown).write(sock.shutdown());
         let (closer, exit_code) = task::closer();
         (&raw mut (*record).closer).write(closer);

@@ -1,6 +1,7 @@
 //! Puts the kernel programs in place: open, set globals, load, attach.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
@@ -167,7 +168,9 @@ impl Kernel {
         bind_hook: BindHook,
         verbose: bool,
     ) -> Result<(Self, Ring)> {
-        // 1. The running kernel's types: where its structures keep what the programs read.
+        // 1. The running kernel's types: where its structures keep what the programs read. A loader reads all of them
+        // by itself, which takes as long as the rest of this: meanwhile.
+        let loader = thread::spawn(EbpfLoader::new);
         let types = std::fs::read(btf::VMLINUX).with_context(|| format!("cannot read `{}`", btf::VMLINUX))?;
         let index = Btf::parse(&types).map_err(unfit)?;
         let (offsets, v6only_mask) = index.offsets().map_err(unfit)?;
@@ -186,6 +189,7 @@ impl Kernel {
         let btf = aya::Btf::parse(&types, Endianness::Little)
             .with_context(|| format!("cannot understand `{}`", btf::VMLINUX))?;
         drop(types);
+        let loader = loader.join().map_err(|_| anyhow!("a thread panicked"))?;
 
         // 2. Set globals, load, attach. What this kernel allows is decided by what it loads.
         let mut config = Config {
@@ -204,7 +208,7 @@ impl Kernel {
         for (slot, port) in config.ports.iter_mut().zip(ports) {
             *slot = *port;
         }
-        let mut ebpf = load_what_it_allows(&mut config, &btf, &mut wanted, &mut limits, verbose)?;
+        let mut ebpf = load_what_it_allows(loader, &mut config, &btf, &mut wanted, &mut limits, verbose)?;
         let mut hooks = Vec::new();
         for Program { name, tracepoint, .. } in &wanted {
             let program: &mut BtfTracePoint = program_mut(&mut ebpf, name)?;
@@ -355,23 +359,25 @@ fn attach_binds(
 /// Loads the wanted programs; those that the kernel refuses and that can be done without make room for a
 /// limit.
 fn load_what_it_allows(
+    loader: EbpfLoader<'static>,
     config: &mut Config,
     btf: &aya::Btf,
     wanted: &mut Vec<Program>,
     limits: &mut Vec<Limit>,
     verbose: bool,
 ) -> Result<Ebpf, Failure> {
+    let mut loader = Some(loader);
     loop {
         let is_wanted = |name: &str| u32::from(wanted.iter().any(|program| program.name == name));
         config.send_hook = is_wanted("reset_sent");
         config.receive_hook = is_wanted("reset_received");
         config.cookie_helper = 1;
-        let (refused, failure) = match load(config, btf, wanted, verbose) {
+        let (refused, failure) = match load(loader.take().unwrap_or_default(), config, btf, wanted, verbose) {
             Ok(ebpf) => return Ok(ebpf),
             Err(refusal) => refusal,
         };
         config.cookie_helper = 0;
-        if let Ok(ebpf) = load(config, btf, wanted, verbose) {
+        if let Ok(ebpf) = load(EbpfLoader::new(), config, btf, wanted, verbose) {
             limits.push(Limit {
                 what: "no-socket-cookie".to_owned(),
                 why: "this kernel does not lend bpf_get_socket_cookie to tracing programs (5.12 and later): \
@@ -415,6 +421,7 @@ fn attach_calls(ebpf: &mut Ebpf) -> Result<Vec<OwnedFd>> {
 /// One attempt to load every wanted program with one configuration. Of a refusal it gives the program, where
 /// it is one's.
 fn load(
+    loader: EbpfLoader<'static>,
     config: &Config,
     btf: &aya::Btf,
     wanted: &[Program],
@@ -422,7 +429,8 @@ fn load(
 ) -> Result<Ebpf, (Option<usize>, Failure)> {
     let globals = Globals(*config);
     let log_level = if verbose { 2u8 } else { 0 };
-    let mut loader = EbpfLoader::new();
+    // For as long as what it is lent here.
+    let mut loader: EbpfLoader<'_> = loader;
     loader
         .btf(Some(btf))
         .verifier_log_level(if verbose { VerifierLogLevel::VERBOSE } else { VerifierLogLevel::DISABLE })
