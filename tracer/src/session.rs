@@ -396,7 +396,7 @@ impl Session {
                     self.look(ring, take, event)?;
                 }
                 Need::Owners(netns) => {
-                    let known = self.correlator.few_in(netns);
+                    let known = self.correlator.known_well(netns, now);
                     if let Some(still) = known.and_then(|known| self.snapshotter.owners_still(netns, known)) {
                         self.apply(Event::Snapshot(still))?;
                         continue;

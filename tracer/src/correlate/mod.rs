@@ -42,6 +42,9 @@ const FAILURE_NS: u64 = 1_000_000;
 /// Listeners of a namespace that are few.
 const FEW: usize = 64;
 
+/// For how long a dump of a namespace's listeners lets it be enough to ask their owners.
+const WELL_KNOWN_NS: u64 = 1_000_000_000;
+
 /// How old what is known of a namespace's addresses may be when a verdict rests on it: short against what a
 /// person does, and long against what asking costs.
 const FRESH_NS: u64 = 5_000_000;
@@ -132,6 +135,14 @@ struct Pending {
     refused: Refused,
 }
 
+/// When it was found out who holds the listeners of a namespace.
+#[derive(Clone, Copy, Debug)]
+struct OwnersLook {
+    look: Look,
+    /// When the listeners themselves were last looked at with it.
+    dumped: Mono,
+}
+
 /// What is known of the listeners, and what has been refused.
 #[derive(Debug)]
 pub struct Correlator {
@@ -159,7 +170,7 @@ pub struct Correlator {
     /// When the host's processes were last looked through for servers.
     candidates_look: Option<Look>,
     /// When it was last found out who holds the listeners of a namespace.
-    owners_looks: HashMap<NetnsId, Look>,
+    owners_looks: HashMap<NetnsId, OwnersLook>,
 }
 
 /// A refusal that counts as an alarm once `due`, unless the other family answers.
@@ -319,7 +330,9 @@ impl Correlator {
         let judgement = judge::explain(refused, Decision { cause, because, destination }, self.world());
         let is_open = |one: &&judge::WeighedListener| one.mismatch != Some(Mismatch::Closed);
         let shown = judgement.weighed.iter().find(is_open).map(|one| one.listener.netns);
-        if let Some(netns) = shown.filter(|netns| is_due(self.owners_looks.get(netns).copied(), FRESH_NS)) {
+        if let Some(netns) =
+            shown.filter(|netns| is_due(self.owners_looks.get(netns).map(|known| known.look), FRESH_NS))
+        {
             return Some(Need::Owners(netns));
         }
         let is_old = |pid: &u32| is_due(self.claims.look(*pid), SECOND_LOOK_NS);
@@ -343,10 +356,12 @@ impl Correlator {
         self.table.get(listener.netns, listener.key)?.process.pid
     }
 
-    /// The open listeners of a namespace, as long as there are few.
-    pub fn few_in(&self, netns: NetnsId) -> Option<Vec<Listener>> {
+    /// The open listeners of a namespace, where it is enough to ask their owners whether they hold them still: there
+    /// are few, and their sockets have been looked at a moment ago, for the backlog, which changes without a sign.
+    pub fn known_well(&self, netns: NetnsId, now: Mono) -> Option<Vec<Listener>> {
+        let dumped = self.owners_looks.get(&netns)?.dumped;
         let few: Vec<Listener> = self.table.open_in(netns).take(FEW + 1).cloned().collect();
-        (few.len() <= FEW).then_some(few)
+        (few.len() <= FEW && now.since(dumped) < WELL_KNOWN_NS).then_some(few)
     }
 
     /// Whether a listener is known, and with it who holds it.
@@ -898,7 +913,9 @@ impl Correlator {
             if self.owners_looks.len() >= OWNERS_LOOKS_MAX {
                 self.owners_looks.clear();
             }
-            self.owners_looks.insert(netns, look);
+            let known = self.owners_looks.get(&netns).filter(|_| namespaces.is_empty());
+            let dumped = known.map_or(ended, |known| known.dumped);
+            self.owners_looks.insert(netns, OwnersLook { look, dumped });
         }
         let read: Vec<NetnsId> = namespaces.iter().map(|namespace| namespace.id).collect();
         if is_complete {

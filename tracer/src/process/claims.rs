@@ -1,7 +1,7 @@
 //! Reads what a process says of itself: its arguments, its environment, and the configuration file that they lead to.
 //!
 //! All three are the process's own choice, so none is trusted: the file is opened inside of the process's root, is a
-//! regular one that the process itself may read, and short; nothing is waited for longer than a quarter of a second; what was
+//! regular one that the process itself may read, and short; nothing is waited for longer than a second; what was
 //! read is wiped as soon as the settings are taken out of it.
 
 use std::ffi::CStr;
@@ -33,8 +33,9 @@ const STRINGS_MAX: usize = 256 << 10;
 /// As much of `/etc/passwd` as is read for a home directory.
 const PASSWD_MAX: usize = 256 << 10;
 
-/// How long a look may take: a file system that does not answer must not hold the trace up.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How long a look may take: a file system that does not answer must not hold the trace up. Enough for a host whose
+/// processors are all taken.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the process that has the number `pid`, and started `start_boottime` nanoseconds after boot, says of itself;
 /// `None`: it has ended, or the look took too long.
