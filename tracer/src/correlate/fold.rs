@@ -195,9 +195,14 @@ impl Folds {
     /// The destinations that a listener now covers, which are waited for no longer. Their next refusal will
     /// be told anew.
     pub fn recover(&mut self, listener: &Listener) -> Vec<(Waiting, Vec<Repeats>)> {
-        let covers = |waiting: &Waiting| coverage::mismatch(listener, &waiting.destination).is_none();
-        let mut covered: Vec<Waiting> =
-            self.waiting.values().filter(|waiting| covers(waiting)).cloned().collect();
+        let covers = |waiting: &&Waiting| coverage::mismatch(listener, &waiting.destination).is_none();
+        let mut covered: Vec<Waiting> = if listener.addr.is_unspecified() {
+            self.waiting.values().filter(covers).cloned().collect()
+        } else {
+            // Listeners that come and go by the thousand do not look at thousands of destinations each.
+            let key = (listener.netns, listener.addr, listener.port);
+            self.waiting.get(&key).filter(covers).cloned().into_iter().collect()
+        };
         covered.sort_by_key(|waiting| waiting.of.first().copied());
         covered
             .into_iter()
