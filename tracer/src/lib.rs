@@ -38,5 +38,6 @@ pub mod explain;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod line;
+pub mod memory;
 pub mod render;
 pub mod sink;

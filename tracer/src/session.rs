@@ -30,6 +30,7 @@ use crate::kernel::ring::Ring;
 use crate::kernel::snapshot::Snapshotter;
 use crate::kernel::{clock, host, netns, preflight, privilege};
 use crate::line::{Body, Cause, ConfigChange, Limit, LostWhere, Netns, Process, Start, StopReason};
+use crate::memory;
 use crate::process;
 use crate::server::Recognition;
 use crate::sink::{Readers, Sink};
@@ -54,8 +55,8 @@ const DRAIN_NS: u64 = 5_000_000;
 /// Events in the queue that are enough: what comes then, the ring holds.
 const QUEUE_MAX: usize = 8 * BATCH;
 
-/// Events that the queue keeps room for.
-const QUEUE_KEPT: usize = 64;
+/// Room in the queue that is kept for the next events.
+const QUEUE_KEPT: usize = 2 * BATCH;
 
 /// How long the host is let alone after a look at it has failed.
 const BLIND_MS: u64 = 1_000;
@@ -65,6 +66,7 @@ const BLIND_MS: u64 = 1_000;
 /// # Errors
 /// A [`Failure`] when the command line or the host is in the way.
 pub fn trace(options: &Trace) -> Result<Exit> {
+    memory::keep_small();
     let ports = options.ports.list()?;
     let filter = options.netns.as_deref().map(resolve).transpose()?;
     require(&preflight::check())?;
@@ -309,13 +311,22 @@ impl Session {
                 self.apply(Event::Claimed(claimed))?;
             }
         }
-        // After a flood its room is given back.
-        self.queue.shrink_to(QUEUE_KEPT);
         let outputs = self.correlator.tick(until, &self.clock);
         self.write_all(outputs)?;
         self.sink.release(until)?;
         self.sink.flush()?;
+        if !more {
+            self.shed();
+        }
         Ok(more)
+    }
+
+    /// Gives back what a burst has taken: a ring's worth of events is megabytes.
+    fn shed(&mut self) {
+        if self.queue.capacity() > QUEUE_KEPT {
+            self.queue.shrink_to(BATCH);
+            memory::release();
+        }
     }
 
     /// Moves records from the ring to the queue, with what `/proc` says of their processes while it does.

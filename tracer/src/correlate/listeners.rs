@@ -1,6 +1,7 @@
 //! The table of listeners: which there are, and which there were.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::net::IpAddr;
 
 use crate::event::{ExitStatus, Listener, Mono, NetnsId, SocketKey};
@@ -11,6 +12,9 @@ const CLOSED_PER_NETNS: usize = 64;
 
 /// Closed listeners remembered in all: a few megabytes at most.
 const CLOSED_MAX: usize = 4_096;
+
+/// Room for open listeners of one namespace that is kept.
+const ROOM_KEPT: usize = 256;
 
 /// What became of the process that held a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +79,13 @@ fn count(counts: &mut HashMap<u16, usize>, port: u16, step: isize) {
     }
 }
 
+/// Gives back the room of ten thousand listeners once there are few: rarely, so that each pays little for it.
+fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    if map.capacity() > ROOM_KEPT && map.len() * 8 < map.capacity() {
+        map.shrink_to(map.len() * 2);
+    }
+}
+
 impl Local {
     fn insert(&mut self, listener: Listener) -> Option<Listener> {
         let place = place(listener.key);
@@ -87,12 +98,14 @@ impl Local {
 
     fn remove(&mut self, place: u64) -> Option<Listener> {
         let listener = self.open.remove(&place)?;
+        shrink(&mut self.open);
         self.orphans.remove(&place);
         let endpoint = (listener.port, listener.addr);
         if let Some(places) = self.bound_to.get_mut(&endpoint) {
             places.retain(|other| *other != place);
             if places.is_empty() {
                 self.bound_to.remove(&endpoint);
+                shrink(&mut self.bound_to);
             }
         }
         count(&mut self.on_port, listener.port, -1);

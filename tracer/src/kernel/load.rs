@@ -16,6 +16,7 @@ use super::tracepoint::Tracefs;
 use crate::cli::BindHook;
 use crate::exit::{Exit, Failure};
 use crate::line::{Hook, Limit};
+use crate::memory;
 
 /// The kernel programs, compiled beforehand: see `cargo xtask build-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("TRACER_EBPF_OBJECT"));
@@ -227,7 +228,8 @@ impl Kernel {
         let followed =
             HashMap::try_from(ebpf.take_map("FOLLOWED").context("the object has no map `FOLLOWED`")?)?;
         drop(btf);
-        release_memory();
+        // Parsing the types took tens of megabytes that are not needed again.
+        memory::release();
         // Tracepoints call their programs with preemption on (`__DO_TRACE_CALL()`, include/linux/tracepoint.h); seen on 7.3,
         // where connects went missing, and not on 6.12. Nothing but the version tells.
         let are_preempted = super::preflight::release() >= Some((7, 0));
@@ -481,15 +483,6 @@ fn refused_by_kernel(what: &str, error: &(dyn std::error::Error + 'static)) -> F
         hint: "-v shows the kernel's own words; a lockdown or a container's policy may forbid bpf()"
             .to_owned(),
         detail: Some(detail),
-    }
-}
-
-/// Gives back what parsing the kernel's types took: tens of megabytes that are not needed again.
-fn release_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: only returns free pages to the system.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 
