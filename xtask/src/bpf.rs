@@ -6,9 +6,10 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use aya::{
-    programs::loaded_programs,
+    maps::{HashMap, Map, MapData, MapInfo, loaded_maps},
+    programs::{loaded_links, loaded_programs},
     sys::{Stats, enable_stats},
 };
 use aya_obj::{
@@ -38,21 +39,79 @@ pub struct Cost {
     pub skipped: u64,
 }
 
-/// The programs that a process holds, by its descriptors (`prog_id` in proc_pid_fdinfo(5)).
-pub fn programs_of(process: u32) -> Result<BTreeSet<u32>> {
-    let directory = format!("/proc/{process}/fdinfo");
-    let mut ids = BTreeSet::new();
-    for entry in fs::read_dir(&directory).with_context(|| format!("cannot read `{directory}`"))? {
-        // A descriptor may be closed meanwhile.
-        let text = fs::read_to_string(entry?.path()).unwrap_or_default();
-        ids.extend(text.lines().filter_map(|line| line.strip_prefix("prog_id:")?.trim().parse::<u32>().ok()));
-    }
-    Ok(ids)
+/// What a process holds in the kernel, by id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    pub programs: BTreeSet<u32>,
+    pub maps: BTreeSet<u32>,
+    pub links: BTreeSet<u32>,
 }
 
-/// What each of them has cost.
+impl Held {
+    /// What a process holds by its descriptors (`prog_id`, `map_id`, `link_id` in proc_pid_fdinfo(5)).
+    pub fn by(process: u32) -> Result<Self> {
+        let directory = format!("/proc/{process}/fdinfo");
+        let mut held = Self::default();
+        for entry in fs::read_dir(&directory).with_context(|| format!("cannot read `{directory}`"))? {
+            // A descriptor may be closed meanwhile.
+            let text = fs::read_to_string(entry?.path()).unwrap_or_default();
+            let id = |name: &str| {
+                text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u32>().ok())
+            };
+            // A link names its program, too.
+            match (id("link_id:"), id("map_id:"), id("prog_id:")) {
+                (Some(link), _, program) => {
+                    held.links.insert(link);
+                    held.programs.extend(program);
+                }
+                (None, Some(map), _) => {
+                    held.maps.insert(map);
+                }
+                (None, None, program) => held.programs.extend(program),
+            }
+        }
+        Ok(held)
+    }
+
+    /// What of it there still is.
+    pub fn left(&self) -> Self {
+        // What goes away meanwhile is left out.
+        let programs = loaded();
+        let maps = loaded_maps().flatten().map(|map| map.id()).collect();
+        let links = loaded_links().flatten().map(|link| link.id()).collect();
+        let both = |one: &BTreeSet<u32>, other: &BTreeSet<u32>| one & other;
+        Self {
+            programs: both(&self.programs, &programs),
+            maps: both(&self.maps, &maps),
+            links: both(&self.links, &links),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        let Self { programs, maps, links } = self;
+        programs.is_empty() && maps.is_empty() && links.is_empty()
+    }
+}
+
+/// The programs of the host, by id.
+pub fn loaded() -> BTreeSet<u32> {
+    loaded_programs().flatten().map(|program| program.id()).collect()
+}
+
+/// The processes whose end a tracer's kernel side tells.
+pub fn followed_by(process: u32) -> Result<BTreeSet<u32>> {
+    for id in Held::by(process)?.maps {
+        if MapInfo::from_id(id)?.name_as_str() == Some("FOLLOWED") {
+            let map: HashMap<_, u32, u32> = HashMap::try_from(Map::HashMap(MapData::from_id(id)?))?;
+            return Ok(map.keys().flatten().collect());
+        }
+    }
+    bail!("process {process} has no map `FOLLOWED`")
+}
+
+/// What each program that a process holds has cost.
 pub fn costs_of(process: u32) -> Result<Vec<Cost>> {
-    programs_of(process)?.into_iter().map(|id| cost(open(id)?.as_fd())).collect()
+    Held::by(process)?.programs.into_iter().map(|id| cost(open(id)?.as_fd())).collect()
 }
 
 fn cost(program: BorrowedFd<'_>) -> Result<Cost> {
@@ -80,13 +139,6 @@ fn open(id: u32) -> Result<OwnedFd> {
     // SAFETY: the call reads `attr` alone.
     unsafe { bpf_open(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr) }
         .with_context(|| format!("cannot open the program {id}"))
-}
-
-/// The programs of the host, by id, with their names.
-pub fn loaded() -> BTreeSet<(u32, String)> {
-    // What goes away meanwhile is left out.
-    let programs = loaded_programs().flatten();
-    programs.map(|program| (program.id(), program.name_as_str().unwrap_or_default().to_owned())).collect()
 }
 
 /// `BPF_ALU64 | BPF_MOV | BPF_K` and `BPF_JMP | BPF_EXIT` (Documentation/bpf/standardization/instruction-set.rst).

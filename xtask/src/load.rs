@@ -40,6 +40,9 @@ pub enum Load {
         /// Each connect goes to the next of this many addresses
         #[arg(long, default_value_t = 1)]
         spread: u32,
+        /// Each thread makes so many at least, however long that takes
+        #[arg(long, default_value_t = 1)]
+        least: u64,
     },
     /// Listen, connect, accept, and close both, in one thread
     Accepted {
@@ -52,12 +55,8 @@ pub enum Load {
         #[arg(long)]
         millis: u64,
     },
-    /// Listen at an address and close again
-    Churn {
-        address: SocketAddr,
-        #[arg(long)]
-        millis: u64,
-    },
+    /// Listen at an address and close again, so many times
+    Churn { address: SocketAddr, count: u64 },
     /// Listen at this many addresses from this one on, until stdin ends
     Listen { address: SocketAddr, count: u32 },
 }
@@ -100,17 +99,17 @@ pub fn run(load: &Load) -> Result<ExitCode> {
     set_parent_process_death_signal(Some(Signal::KILL)).context("cannot tie the load to its starter")?;
     rustix::thread::set_name(c"tracer-load").context("cannot name the load")?;
     let done = match *load {
-        Load::Refused { address, millis, threads, mixed, spread } => {
-            all_at_once(threads, Duration::from_millis(millis), |turn| {
+        Load::Refused { address, millis, threads, mixed, spread, least } => {
+            all_at_once(threads, Duration::from_millis(millis), least, |turn| {
                 let turn = u32::try_from(turn % u64::from(u32::MAX)).unwrap_or_default();
                 refused(offset(address, turn % spread.max(1)), mixed && turn % 2 == 1)
             })?
         }
         Load::Accepted { address, millis } => {
             let listener = listen(address)?;
-            all_at_once(1, Duration::from_millis(millis), |_| accepted(&listener, address))?
+            all_at_once(1, Duration::from_millis(millis), 1, |_| accepted(&listener, address))?
         }
-        Load::Getppid { millis } => all_at_once(1, Duration::from_millis(millis), |_| {
+        Load::Getppid { millis } => all_at_once(1, Duration::from_millis(millis), 1, |_| {
             // A thousand a look at the clock, which costs as much.
             for _ in 0..1_000 {
                 // SAFETY: the call has no preconditions.
@@ -118,8 +117,10 @@ pub fn run(load: &Load) -> Result<ExitCode> {
             }
             Ok(1_000)
         })?,
-        Load::Churn { address, millis } => {
-            all_at_once(1, Duration::from_millis(millis), |_| listen(address).map(|_| 1))?
+        Load::Churn { address, count } => {
+            let (start, before) = (Instant::now(), cpu_time());
+            (0..count).try_for_each(|_| listen(address).map(drop))?;
+            Done { made: count, wall: start.elapsed(), cpu: cpu_time() - before }
         }
         Load::Listen { address, count } => {
             let listeners: Vec<OwnedFd> =
@@ -134,19 +135,23 @@ pub fn run(load: &Load) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Repeats `act`, which says how often it has done it, in so many threads for so long.
-fn all_at_once(threads: usize, duration: Duration, act: impl Fn(u64) -> Result<u64> + Sync) -> Result<Done> {
+/// Repeats `act`, which says how often it has done it, in so many threads for so long, and `least` times in each.
+fn all_at_once(
+    threads: usize,
+    duration: Duration,
+    least: u64,
+    act: impl Fn(u64) -> Result<u64> + Sync,
+) -> Result<Done> {
     let (begin, over) = (Barrier::new(threads + 1), AtomicBool::new(false));
     thread::scope(|scope| {
         let worker = || -> Result<(u64, Duration)> {
             begin.wait();
             let before = cpu_time();
             let (mut made, mut turn) = (0, 0);
-            // At least once.
             loop {
                 made += act(turn)?;
                 turn += 1;
-                if over.load(Ordering::Relaxed) {
+                if over.load(Ordering::Relaxed) && turn >= least {
                     break;
                 }
             }

@@ -92,7 +92,7 @@ enum Chore {
     Ci,
     /// Let everything go wrong that can, for a time, and see that tracer bears it
     Soak {
-        /// How long: 90, 90s, 5m or 1h; at least one round
+        /// How long: 90, 90s, 5m or 1h; at least six rounds, which take some five minutes
         #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
         duration: Duration,
     },
