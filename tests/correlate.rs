@@ -3,7 +3,11 @@
 #[expect(dead_code, reason = "each test file uses a part of the stories")]
 mod story;
 
-use story::{Close, HOST, Server, connect, namespace, server, story};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use story::{CONFIG, Close, HOST, Server, connect, namespace, process, server, story};
+use tracer::claims::{Access, Claims, Environment, Product, Said, Settings};
 use tracer::event::ExitStatus;
 use tracer::line::{Because, Body, Call, Cause, Change, Confidence, LostWhere, Mismatch, SentBy, Verdict};
 
@@ -1018,4 +1022,129 @@ fn a_recovery_in_one_namespace_is_none_in_another() {
     let told = follow_ups(&bodies);
     assert!(told.iter().any(|line| line.starts_with("recovered [4] 1")), "{told:?}");
     assert!(!told.iter().any(|line| line.starts_with("recovered [3]")), "{told:?}");
+}
+
+/// A server that the table does not have.
+#[derive(Debug)]
+struct Teapot;
+
+impl Product for Teapot {
+    fn name(&self) -> &'static str {
+        "Teapot"
+    }
+
+    fn variables(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn is_secret(&self, _: &str) -> bool {
+        false
+    }
+
+    fn config_paths(&self, _: &Environment, _: &[&[u8]], _: Option<&Path>) -> Vec<PathBuf> {
+        vec![PathBuf::from(CONFIG)]
+    }
+
+    fn overrides(&self, _: &Environment, _: &[&[u8]]) -> Vec<Said> {
+        Vec::new()
+    }
+
+    fn settings(&self, text: &str) -> Result<Settings, String> {
+        let said = vec![("brew.listen", text.to_owned())];
+        Ok(Settings { said, version: None, includes: false })
+    }
+
+    fn settings_read(&self) -> Vec<&'static str> {
+        vec!["brew.listen"]
+    }
+
+    fn bind(&self) -> &'static str {
+        "brew.listen"
+    }
+
+    fn port(&self) -> &'static str {
+        "brew.port"
+    }
+
+    fn covers(&self, claims: &Claims, addr: IpAddr) -> Option<bool> {
+        Some(claims.effective(self.bind())?.value == addr.to_string())
+    }
+
+    fn agrees(&self, _: &str, claims: &Claims, addrs: &[IpAddr], _: &[u16]) -> Option<bool> {
+        Some(addrs.iter().all(|addr| self.covers(claims, *addr) == Some(true)))
+    }
+
+    fn access(&self, _: &Claims) -> Access {
+        Access::Open("brew.password")
+    }
+}
+
+/// Its claims are told and weighed as those of any other.
+#[test]
+fn another_server_is_one_more_entry() {
+    let teapot = || story().present(&server("192.168.50.2:18789").by("teapot", 7)).ready();
+    let refuse =
+        |file: (&str, u64)| teapot().says_as(&Teapot, 7, Some(file)).refuse(&connect("127.0.0.1:18789"));
+    let verdict = refuse(("127.0.0.1", 60_000)).verdict();
+    assert_certain(&verdict, Cause::WrongAddress);
+    let [claim] = &verdict.claims[..] else { panic!("{verdict:?}") };
+    assert_eq!(
+        (claim.what.as_str(), claim.value.as_deref(), claim.source.as_str(), claim.agrees),
+        ("brew.listen", Some("127.0.0.1"), CONFIG, Some(false))
+    );
+    assert!(verdict.hint.unwrap().starts_with("the file is already right. The process took its bind"));
+    let verdict = refuse(("192.168.50.2", 60_000)).verdict();
+    assert_eq!(verdict.claims[0].agrees, Some(true));
+    assert_eq!(
+        verdict.hint.as_deref(),
+        Some("at once: use 192.168.50.2:18789. For good: let the server listen on 127.0.0.1 too")
+    );
+    // What opens it to others says what it claims of them.
+    let lan = story().present(&server("127.0.0.1:18789").by("teapot", 7)).ready();
+    let lan = lan.says_as(&Teapot, 7, Some(("127.0.0.1", 60_000))).refuse(&connect("192.168.50.2:18789"));
+    assert!(lan.verdict().hint.unwrap().ends_with("and set brew.password first"));
+}
+
+/// Where what is one product's own may stand: its claims, the tables, and texts for people.
+const OF_PRODUCTS: [&str; 5] = ["claims", "server.rs", "correlate/hints", "cli.rs", "explain.rs"];
+
+#[test]
+fn nothing_else_knows_a_product() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut directories = vec![source.clone()];
+    let mut read = 0;
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(&source).unwrap();
+            if OF_PRODUCTS.iter().any(|of| name.starts_with(of)) {
+                continue;
+            }
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for line in code.lines() {
+                let line = line.to_ascii_lowercase();
+                assert!(!line.contains("openclaw") && !line.contains("gateway."), "{name:?}: {line}");
+            }
+            read += 1;
+        }
+    }
+    assert!(read > 30, "{read} files were read");
+}
+
+/// What a process said before it ended is kept, though nothing can be read of it any more.
+#[test]
+fn what_a_candidate_claimed_outlives_it() {
+    let started = story().ready().start("openclaw-gatewa", 655);
+    let started = started.says(655, &[], Some(("{gateway:{bind:'lan'}}", 40_000))).after_millis(4_000);
+    let ended = started.exit(655, ExitStatus::Code(78)).says_nothing(655).after_millis(100);
+    let verdict = ended.refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_certain(&verdict, Cause::NeverListened);
+    let [bind] = &verdict.claims[..] else { panic!("{verdict:?}") };
+    assert_eq!((bind.pid, bind.value.as_deref(), bind.agrees), (Some(655), Some("lan"), None));
+    assert_eq!(verdict.candidates[0].process, process("openclaw-gatewa", 655));
 }

@@ -3,21 +3,31 @@
 //! The host of every story has `lo`, `eth0` with 192.168.50.2 and 2001:db8::2, and `tailscale0` with
 //! 100.101.102.103 in its own namespace; [`Story::netns`] adds others.
 
-use std::net::{IpAddr, SocketAddr};
+#[path = "../token.rs"]
+pub mod token;
 
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use tracer::claims::openclaw::OpenClaw;
+use tracer::claims::{Claims, ConfigFile, Product};
 use tracer::clock::Clock;
 use tracer::correlate::{Correlator, Output, Scope};
 use tracer::event::{
-    Bound, Candidate, Closed, Closer, Connected, Destroyed, Event, ExitStatus, Exited, Failed, Holder,
-    Holders, Link, Listener, LocalRoute, Look, Lost, Mono, Namespace, NetnsId, Opened, OtherPorts, Product,
-    Refused, Snapshot, SocketKey, Unreadable,
+    Bound, Candidate, Claimed, Closed, Closer, Configured, Connected, Destroyed, Event, ExitStatus, Exited,
+    Failed, FileId, Holder, Holders, Link, Listener, LocalRoute, Look, Lost, Mono, Namespace, NetnsId,
+    Opened, OtherPorts, Refused, Snapshot, SocketKey, Unreadable,
 };
 use tracer::line::{
-    Body, Cause, Hook, Line, LostWhere, Netns, Process, SentBy, Start, StopReason, VERSION, Verdict, Via,
+    Body, Cause, ConfigChange, Container, Hook, Line, LostWhere, Netns, Process, SentBy, Start, StopReason,
+    VERSION, Verdict, Via,
 };
 
 /// The tracer's own namespace.
 pub const HOST: u32 = 4_026_531_840;
+
+/// The configuration file of every story.
+pub const CONFIG: &str = "/home/ann/.openclaw/openclaw.json";
 
 /// 2026-11-22 10:41:02 UTC at 100 s after boot.
 pub const CLOCK: Clock =
@@ -131,6 +141,11 @@ impl Connect {
 
     pub fn sent_by(mut self, sent_by: Option<SentBy>) -> Self {
         self.0.sent_by = sent_by;
+        self
+    }
+
+    pub fn in_container(mut self, container: Container) -> Self {
+        self.0.client.container = Some(container);
         self
     }
 
@@ -368,15 +383,77 @@ impl Story {
     }
 
     /// A process that claims to be the server starts.
-    pub fn start(mut self, comm: &str, pid: u32) -> Self {
+    pub fn start(self, comm: &str, pid: u32) -> Self {
+        self.start_as(comm, pid, Some(&OpenClaw))
+    }
+
+    /// The same of a product; `None`: by the user's own pattern.
+    pub fn start_as(mut self, comm: &str, pid: u32, product: Option<&'static dyn Product>) -> Self {
         self.apply(Event::Candidate(Candidate {
             time: self.now,
             since: self.now,
             netns: NetnsId(HOST),
             process: process(comm, pid),
-            product: Some(Product::OpenClaw),
+            product,
         }));
         self
+    }
+
+    /// What a process says of itself: its arguments, and a file that was written as many milliseconds after boot.
+    pub fn says(mut self, pid: u32, arguments: &[&str], file: Option<(&str, u64)>) -> Self {
+        self.apply(Event::Claimed(self.claimed(&OpenClaw, pid, arguments, file)));
+        self
+    }
+
+    /// The same of another product.
+    pub fn says_as(mut self, product: &'static dyn Product, pid: u32, file: Option<(&str, u64)>) -> Self {
+        self.apply(Event::Claimed(self.claimed(product, pid, &[], file)));
+        self
+    }
+
+    /// A look at a process that has ended.
+    pub fn says_nothing(mut self, pid: u32) -> Self {
+        self.apply(Event::Claimed(Claimed {
+            look: self.look(),
+            pid,
+            started: None,
+            claims: None,
+            file: None,
+        }));
+        self
+    }
+
+    /// The file of a process is replaced.
+    pub fn replace(mut self, pid: u32, file: &str, by: Process) -> Self {
+        let at = self.now.0 / 1_000_000;
+        let claimed = vec![self.claimed(&OpenClaw, pid, &[], Some((file, at)))];
+        self.apply(Event::Configured(Configured {
+            time: self.now,
+            file: FileId(1),
+            path: PathBuf::from(CONFIG),
+            change: ConfigChange::Replaced,
+            process: by,
+            claimed,
+        }));
+        self
+    }
+
+    fn claimed(
+        &self,
+        product: &'static dyn Product,
+        pid: u32,
+        arguments: &[&str],
+        file: Option<(&str, u64)>,
+    ) -> Claimed {
+        let arguments: Vec<&[u8]> = arguments.iter().map(|argument| argument.as_bytes()).collect();
+        let file = file.map(|(text, written)| ConfigFile {
+            path: PathBuf::from(CONFIG),
+            changed: Some(CLOCK.time(Mono::from_millis(written))),
+            settings: product.settings(text),
+        });
+        let claims = Claims { product, said: product.overrides(&[], &arguments), file };
+        let started = process("", pid).start_time;
+        Claimed { look: self.look(), pid, started, claims: Some(claims), file: Some(FileId(1)) }
     }
 
     /// A process ends.
@@ -488,6 +565,8 @@ impl Story {
     pub fn end(mut self) -> Self {
         let outputs = self.correlator.finish(&CLOCK);
         self.log.extend(outputs);
+        let log = format!("{:?}", self.log);
+        assert_eq!(token::leak(&log), None);
         self
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use crate::claims::Claims;
+use crate::claims::{Claims, Product};
 use crate::line::{ConfigChange, Process, SentBy, Time, Via};
 
 /// Nanoseconds of `CLOCK_MONOTONIC`.
@@ -214,13 +214,7 @@ pub struct Candidate {
     pub netns: NetnsId,
     pub process: Process,
     /// The product that it is recognised as; `None`: by the user's own pattern.
-    pub product: Option<Product>,
-}
-
-/// A server that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Product {
-    OpenClaw,
+    pub product: Option<&'static dyn Product>,
 }
 
 /// What a server says of itself.
@@ -448,8 +442,35 @@ pub fn counterpart(addr: IpAddr) -> IpAddr {
     }
 }
 
+/// An address the tailnet hands out: 100.64.0.0/10 or fd7a:115c:a1e0::/48.
+pub fn is_tailnet(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(v4) => v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64,
+        IpAddr::V6(v6) => v6.segments()[..3] == [0xfd7a, 0x115c, 0xa1e0],
+    }
+}
+
 impl fmt::Display for NetnsId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "net:[{}]", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tailnet_is_known_by_its_ranges() {
+        for (addr, is) in [
+            ("100.64.0.0", true),
+            ("100.127.255.255", true),
+            ("100.128.0.0", false),
+            ("100.63.255.255", false),
+            ("fd7a:115c:a1e0::1", true),
+            ("fd7a:115c:a1e1::1", false),
+        ] {
+            assert_eq!(is_tailnet(addr.parse().unwrap()), is, "{addr}");
+        }
     }
 }

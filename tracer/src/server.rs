@@ -3,11 +3,12 @@
 //! A table, the OpenClaw gateway its only entry yet: another server is one more. A name is a claim, never proof:
 //! what a process is told from what its sockets do.
 
-use crate::event::Product;
+use crate::claims::Product;
+use crate::claims::openclaw::OpenClaw;
 
 /// A server as its processes show it.
 struct Server {
-    product: Product,
+    product: &'static dyn Product,
     /// Its own name for its process begins with this.
     name: &'static [u8],
     /// Programs that run it, by the first eight bytes of their names.
@@ -21,7 +22,7 @@ struct Server {
 }
 
 const SERVERS: [Server; 1] = [Server {
-    product: Product::OpenClaw,
+    product: &OpenClaw,
     name: b"openclaw-gatewa",
     runners: &["openclaw", "node", "bun"],
     package: b"openclaw",
@@ -50,7 +51,7 @@ impl Recognition {
 
     /// What a process claims to be, by its name and its arguments, which end with a NUL each: `None`, no server;
     /// `Some(None)`, the one that the user's pattern names.
-    pub fn recognise(&self, name: &[u8], arguments: &[u8]) -> Option<Option<Product>> {
+    pub fn recognise(&self, name: &[u8], arguments: &[u8]) -> Option<Option<&'static dyn Product>> {
         let known =
             SERVERS.iter().find(|server| name.starts_with(server.name) || server.is_run_by(arguments));
         match known {
@@ -98,7 +99,7 @@ mod tests {
         let by_arguments = |arguments: &str| {
             recognition.recognise(b"node", arguments.replace(' ', "\0").as_bytes()).is_some()
         };
-        assert_eq!(recognition.recognise(b"openclaw-gatewa", b""), Some(Some(Product::OpenClaw)));
+        assert_eq!(recognition.recognise(b"openclaw-gatewa", b""), Some(Some(&OpenClaw as &dyn Product)));
         assert!(by_arguments("node dist/index.js gateway --port 18789"));
         assert!(by_arguments("/usr/bin/node /usr/lib/node_modules/openclaw/openclaw.mjs gateway run"));
         assert!(by_arguments("/opt/openclaw-lab/node /opt/openclaw-lab/bin/openclaw gateway run"));

@@ -178,7 +178,11 @@ const STORIES: &[Incident] = &[
                         "{MainThread} is up, but on 127.0.0.1:{port}",
                         "in network namespace {netns container} only",
                     ])
-                    .hints(&["let the server listen on 10.x.y.2 inside", "change nothing outside"]),
+                    .hints(&[
+                        "gateway.bind \"lan\" inside",
+                        "set gateway.auth.token first",
+                        "change nothing outside",
+                    ]),
             ),
             Refused(
                 refused("curl", Blocking, &["10.x.y.2"], WrongAddress)

@@ -7,11 +7,80 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::json5::{self, Malformed, Value};
-use super::{Claims, Said, Settings, Source};
+use super::{Access, Claims, Environment, Product, Said, Settings, Source};
 use crate::escape::escape;
+use crate::event::is_tailnet;
+
+/// The OpenClaw gateway.
+#[derive(Debug)]
+pub struct OpenClaw;
+
+impl Product for OpenClaw {
+    fn name(&self) -> &'static str {
+        "OpenClaw"
+    }
+
+    fn variables(&self) -> &'static [&'static str] {
+        &VARIABLES
+    }
+
+    fn is_secret(&self, variable: &str) -> bool {
+        variable.ends_with("_TOKEN") || variable.ends_with("_PASSWORD")
+    }
+
+    fn config_paths(
+        &self,
+        environment: &Environment,
+        arguments: &[&[u8]],
+        home: Option<&Path>,
+    ) -> Vec<PathBuf> {
+        config_paths(environment, arguments, home)
+    }
+
+    fn overrides(&self, environment: &Environment, arguments: &[&[u8]]) -> Vec<Said> {
+        overrides(environment, arguments)
+    }
+
+    fn settings(&self, text: &str) -> Result<Settings, String> {
+        settings(text).map_err(|error| error.to_string())
+    }
+
+    fn settings_read(&self) -> Vec<&'static str> {
+        SETTINGS.iter().map(|(_, what, _)| *what).collect()
+    }
+
+    fn bind(&self) -> &'static str {
+        BIND
+    }
+
+    fn port(&self) -> &'static str {
+        PORT
+    }
+
+    fn covers(&self, claims: &Claims, addr: IpAddr) -> Option<bool> {
+        Some(Bind::of(claims)?.covers(addr))
+    }
+
+    fn agrees(&self, what: &str, claims: &Claims, addrs: &[IpAddr], ports: &[u16]) -> Option<bool> {
+        agrees(what, claims, addrs, ports)
+    }
+
+    fn access(&self, claims: &Claims) -> Access {
+        access(claims)
+    }
+}
+
+const BIND: &str = "gateway.bind";
+const PORT: &str = "gateway.port";
+const AUTH_MODE: &str = "gateway.auth.mode";
+const TOKEN: &str = "gateway.auth.token";
+const PASSWORD: &str = "gateway.auth.password";
+
+/// The first version that listens on 127.0.0.1 beside its tailnet or custom address.
+pub const WITH_LOOPBACK: [u32; 3] = [2026, 8, 1];
 
 /// Environment variables that say where the configuration is, or what is in it.
-pub const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 9] = [
     "HOME",
     "OPENCLAW_CONFIG_PATH",
     "OPENCLAW_STATE_DIR",
@@ -23,11 +92,6 @@ pub const VARIABLES: [&str; 9] = [
     "OPENCLAW_GATEWAY_PASSWORD",
 ];
 
-/// Whether only the presence of a variable may be told.
-pub fn is_secret(variable: &str) -> bool {
-    variable.ends_with("_TOKEN") || variable.ends_with("_PASSWORD")
-}
-
 /// Names of the configuration file, the present one first.
 const FILES: [&str; 2] = ["openclaw.json", "clawdbot.json"];
 
@@ -36,19 +100,14 @@ const DIRECTORIES: [&str; 2] = [".openclaw", ".clawdbot"];
 
 /// The settings that are read, and nothing else: where they stand, and whether only their presence may be told.
 const SETTINGS: [(&[&str], &str, Show); 7] = [
-    (&["gateway", "bind"], "gateway.bind", Show::Value),
+    (&["gateway", "bind"], BIND, Show::Value),
     (&["gateway", "customBindHost"], "gateway.customBindHost", Show::Value),
-    (&["gateway", "port"], "gateway.port", Show::Value),
+    (&["gateway", "port"], PORT, Show::Value),
     (&["gateway", "tailscale", "mode"], "gateway.tailscale.mode", Show::Value),
-    (&["gateway", "auth", "mode"], "gateway.auth.mode", Show::Value),
-    (&["gateway", "auth", "token"], "gateway.auth.token", Show::Presence),
-    (&["gateway", "auth", "password"], "gateway.auth.password", Show::Presence),
+    (&["gateway", "auth", "mode"], AUTH_MODE, Show::Value),
+    (&["gateway", "auth", "token"], TOKEN, Show::Presence),
+    (&["gateway", "auth", "password"], PASSWORD, Show::Presence),
 ];
-
-/// The names of the settings that are read.
-pub fn settings_read() -> impl Iterator<Item = &'static str> {
-    SETTINGS.iter().map(|(_, what, _)| *what)
-}
 
 /// The version that wrote the file last.
 const VERSION: &[&str] = &["meta", "lastTouchedVersion"];
@@ -64,26 +123,28 @@ enum Show {
 
 /// Whether sockets that listen on `addrs` are what a setting asks for; `None`: it says nothing of that, or of a kind
 /// that cannot be known.
-pub fn agrees(what: &str, claims: &Claims, addrs: &[IpAddr], ports: &[u16]) -> Option<bool> {
+fn agrees(what: &str, claims: &Claims, addrs: &[IpAddr], ports: &[u16]) -> Option<bool> {
     if addrs.is_empty() {
         return None;
     }
     match what {
-        "gateway.port" => {
+        PORT => {
             let port: u16 = claims.effective(what)?.value.parse().ok()?;
             Some(ports.contains(&port))
         }
-        "gateway.bind" => {
-            let bind = Bind::of(claims)?;
-            let is_fit = |addr: &IpAddr| bind.covers(*addr);
-            match bind {
+        BIND => {
+            let is_tailnet = |addr: &IpAddr| is_tailnet(*addr);
+            match Bind::of(claims)? {
                 Bind::Lan => Some(addrs.iter().any(IpAddr::is_unspecified)),
                 Bind::Loopback => Some(addrs.iter().all(IpAddr::is_loopback)),
-                Bind::Custom(host) => Some(addrs.iter().any(|addr| *addr == host || addr.is_unspecified())),
-                // Since 2026.8.1 it listens on 127.0.0.1 as well.
+                Bind::Custom { host, with_loopback } => {
+                    let is_there = |addr: &IpAddr| *addr == host || addr.is_unspecified();
+                    let has_loopback = addrs.iter().any(|addr| is_v4_loopback(addr) || addr.is_unspecified());
+                    Some(addrs.iter().any(is_there) && (!with_loopback || has_loopback))
+                }
                 Bind::Tailnet { with_loopback } => {
-                    let has_loopback = addrs.contains(&IpAddr::V4(Ipv4Addr::LOCALHOST));
-                    Some(addrs.iter().any(is_fit) && (!with_loopback || has_loopback))
+                    let has_loopback = addrs.iter().any(is_v4_loopback);
+                    Some(addrs.iter().any(is_tailnet) && (!with_loopback || has_loopback))
                 }
             }
         }
@@ -97,25 +158,21 @@ pub enum Bind {
     Loopback,
     Lan,
     Tailnet { with_loopback: bool },
-    Custom(IpAddr),
+    Custom { host: IpAddr, with_loopback: bool },
 }
 
 impl Bind {
     /// As far as it can be known: `auto` depends on where the gateway runs.
     pub fn of(claims: &Claims) -> Option<Self> {
-        match claims.effective("gateway.bind")?.value {
+        // Of a version that is not known, the least is taken.
+        let with_loopback = version(claims).is_some_and(|version| is_since(version, WITH_LOOPBACK));
+        match claims.effective(BIND)?.value {
             "loopback" => Some(Self::Loopback),
             "lan" => Some(Self::Lan),
-            "tailnet" => {
-                let settings = claims.file.as_ref().and_then(|file| file.settings.as_ref().ok());
-                let version = settings.and_then(|settings| settings.version.as_deref());
-                Some(Self::Tailnet {
-                    with_loopback: version.is_some_and(|version| is_since(version, [2026, 8, 1])),
-                })
-            }
+            "tailnet" => Some(Self::Tailnet { with_loopback }),
             "custom" => {
                 let host = claims.effective("gateway.customBindHost")?.value;
-                host.parse().ok().map(Self::Custom)
+                host.parse().ok().map(|host| Self::Custom { host, with_loopback })
             }
             _ => None,
         }
@@ -123,27 +180,50 @@ impl Bind {
 
     /// Whether a gateway that does as asked would answer at an address of this host.
     pub fn covers(self, addr: IpAddr) -> bool {
-        let is_v4_loopback = addr == IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let is_v4_loopback = is_v4_loopback(&addr);
         match self {
             Self::Loopback => is_v4_loopback || addr == IpAddr::V6(Ipv6Addr::LOCALHOST),
             // 0.0.0.0, and not `::`.
             Self::Lan => addr.is_ipv4(),
             Self::Tailnet { with_loopback } => is_tailnet(addr) || with_loopback && is_v4_loopback,
-            Self::Custom(host) => host == addr || host.is_unspecified() && host.is_ipv4() == addr.is_ipv4(),
+            Self::Custom { host, with_loopback } => {
+                host == addr
+                    || host.is_unspecified() && host.is_ipv4() == addr.is_ipv4()
+                    || with_loopback && is_v4_loopback
+            }
         }
     }
 }
 
-/// An address the tailnet hands out: 100.64.0.0/10 or fd7a:115c:a1e0::/48.
-pub fn is_tailnet(addr: IpAddr) -> bool {
-    match addr {
-        IpAddr::V4(v4) => v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64,
-        IpAddr::V6(v6) => v6.segments()[..3] == [0xfd7a, 0x115c, 0xa1e0],
+fn is_v4_loopback(addr: &IpAddr) -> bool {
+    *addr == IpAddr::V4(Ipv4Addr::LOCALHOST)
+}
+
+/// What the file says of who is let in.
+fn access(claims: &Claims) -> Access {
+    let is_claimed = |what: &str| claims.effective(what).is_some();
+    match claims.effective(AUTH_MODE).map(|mode| mode.value) {
+        Some("none") => Access::Open(TOKEN),
+        Some("password") if is_claimed(PASSWORD) => Access::Asked(PASSWORD),
+        Some("token") | None if is_claimed(TOKEN) => Access::Asked(TOKEN),
+        None if is_claimed(PASSWORD) => Access::Asked(PASSWORD),
+        mode => {
+            let what = if mode == Some("password") { PASSWORD } else { TOKEN };
+            // What is included may set it; and other modes have ways of their own.
+            let is_told = claims.settings().is_some_and(|settings| !settings.includes);
+            let is_known = matches!(mode, Some("token" | "password") | None);
+            if is_told && is_known { Access::Open(what) } else { Access::Unknown(what) }
+        }
     }
 }
 
+/// The version that wrote the configuration last, as far as that says which one runs.
+pub fn version(claims: &Claims) -> Option<&str> {
+    claims.settings()?.version.as_deref()
+}
+
 /// Whether a version like `2026.7.35` is that one or a later one.
-fn is_since(version: &str, since: [u32; 3]) -> bool {
+pub fn is_since(version: &str, since: [u32; 3]) -> bool {
     let number = |part: &str| {
         let digits = part.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(part.len());
         part[..digits].parse().unwrap_or(0)
@@ -153,9 +233,6 @@ fn is_since(version: &str, since: [u32; 3]) -> bool {
     version >= since
 }
 
-/// What a process's own environment says, by name.
-pub type Environment = [(String, Vec<u8>)];
-
 fn variable<'a>(environment: &'a Environment, name: &str) -> Option<&'a [u8]> {
     let value = environment.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_slice());
     value.filter(|value| !value.is_empty())
@@ -163,7 +240,7 @@ fn variable<'a>(environment: &'a Environment, name: &str) -> Option<&'a [u8]> {
 
 /// Where the configuration may be, the first that exists being it. `home` is the user's, where the environment does
 /// not say.
-pub fn config_paths(environment: &Environment, arguments: &[&[u8]], home: Option<&Path>) -> Vec<PathBuf> {
+fn config_paths(environment: &Environment, arguments: &[&[u8]], home: Option<&Path>) -> Vec<PathBuf> {
     let path = |name: &str| variable(environment, name).map(|value| PathBuf::from(OsStr::from_bytes(value)));
     let home = path("OPENCLAW_HOME").or_else(|| path("HOME")).or_else(|| home.map(Path::to_owned));
     let at_home = |path: PathBuf| match (path.strip_prefix("~"), &home) {
@@ -201,28 +278,26 @@ fn option<'a>(arguments: &[&'a [u8]], name: &str) -> Option<&'a [u8]> {
 }
 
 /// What the arguments and the environment say of the bind: both win over the file.
-pub fn overrides(environment: &Environment, arguments: &[&[u8]]) -> Vec<Said> {
+fn overrides(environment: &Environment, arguments: &[&[u8]]) -> Vec<Said> {
     let shown = |bytes: &[u8]| shorten(&escape(bytes));
     let mut said = Vec::new();
-    for (name, what) in [("--bind", "gateway.bind"), ("--port", "gateway.port")] {
+    for (name, what) in [("--bind", BIND), ("--port", PORT)] {
         if let Some(value) = option(arguments, name) {
             said.push(Said { what, value: Some(shown(value)), source: Source::Arguments });
         }
     }
     let variables = [
-        ("OPENCLAW_GATEWAY_BIND", "gateway.bind", Show::Value),
-        ("OPENCLAW_GATEWAY_PORT", "gateway.port", Show::Value),
-        ("OPENCLAW_GATEWAY_TOKEN", "gateway.auth.token", Show::Presence),
-        ("OPENCLAW_GATEWAY_PASSWORD", "gateway.auth.password", Show::Presence),
+        ("OPENCLAW_GATEWAY_BIND", BIND, Show::Value),
+        ("OPENCLAW_GATEWAY_PORT", PORT, Show::Value),
+        ("OPENCLAW_GATEWAY_TOKEN", TOKEN, Show::Presence),
+        ("OPENCLAW_GATEWAY_PASSWORD", PASSWORD, Show::Presence),
     ];
     for (name, what, show) in variables {
         if let Some(value) = variable(environment, name) {
             let value = match (show, what) {
                 (Show::Presence, _) => SET.to_owned(),
                 // It may be `host:port`.
-                (Show::Value, "gateway.port") => {
-                    shown(value.rsplit(|byte| *byte == b':').next().unwrap_or(value))
-                }
+                (Show::Value, PORT) => shown(value.rsplit(|byte| *byte == b':').next().unwrap_or(value)),
                 (Show::Value, _) => shown(value),
             };
             said.push(Said { what, value: Some(value), source: Source::Environment(name) });
@@ -232,13 +307,13 @@ pub fn overrides(environment: &Environment, arguments: &[&[u8]]) -> Vec<Said> {
 }
 
 /// The value shown of a secret: that there is one.
-pub const SET: &str = "set";
+const SET: &str = "set";
 
 /// What the configuration file says.
 ///
 /// # Errors
 /// When it is no JSON5.
-pub fn settings(text: &str) -> Result<Settings, Malformed> {
+fn settings(text: &str) -> Result<Settings, Malformed> {
     let mut found: [Option<String>; SETTINGS.len()] = Default::default();
     let mut version = None;
     let mut includes = false;
@@ -411,7 +486,7 @@ mod tests {
             changed: None,
             settings: Ok(settings(text).unwrap()),
         };
-        Claims { said: Vec::new(), file: Some(file) }
+        Claims { product: &OpenClaw, said: Vec::new(), file: Some(file) }
     }
 
     #[test]
@@ -437,6 +512,41 @@ mod tests {
     }
 
     #[test]
+    fn a_custom_address_comes_with_loopback_since_a_version() {
+        let older =
+            "{meta:{lastTouchedVersion:'2026.7.35'},gateway:{bind:'custom',customBindHost:'10.0.0.1'}}";
+        let newer = older.replace("2026.7.35", "2026.8.1");
+        let covers = |text: &str| claims(text).covers(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        assert_eq!((covers(older), covers(&newer)), (Some(false), Some(true)));
+        let agrees = |addrs: &[&str]| {
+            let addrs: Vec<IpAddr> = addrs.iter().map(|addr| addr.parse().unwrap()).collect();
+            OpenClaw.agrees(BIND, &claims(&newer), &addrs, &[18_789])
+        };
+        assert_eq!((agrees(&["10.0.0.1"]), agrees(&["10.0.0.1", "127.0.0.1"])), (Some(false), Some(true)));
+    }
+
+    #[test]
+    fn who_is_let_in_is_told_as_far_as_it_is_claimed() {
+        let access = |auth: &str| claims(&format!("{{gateway:{{auth:{auth}}}}}")).access();
+        for (auth, expected) in [
+            ("{mode:'token',token:'hush'}", Access::Asked(TOKEN)),
+            ("{token:'hush'}", Access::Asked(TOKEN)),
+            ("{password:'hush'}", Access::Asked(PASSWORD)),
+            ("{mode:'password',password:'hush'}", Access::Asked(PASSWORD)),
+            ("{mode:'none',token:'hush'}", Access::Open(TOKEN)),
+            ("{mode:'token'}", Access::Open(TOKEN)),
+            ("{mode:'password',token:'hush'}", Access::Open(PASSWORD)),
+            ("{}", Access::Open(TOKEN)),
+            ("{mode:'trusted-proxy'}", Access::Unknown(TOKEN)),
+            ("{$include:'secrets.json'}", Access::Unknown(TOKEN)),
+        ] {
+            assert_eq!(access(auth), expected, "{auth}");
+        }
+        let none = Claims { product: &OpenClaw, said: Vec::new(), file: None };
+        assert_eq!(none.access(), Access::Unknown(TOKEN));
+    }
+
+    #[test]
     fn versions_are_compared_by_their_numbers() {
         for (version, is) in [
             ("2026.8.1", true),
@@ -449,20 +559,6 @@ mod tests {
             ("latest", false),
         ] {
             assert_eq!(is_since(version, [2026, 8, 1]), is, "{version}");
-        }
-    }
-
-    #[test]
-    fn the_tailnet_is_known_by_its_ranges() {
-        for (addr, is) in [
-            ("100.64.0.0", true),
-            ("100.127.255.255", true),
-            ("100.128.0.0", false),
-            ("100.63.255.255", false),
-            ("fd7a:115c:a1e0::1", true),
-            ("fd7a:115c:a1e1::1", false),
-        ] {
-            assert_eq!(is_tailnet(addr.parse().unwrap()), is, "{addr}");
         }
     }
 

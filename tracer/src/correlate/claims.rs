@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 use super::listeners::Table;
-use crate::claims::{Claims, ConfigFile, openclaw};
+use crate::claims::{Claims, ConfigFile, Product};
 use crate::escape::escape;
 use crate::event::{Claimed, Configured, FileId, Listener, Look, Mono, NetnsId};
 use crate::line::{self, Process};
@@ -25,7 +25,8 @@ const FILES_MAX: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rewrite {
     pub time: Mono,
-    /// `gateway.bind` before and after.
+    /// The setting, and what it said before and after.
+    pub what: &'static str,
     pub from: Option<String>,
     pub to: Option<String>,
     /// Who did it.
@@ -48,11 +49,19 @@ struct History {
 }
 
 fn said(claims: Option<&Claims>) -> Option<&Vec<(&'static str, String)>> {
-    Some(&claims?.file.as_ref()?.settings.as_ref().ok()?.said)
+    Some(&claims?.settings()?.said)
 }
 
 impl Book {
     pub fn note(&mut self, claimed: Claimed) {
+        // What a process has said stays when it has ended by the time of another look.
+        if claimed.claims.is_none()
+            && let Some(known) = self.claimed.get_mut(&claimed.pid)
+            && (claimed.started.is_none() || claimed.started == known.started)
+        {
+            known.look = claimed.look;
+            return;
+        }
         if self.claimed.len() >= CLAIMED_MAX && !self.claimed.contains_key(&claimed.pid) {
             let oldest =
                 self.claimed.values().min_by_key(|claimed| claimed.look.ended).map(|claimed| claimed.pid);
@@ -71,18 +80,22 @@ impl Book {
     pub fn changed(&mut self, configured: Configured) -> Vec<line::SettingChange> {
         let Configured { time, file, process, claimed, .. } = configured;
         // What cannot be read says nothing: that nothing is set is another thing.
-        let now = claimed.iter().find_map(|claimed| said(claimed.claims.as_ref()).cloned());
+        let now = claimed.iter().find_map(|claimed| {
+            let claims = claimed.claims.as_ref()?;
+            Some((claims.product, said(Some(claims))?.clone()))
+        });
         let history = self.files.get_mut(&file);
         let changed = match (now, history) {
-            (Some(now), Some(history)) => {
-                let changed = differences(&history.said, &now);
-                let bind = changed.iter().find(|changed| changed.what == "gateway.bind");
+            (Some((product, now)), Some(history)) => {
+                let changed = differences(product, &history.said, &now);
+                let what = product.bind();
+                let bind = changed.iter().find(|changed| changed.what == what);
                 if let Some(line::SettingChange { from, to, .. }) = bind {
                     if history.rewrites.len() >= CHANGES_MAX {
                         history.rewrites.pop_front();
                     }
                     let (from, to) = (from.clone(), to.clone());
-                    history.rewrites.push_back(Rewrite { time, from, to, process });
+                    history.rewrites.push_back(Rewrite { time, what, from, to, process });
                 }
                 history.said = now;
                 changed
@@ -121,7 +134,7 @@ impl Book {
             table.open_in(netns).filter(|listener| listener.process.pid == Some(pid)).collect();
         let addrs: Vec<IpAddr> = sockets.iter().map(|listener| listener.addr).collect();
         let ports: Vec<u16> = sockets.iter().map(|listener| listener.port).collect();
-        let agrees = |what: &str| openclaw::agrees(what, claims, &addrs, &ports);
+        let agrees = |what: &str| claims.product.agrees(what, claims, &addrs, &ports);
         let mut lines: Vec<line::Claim> = Vec::new();
         for said in &claims.said {
             let is_first = !lines.iter().any(|line| line.what == said.what);
@@ -145,13 +158,16 @@ impl Book {
 
 /// The settings that say something else.
 fn differences(
+    product: &dyn Product,
     before: &[(&'static str, String)],
     now: &[(&'static str, String)],
 ) -> Vec<line::SettingChange> {
     let value = |said: &[(&str, String)], what: &str| {
         said.iter().find(|(own, _)| *own == what).map(|(_, value)| value.clone())
     };
-    openclaw::settings_read()
+    product
+        .settings_read()
+        .into_iter()
         .map(|what| line::SettingChange {
             what: what.to_owned(),
             from: value(before, what),

@@ -5,6 +5,7 @@ pub mod binds;
 pub mod claims;
 pub mod coverage;
 pub mod fold;
+pub mod hints;
 pub mod join;
 pub mod judge;
 pub mod listeners;
@@ -34,7 +35,7 @@ use judge::{DOUBT_NS, Decision, Health, Judgement, Prospect, World};
 use listeners::{Gone, OwnerEnd, Table};
 use namespaces::Namespaces;
 use servers::{Known, Servers};
-use wording::{Wording, Words};
+use wording::Wording;
 
 /// A `listen()` that fails goes back to CLOSE within this time, in the same task.
 const FAILURE_NS: u64 = 1_000_000;
@@ -835,7 +836,7 @@ impl Correlator {
             now: refused.time,
             clock,
         };
-        let Words { summary, hint } = wording.words();
+        let (summary, hint) = (wording.summary(), hints::hint(&wording));
         let failed_binds =
             judgement.failures.iter().map(|failure| self.failed_bind(failure, clock)).collect();
         let claims = claimants(&judgement)

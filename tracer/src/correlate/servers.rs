@@ -71,8 +71,8 @@ impl Servers {
         self.candidates.retain(|_, lives| !lives.is_empty());
     }
 
-    /// A process has connected to a watched port: it is a client, whatever it calls itself. OpenClaw's probe
-    /// goes by the gateway's name.
+    /// A process has connected to a watched port: it is a client, whatever it calls itself: a server's own
+    /// probe goes by the server's name.
     pub fn is_client(&mut self, pid: u32) {
         if self.clients.len() >= CLIENTS_MAX {
             self.clients.clear();

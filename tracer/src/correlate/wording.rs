@@ -1,6 +1,4 @@
-//! A verdict in words: one sentence of evidence, and a hint that is true for the case.
-//!
-//! The remedy that exposes least comes first. Product wording is for a recognised owner only.
+//! A verdict in words: one sentence of evidence. What to do about it is [`super::hints`]'.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -9,12 +7,10 @@ use super::coverage::Destination;
 use super::judge::{self, Judgement, WeighedListener};
 use super::listeners::{Gone, OwnerEnd, Table};
 use super::namespaces::Namespaces;
-use crate::claims::Claims;
-use crate::claims::openclaw::{self, is_tailnet};
 use crate::clock::Clock;
 use crate::container;
 use crate::errno;
-use crate::event::{ExitStatus, Holder, Listener, Mono, NetnsId, Product, Refused};
+use crate::event::{Candidate, ExitStatus, Holder, Listener, Mono, NetnsId, Refused, is_tailnet};
 use crate::line::{Call, Cause, Container, Mismatch, Process, SentBy, Via};
 
 /// Addresses named in one sentence before the rest is counted.
@@ -36,12 +32,6 @@ pub fn bracketed(addr: IpAddr) -> String {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
     }
-}
-
-/// Whether the process goes by the name the OpenClaw gateway gives itself. A name is a claim: this
-/// selects wording, never a cause.
-fn is_openclaw(process: &Process) -> bool {
-    process.comm.as_deref().is_some_and(|comm| comm.starts_with("openclaw"))
 }
 
 /// `1 listener`, `2 listeners`, `2 processes`.
@@ -78,17 +68,12 @@ pub struct Wording<'a> {
     pub clock: &'a Clock,
 }
 
-/// A sentence, and what to do.
-pub struct Words {
-    pub summary: String,
-    pub hint: Option<String>,
-}
-
-impl Wording<'_> {
-    pub fn words(&self) -> Words {
-        match self.judgement.cause {
-            Cause::Remote => self.remote(),
-            Cause::Intercepted => self.intercepted(),
+impl<'a> Wording<'a> {
+    /// One sentence: what the kernel shows.
+    pub fn summary(&self) -> String {
+        let said = match self.judgement.cause {
+            Cause::Remote => Some(self.remote()),
+            Cause::Intercepted => Some(self.intercepted()),
             Cause::WrongDevice => self.wrong_device(),
             Cause::BindFailed => self.bind_failed(),
             Cause::Stopped => self.stopped(),
@@ -99,24 +84,74 @@ impl Wording<'_> {
             Cause::NeverListened => self.never_listened(),
             Cause::OtherNetns => self.other_netns(),
             Cause::OtherPort => self.other_port(),
-            Cause::NothingListening => self.nothing_listening(),
+            Cause::NothingListening => None,
+        };
+        said.unwrap_or_else(|| self.nothing_listening())
+    }
+
+    /// The socket that the cause is about: that listens, listened, failed to get the port, or has it and does not
+    /// listen.
+    pub fn socket(&self) -> Option<&'a Listener> {
+        let judgement = self.judgement;
+        match judgement.cause {
+            Cause::Remote | Cause::Starting | Cause::NeverListened | Cause::NothingListening => None,
+            Cause::Intercepted => self.those(|one| one.mismatch.is_none()).first().copied(),
+            Cause::WrongDevice => self.those(|one| one.mismatch == Some(Mismatch::Device)).first().copied(),
+            Cause::BindFailed => judgement.failures.first().map(|failure| &failure.socket),
+            Cause::Stopped => judgement.gone.as_ref().map(|gone| &gone.listener),
+            Cause::WrongFamily => self.of_the_other_family(),
+            Cause::WrongAddress => self.in_place().first().copied(),
+            Cause::BoundNotListening => judgement.bound.as_ref().map(|bound| &bound.socket),
+            Cause::OtherNetns => self.those(|one| one.mismatch == Some(Mismatch::Netns)).first().copied(),
+            Cause::OtherPort => judgement.elsewhere.first(),
         }
     }
 
-    fn port(&self) -> u16 {
+    /// The candidate that the cause is about, and how it ended.
+    pub fn candidate(&self) -> Option<(&'a Candidate, Option<(Mono, ExitStatus)>)> {
+        let candidates = &self.judgement.candidates;
+        let known = match self.judgement.cause {
+            Cause::NeverListened => candidates.iter().find(|known| known.end.is_some()),
+            _ => candidates.first(),
+        };
+        known.map(|known| (&known.candidate, known.end))
+    }
+
+    /// Why the last bind or listen failed.
+    pub fn errno(&self) -> Option<i32> {
+        self.judgement.failures.first().map(|failure| failure.errno)
+    }
+
+    /// Who holds the port that another asked for, and where; without a process id, nobody does any more.
+    pub fn holder(&self) -> Option<(&'a Process, String)> {
+        // A listener that is there holds the port; others are found by a look at the port.
+        if let Some(listener) = self.in_place().first() {
+            let held = format!("{} on {}", who(&listener.process), self.endpoint(listener));
+            return Some((&listener.process, format!("{held}{}", self.background(&listener.process))));
+        }
+        let holder = self.holders?.first()?;
+        let at = SocketAddr::new(holder.socket.addr, self.port());
+        let process = &holder.socket.process;
+        Some(match process.pid {
+            Some(_) => (process, format!("{} on {at}, {}", who(process), holder.state)),
+            None => (process, format!("a socket on {at} in state {}, without an owner", holder.state)),
+        })
+    }
+
+    pub fn port(&self) -> u16 {
         self.judgement.destination.port
     }
 
-    fn netns(&self) -> NetnsId {
+    pub fn netns(&self) -> NetnsId {
         self.judgement.destination.netns
     }
 
-    fn dst(&self) -> IpAddr {
+    pub fn dst(&self) -> IpAddr {
         self.judgement.destination.addr
     }
 
     /// The address belongs to another namespace than the client's.
-    fn is_elsewhere(&self) -> bool {
+    pub fn is_elsewhere(&self) -> bool {
         self.netns() != self.refused.netns
     }
 
@@ -126,13 +161,13 @@ impl Wording<'_> {
     }
 
     /// Where a command is to be run when the client is not in the tracer's own namespace.
-    fn inside(&self) -> String {
+    pub fn inside(&self) -> String {
         let netns = self.refused.netns;
         let is_own = self.namespaces.get(netns).is_none_or(|namespace| namespace.is_own);
         if is_own { String::new() } else { format!("; inside {}", self.show_netns(netns)) }
     }
 
-    fn show_netns(&self, netns: NetnsId) -> String {
+    pub fn show_netns(&self, netns: NetnsId) -> String {
         match self.namespaces.get(netns) {
             Some(namespace) if namespace.name.is_some() => {
                 format!("network namespace {}", namespace.name.as_deref().unwrap_or_default())
@@ -166,7 +201,7 @@ impl Wording<'_> {
         processes.find_map(|process| process.container.as_ref())
     }
 
-    fn endpoint(&self, listener: &Listener) -> String {
+    pub fn endpoint(&self, listener: &Listener) -> String {
         let addr = self.namespaces.show_addr(listener.netns, listener.addr, listener.device);
         match listener.addr {
             IpAddr::V4(_) => format!("{addr}:{}", listener.port),
@@ -174,17 +209,17 @@ impl Wording<'_> {
         }
     }
 
-    fn target(&self) -> String {
+    pub fn target(&self) -> String {
         SocketAddr::new(self.dst(), self.port()).to_string()
     }
 
     /// The weighed listeners that satisfy a condition.
-    fn those(&self, is: impl Fn(&WeighedListener) -> bool) -> Vec<&Listener> {
+    pub fn those(&self, is: impl Fn(&WeighedListener) -> bool) -> Vec<&'a Listener> {
         self.judgement.weighed.iter().filter(|one| is(one)).map(|one| &one.listener).collect()
     }
 
     /// The open listeners on the port in the destination's namespace.
-    fn in_place(&self) -> Vec<&Listener> {
+    pub fn in_place(&self) -> Vec<&'a Listener> {
         self.those(|one| {
             one.listener.netns == self.netns()
                 && !matches!(
@@ -208,7 +243,7 @@ impl Wording<'_> {
     }
 
     /// Whether an address of the destination's namespace is answered from inside.
-    fn is_answered(&self, addr: IpAddr) -> bool {
+    pub fn is_answered(&self, addr: IpAddr) -> bool {
         let route = self.namespaces.get(self.netns()).and_then(|namespace| namespace.route_to(addr, None));
         judge::is_answered(&Destination { addr, route, ..self.judgement.destination }, self.table)
     }
@@ -223,107 +258,91 @@ impl Wording<'_> {
     }
 
     /// A filter that would refuse with a listener too.
-    fn is_filtered(&self) -> bool {
+    pub fn is_filtered(&self) -> bool {
         self.refused.via == Via::Icmp || self.refused.sent_by == Some(SentBy::Filter)
     }
 
-    fn remote(&self) -> Words {
+    /// The listener that would have answered the counterpart of the address.
+    fn of_the_other_family(&self) -> Option<&'a Listener> {
+        let answers = |listener: &&Listener| {
+            super::coverage::answers_other_family(listener, &self.judgement.destination)
+        };
+        self.in_place().into_iter().find(answers)
+    }
+
+    /// The address of the other family that a client of `localhost` tries, where it is answered.
+    pub fn answered_counterpart(&self) -> Option<IpAddr> {
+        let other: IpAddr =
+            if self.dst().is_ipv6() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        (self.dst().is_loopback() && self.is_answered(other)).then_some(other)
+    }
+
+    fn remote(&self) -> String {
         let translated = if self.refused.sent_by == Some(SentBy::Tcp) {
             "; yet this host's own TCP stack sent the reset, so the address was translated to one of its own"
         } else {
             ""
         };
-        Words {
-            summary: format!(
-                "{} belongs to no network namespace of this host: the refusal came from elsewhere, or the \
-                 address is translated (a Service, NAT){translated}",
-                bracketed(self.dst())
-            ),
-            hint: Some(format!(
-                "run `ss -ltn 'sport = :{port}'` on the host that has {dst}; for a translated address: \
-                 conntrack -L -p tcp --dport {port}",
-                port = self.port(),
-                dst = bracketed(self.dst()),
-            )),
-        }
+        format!(
+            "{} belongs to no network namespace of this host: the refusal came from elsewhere, or the address is \
+             translated (a Service, NAT){translated}",
+            bracketed(self.dst())
+        )
     }
 
-    fn intercepted(&self) -> Words {
-        let port = self.port();
-        let covering = self.those(|one| one.mismatch.is_none());
-        let holder = covering.first().map_or_else(String::new, |listener| {
+    fn intercepted(&self) -> String {
+        let holder = self.socket().map_or_else(String::new, |listener| {
             format!("{} listens on {}{}", who(&listener.process), self.endpoint(listener), self.in_netns())
         });
-        let rules =
-            format!("nft list ruleset | grep -n -e {port} -e reject (also iptables-save{})", self.inside());
-        let (evidence, hint) = match (self.refused.via, self.refused.sent_by) {
-            (Via::Icmp, _) => {
-                ("and was not asked: ICMP port-unreachable came back", format!("a REJECT rule: {rules}"))
+        let evidence = match (self.refused.via, self.refused.sent_by) {
+            (Via::Icmp, _) => "and was not asked: ICMP port-unreachable came back",
+            (Via::Rst, Some(SentBy::Filter)) => {
+                "and was not asked: a reset came back that no TCP stack of this host sent"
             }
-            (Via::Rst, Some(SentBy::Filter)) => (
-                "and was not asked: a reset came back that no TCP stack of this host sent",
-                format!("a REJECT rule with tcp-reset, or a translation to another host: {rules}"),
-            ),
-            (Via::Rst, Some(SentBy::Tcp)) => (
-                "but this host's TCP stack found no socket where the connect was led: NAT or a redirect",
-                format!(
-                    "conntrack -L -p tcp --dport {port}; nft list ruleset | grep -n {port}{}",
-                    self.inside()
-                ),
-            ),
-            (Via::Rst, None) => (
-                "and was not asked: NAT, a redirect or a packet filter refused",
-                format!("conntrack -L -p tcp --dport {port}; {rules}"),
-            ),
+            (Via::Rst, Some(SentBy::Tcp)) => {
+                "but this host's TCP stack found no socket where the connect was led: NAT or a redirect"
+            }
+            (Via::Rst, None) => "and was not asked: NAT, a redirect or a packet filter refused",
         };
-        Words { summary: format!("{holder} {evidence}"), hint: Some(hint) }
+        let nearest = match self.refused.sent_by {
+            Some(SentBy::Tcp) => self.those(|one| one.mismatch == Some(Mismatch::Netns)).first().copied(),
+            Some(SentBy::Filter) | None => None,
+        };
+        let nearest = nearest.map_or_else(String::new, |listener| {
+            format!("; elsewhere {} is on {}", self.show_netns(listener.netns), self.endpoint(listener))
+        });
+        format!("{holder} {evidence}{nearest}")
     }
 
-    fn wrong_device(&self) -> Words {
-        let listeners = self.those(|one| one.mismatch == Some(Mismatch::Device));
-        let Some(listener) = listeners.first() else {
-            return self.nothing_listening();
-        };
+    fn wrong_device(&self) -> Option<String> {
+        let listener = self.socket()?;
+        let owner = who(&listener.process);
+        let (endpoint, in_netns) = (self.endpoint(listener), self.in_netns());
         let carrier = self.judgement.destination.route.map_or_else(
             || "no interface".to_owned(),
             |route| self.namespaces.device_name(self.netns(), route.device),
         );
-        let Some(device) = listener.device else {
-            return Words {
-                summary: format!(
-                    "{} listens on {}{} outside of the VRF that the connect is made in",
-                    who(&listener.process),
-                    self.endpoint(listener),
-                    self.in_netns(),
-                ),
-                hint: Some(
-                    "bind the server to the VRF (ip vrf exec), or set net.ipv4.tcp_l3mdev_accept=1"
-                        .to_owned(),
-                ),
-            };
-        };
-        let device = self.namespaces.device_name(listener.netns, device);
-        Words {
-            summary: format!(
-                "{} listens on {}{}, but is bound to the interface {device}, and {} is on {carrier}",
-                who(&listener.process),
-                self.endpoint(listener),
-                self.in_netns(),
+        Some(match self.device(listener) {
+            None => {
+                format!(
+                    "{owner} listens on {endpoint}{in_netns} outside of the VRF that the connect is made in"
+                )
+            }
+            Some(device) => format!(
+                "{owner} listens on {endpoint}{in_netns}, but is bound to the interface {device}, and {} is on \
+                 {carrier}",
                 bracketed(self.dst()),
             ),
-            hint: Some(format!(
-                "connect to an address of {device}, or start the server without binding it to the \
-                 interface (SO_BINDTODEVICE)"
-            )),
-        }
+        })
     }
 
-    fn bind_failed(&self) -> Words {
-        let Some(failure) = self.judgement.failures.first() else {
-            return self.nothing_listening();
-        };
-        let server = who(&failure.socket.process);
-        let error = errno::name(failure.errno);
+    /// The interface that a listener is bound to.
+    pub fn device(&self, listener: &Listener) -> Option<String> {
+        listener.device.map(|device| self.namespaces.device_name(listener.netns, device))
+    }
+
+    fn bind_failed(&self) -> Option<String> {
+        let failure = self.judgement.failures.first()?;
         let asked = match failure.call {
             Call::Bind => "asked for",
             Call::Listen => "called listen() on",
@@ -335,114 +354,53 @@ impl Wording<'_> {
                 format!("{times} times in {}, last {last} ago", ago(failure.last.since(failure.first).max(1)))
             }
         };
-        let in_netns = self.in_netns();
-        let failed =
-            format!("{server} {asked} {}{in_netns} and got {error}, {often}", self.endpoint(&failure.socket));
-        // A listener that is there holds the port; others are found by a look at the port.
-        let listener = self.in_place().first().map(|listener| {
-            let held = format!("{} on {}", who(&listener.process), self.endpoint(listener));
-            (listener.process.clone(), format!("{held}{}", self.background(&listener.process)))
-        });
-        let other = || {
-            let holder = self.holders?.first()?;
-            let at = SocketAddr::new(holder.socket.addr, self.port());
-            let process = &holder.socket.process;
-            Some(match process.pid {
-                Some(_) => (process.clone(), format!("{} on {at}, {}", who(process), holder.state)),
-                None => (
-                    Process::default(),
-                    format!("a socket on {at} in state {}, without an owner", holder.state),
-                ),
-            })
-        };
-        match (failure.errno, listener.or_else(other)) {
-            (libc::EADDRINUSE, Some((holder, held))) => Words {
-                summary: format!("{failed}; held by {held}"),
-                hint: Some(match holder.pid {
-                    Some(pid) if failure.socket.process.pid != Some(pid) => format!(
-                        "if {} is a left-over, end it (kill {pid}); then start the server again",
-                        who(&holder)
-                    ),
-                    Some(_) => "the server holds the port itself: restart it".to_owned(),
-                    None => "wait until the old connection's TIME-WAIT is over (a minute), or let the server set \
-                             SO_REUSEADDR"
-                        .to_owned(),
-                }),
+        let failed = format!(
+            "{} {asked} {}{} and got {}, {often}",
+            who(&failure.socket.process),
+            self.endpoint(&failure.socket),
+            self.in_netns(),
+            errno::name(failure.errno),
+        );
+        Some(match failure.errno {
+            libc::EADDRINUSE => match self.holder() {
+                Some((_, held)) => format!("{failed}; held by {held}"),
+                None => failed,
             },
-            (libc::EADDRINUSE, None) => Words {
-                summary: failed,
-                hint: Some(format!("see who holds it: ss -tanp 'sport = :{}'{}", self.port(), self.inside())),
-            },
-            (libc::EADDRNOTAVAIL, _) => Words {
-                summary: format!("{failed}: it is no address of this namespace"),
-                hint: Some(format!(
-                    "bring up the interface that has {}, then start the server again; or let it listen on an \
-                     address that is there (ip addr)",
-                    bracketed(failure.socket.addr)
-                )),
-            },
-            (libc::EACCES, _) => Words {
-                summary: format!("{failed}: the port is privileged, or a security policy forbids it"),
-                hint: Some(
-                    "CAP_NET_BIND_SERVICE for ports below net.ipv4.ip_unprivileged_port_start; else the policy's log"
-                        .to_owned(),
-                ),
-            },
-            (_, _) => Words { summary: failed, hint: Some(format!("see the log of {server}")) },
-        }
+            libc::EADDRNOTAVAIL => format!("{failed}: it is no address of this namespace"),
+            libc::EACCES => format!("{failed}: the port is privileged, or a security policy forbids it"),
+            _ => failed,
+        })
     }
 
-    fn bound_not_listening(&self) -> Words {
-        let Some(bound) = &self.judgement.bound else {
-            return self.nothing_listening();
-        };
-        let server = who(&bound.socket.process);
+    fn bound_not_listening(&self) -> Option<String> {
+        let bound = self.judgement.bound.as_ref()?;
         let (bound_it, when) = match bound.time {
             Some(time) => ("bound", format!(" {} ago", ago(self.now.since(time).max(1)))),
             None => ("holds", String::new()),
         };
-        Words {
-            summary: format!(
-                "{server} {bound_it} {}{}{when} and has not called listen()",
-                self.endpoint(&bound.socket),
-                self.in_netns()
-            ),
-            hint: Some(format!(
-                "it is still starting, or stuck: see its log, or `strace -f -p {}`",
-                pid(&bound.socket.process)
-            )),
-        }
+        Some(format!(
+            "{} {bound_it} {}{}{when} and has not called listen()",
+            who(&bound.socket.process),
+            self.endpoint(&bound.socket),
+            self.in_netns()
+        ))
     }
 
-    fn starting(&self) -> Words {
-        let Some(known) = self.judgement.candidates.first() else {
-            return self.nothing_listening();
-        };
-        let server = who(&known.candidate.process);
-        let age = ago(self.now.since(known.candidate.since).max(1));
-        let hint = if self.refused.client.container.is_some() {
-            "give it a startupProbe; a liveness probe now would kill it before it listens"
-        } else {
-            "wait for RECOVERED, and let clients wait for it too"
-        };
-        Words {
-            summary: format!(
-                "nothing listens on {} yet{}; {server}, by its name or arguments the server, started {age} ago and has \
-                 not called listen()",
-                self.port(),
-                self.in_netns()
-            ),
-            hint: Some(hint.to_owned()),
-        }
+    fn starting(&self) -> Option<String> {
+        let (candidate, _) = self.candidate()?;
+        Some(format!(
+            "nothing listens on {} yet{}; {}, by its name or arguments the server, started {} ago and has not called \
+             listen()",
+            self.port(),
+            self.in_netns(),
+            who(&candidate.process),
+            ago(self.now.since(candidate.since).max(1)),
+        ))
     }
 
-    fn never_listened(&self) -> Words {
-        let Some((known, (time, status))) =
-            self.judgement.candidates.iter().find_map(|known| Some((known, known.end?)))
-        else {
-            return self.nothing_listening();
-        };
-        let server = who(&known.candidate.process);
+    fn never_listened(&self) -> Option<String> {
+        let (candidate, end) = self.candidate()?;
+        let (time, status) = end?;
         let how = match status {
             ExitStatus::Code(code) => format!("with exit code {code}"),
             ExitStatus::Signal(signal) => format!("by {}", signal_name(signal)),
@@ -454,144 +412,66 @@ impl Wording<'_> {
             0 | 1 => String::new(),
             count => format!("; {count} such ends in 60 s"),
         };
-        let openclaw = known.candidate.product == Some(Product::OpenClaw);
-        let hint = match status {
-            ExitStatus::Code(78) if openclaw => {
-                "exit code 78 is OpenClaw's \"configuration refused\", and its systemd unit is not restarted after it: \
-                 journalctl --user -u openclaw-gateway -n 20 (often: non-loopback bind without gateway.auth.token)"
-                    .to_owned()
-            }
-            ExitStatus::Signal(libc_signal::KILL) => {
-                "who sends SIGKILL: a supervisor's timeout, or the kernel out of memory (journalctl -k | grep -i oom)"
-                    .to_owned()
-            }
-            _ => format!("see the log for the end of {server}"),
-        };
-        Words {
-            summary: format!(
-                "{server}, by its name or arguments the server, ended {} ago {how}, without a listen on {}{}{ends}",
-                ago(self.now.since(time).max(1)),
-                self.port(),
-                self.in_netns(),
-            ),
-            hint: Some(hint),
-        }
+        Some(format!(
+            "{}, by its name or arguments the server, ended {} ago {how}, without a listen on {}{}{ends}",
+            who(&candidate.process),
+            ago(self.now.since(time).max(1)),
+            self.port(),
+            self.in_netns(),
+        ))
     }
 
-    fn other_port(&self) -> Words {
+    fn other_port(&self) -> Option<String> {
         let listeners: Vec<&Listener> = self.judgement.elsewhere.iter().collect();
-        let Some(listener) = listeners.first() else {
-            return self.nothing_listening();
-        };
-        Words {
-            summary: format!(
-                "nothing listens on {}{}; {} listens on {}",
-                self.port(),
-                self.in_netns(),
-                who(&listener.process),
-                self.endpoints(&listeners)
-            ),
-            hint: Some(format!(
-                "let the client use port {}, or start the server with port {}",
-                listener.port,
-                self.port()
-            )),
-        }
+        let listener = listeners.first()?;
+        Some(format!(
+            "nothing listens on {}{}; {} listens on {}",
+            self.port(),
+            self.in_netns(),
+            who(&listener.process),
+            self.endpoints(&listeners)
+        ))
     }
 
-    fn stopped(&self) -> Words {
-        let Some(Gone { listener, time, owner }) = &self.judgement.gone else {
-            return self.nothing_listening();
-        };
+    fn stopped(&self) -> Option<String> {
+        let Gone { listener, time, owner } = self.judgement.gone.as_ref()?;
         let owner_name = who(&listener.process);
         let when = ago(self.now.since(*time).max(1));
         let endpoint = self.endpoint(listener);
         let in_netns = self.in_netns();
         let closed = format!("{endpoint}{in_netns} was closed {when} ago");
-        match owner {
-            OwnerEnd::Alive => Words {
-                summary: format!(
-                    "{owner_name} closed {endpoint}{in_netns} {when} ago and lives on: a restart inside the \
-                     process, or it gave the port up"
-                ),
-                hint: Some(if is_openclaw(&listener.process) {
-                    "wait for RECOVERED; OpenClaw's restart in place takes 6-10 s, sometimes minutes"
-                        .to_owned()
-                } else {
-                    format!(
-                        "wait for the next LISTEN, or see the log of {owner_name} for why it closed its port"
-                    )
-                }),
-            },
-            OwnerEnd::Ended(ExitStatus::Code(code)) => Words {
-                summary: format!("{closed}: {owner_name} exited with code {code}"),
-                hint: Some(format!("see its log for the end of {owner_name}, then start the server again")),
-            },
-            OwnerEnd::Ended(ExitStatus::Signal(signal)) => Words {
-                summary: format!("{closed}: {owner_name} was ended by {}", signal_name(*signal)),
-                hint: Some(if *signal == libc_signal::KILL {
-                    "start the server again; who sends SIGKILL: an operator, a supervisor's timeout, or the \
-                     kernel out of memory (journalctl -k | grep -i oom)"
-                        .to_owned()
-                } else {
-                    format!("see its log for the end of {owner_name}, then start the server again")
-                }),
-            },
-            OwnerEnd::Unknown => Words {
-                summary: format!("{closed}, by whom is not known; it was {owner_name}'s"),
-                hint: Some("start the server again, and see its log for why it closed".to_owned()),
-            },
-        }
+        Some(match owner {
+            OwnerEnd::Alive => format!(
+                "{owner_name} closed {endpoint}{in_netns} {when} ago and lives on: a restart inside the process, or it \
+                 gave the port up"
+            ),
+            OwnerEnd::Ended(ExitStatus::Code(code)) => {
+                format!("{closed}: {owner_name} exited with code {code}")
+            }
+            OwnerEnd::Ended(ExitStatus::Signal(signal)) => {
+                format!("{closed}: {owner_name} was ended by {}", signal_name(*signal))
+            }
+            OwnerEnd::Unknown => format!("{closed}, by whom is not known; it was {owner_name}'s"),
+        })
     }
 
-    fn wrong_family(&self) -> Words {
-        let listeners: Vec<&Listener> = self
-            .in_place()
-            .into_iter()
-            .filter(|listener| super::coverage::answers_other_family(listener, &self.judgement.destination))
-            .collect();
-        let Some(listener) = listeners.first() else {
-            return self.wrong_address();
-        };
-        let owner = who(&listener.process);
-        let endpoint = self.endpoint(listener);
-        let in_netns = self.in_netns();
-        let other: IpAddr =
-            if self.dst().is_ipv6() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    fn wrong_family(&self) -> Option<String> {
+        let listener = self.of_the_other_family()?;
         let only = if self.dst().is_ipv6() { "IPv4 only" } else { "IPv6 only" };
-        if !self.dst().is_loopback() {
-            return Words {
-                summary: format!("{owner} listens on {endpoint}{in_netns}, {only}"),
-                hint: Some(format!(
-                    "use an {} address of the same host, or let the server listen on {} too",
-                    if self.dst().is_ipv6() { "IPv4" } else { "IPv6" },
-                    bracketed(self.dst()),
-                )),
-            };
-        }
-        let both = if is_openclaw(&listener.process) && self.dst().is_ipv6() {
-            "gateway.bind \"loopback\" (listens on both)".to_owned()
-        } else {
-            format!("let the server listen on {} too", bracketed(self.dst()))
-        };
-        if !self.is_answered(other) {
-            return Words {
-                summary: format!("{owner} listens on {endpoint}{in_netns}, {only}"),
-                hint: Some(both),
-            };
-        }
-        let at = SocketAddr::new(other, self.port());
-        Words {
-            summary: format!("{owner} listens on {endpoint}{in_netns}, {only}; {at} is answered"),
-            hint: Some(format!("use {} instead of localhost, or {both}", bracketed(other))),
-        }
+        let answered = self.answered_counterpart().map_or_else(String::new, |other| {
+            format!("; {} is answered", SocketAddr::new(other, self.port()))
+        });
+        Some(format!(
+            "{} listens on {}{}, {only}{answered}",
+            who(&listener.process),
+            self.endpoint(listener),
+            self.in_netns(),
+        ))
     }
 
-    fn wrong_address(&self) -> Words {
+    fn wrong_address(&self) -> Option<String> {
         let listeners = self.in_place();
-        let Some(listener) = listeners.first() else {
-            return self.nothing_listening();
-        };
+        let listener = listeners.first()?;
         let also = match self.also_refused().as_slice() {
             [] => String::new(),
             [one] => format!("; {one} is refused too"),
@@ -599,7 +479,7 @@ impl Wording<'_> {
         };
         let is_one_owner = listeners.iter().all(|other| other.process.pid == listener.process.pid);
         let in_netns = self.in_netns();
-        let summary = if is_one_owner {
+        Some(if is_one_owner {
             let owner = who(&listener.process);
             let again = self.reopening(listener);
             format!("{owner} is up, but on {}{in_netns} only{again}{also}", self.endpoints(&listeners))
@@ -609,99 +489,7 @@ impl Wording<'_> {
                 .map(|listener| format!("{} on {}", who(&listener.process), self.endpoints(&[listener])))
                 .collect();
             format!("servers are up, but elsewhere: {}{in_netns}{also}", enumerate(&each))
-        };
-        let reachable = self.endpoint(listener);
-        let is_there = listener.addr.is_unspecified() || self.is_answered(listener.addr);
-        let hint = if let Some(hint) = self.trap(&listener.process) {
-            hint
-        } else if self.is_elsewhere() {
-            let bind = if is_openclaw(&listener.process) {
-                "set gateway.bind \"lan\" (opens every interface of it: keep gateway.auth.token and a firewall)"
-                    .to_owned()
-            } else {
-                format!("let the server listen on {}", bracketed(self.dst()))
-            };
-            format!(
-                "{bind} inside {}, then start it anew; change nothing outside",
-                self.show_netns(self.netns())
-            )
-        } else if !is_there {
-            format!(
-                "{} is no address of this namespace any more: bring its interface back, or start the server on \
-                 an address that is there",
-                bracketed(listener.addr)
-            )
-        } else if listener.addr.is_loopback() {
-            format!(
-                "on this host use {reachable}; for other hosts put a tunnel or a reverse proxy in front, or \
-                 let the server listen on {} and keep its authentication on",
-                bracketed(self.dst()),
-            )
-        } else if is_openclaw(&listener.process) && is_tailnet(listener.addr) {
-            // What it listens on besides the tailnet since then.
-            let newer = if self.dst() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
-                "OpenClaw 2026.8.1 or later, or "
-            } else {
-                ""
-            };
-            format!(
-                "at once: use http://{reachable}. For good: {newer}gateway.bind \"lan\" (opens every interface: keep \
-                 gateway.auth.token and a firewall); then start a new process"
-            )
-        } else {
-            format!(
-                "at once: use {reachable}. For good: let the server listen on {} too",
-                bracketed(self.dst())
-            )
-        };
-        Words { summary, hint: Some(hint) }
-    }
-
-    /// What to do where the owner's configuration asks for what the client wants, and its sockets do not show it.
-    fn trap(&self, owner: &Process) -> Option<String> {
-        let claims = self.claims.of(owner)?;
-        let bind = openclaw::Bind::of(claims)?;
-        if !bind.covers(self.dst()) {
-            if let Some(hint) = self.rewritten(owner) {
-                return Some(hint);
-            }
-            // The file asks for it, and something else wins over the file.
-            let over = claims.effective("gateway.bind")?.wins_over_file?;
-            let file = Claims { said: Vec::new(), file: claims.file.clone() };
-            return openclaw::Bind::of(&file)?.covers(self.dst()).then(|| {
-                format!(
-                    "the file is already right, and the gateway.bind of its {over} wins over it: take that away, then \
-                     start a new process"
-                )
-            });
-        }
-        let changed = claims.file.as_ref()?.changed?;
-        let is_older = owner.start_time.is_some_and(|start| start < changed);
-        Some(if is_older {
-            "the file is already right. The process took its bind when it started: end it and start a new one (restart \
-             the container or unit); a config reload inside it will not do"
-                .to_owned()
-        } else {
-            "the file is already right, and the process is younger than it: its log says why it listens elsewhere (the \
-             address was not up when it started?); then start a new one"
-                .to_owned()
         })
-    }
-
-    /// What to do where the file asked for what the client wants, until someone took that back.
-    fn rewritten(&self, owner: &Process) -> Option<String> {
-        let (first, last) = self.claims.taken_back(owner)?;
-        let bind = |mode: &Option<String>| {
-            mode.as_ref().map_or_else(|| "nothing".to_owned(), |mode| format!("\"{mode}\""))
-        };
-        Some(format!(
-            "something rewrites the file: {} set gateway.bind to {}, and {} after that {} set it back to {}. End that first",
-            who(&first.process),
-            bind(&first.to),
-            ago(last.time.since(first.time).max(1)),
-            who(&last.process),
-            bind(&last.to),
-        ))
     }
 
     /// ` opened again 41 s ago by the same process`, where it closed and opened while it was traced.
@@ -721,69 +509,27 @@ impl Wording<'_> {
         }
     }
 
-    fn other_netns(&self) -> Words {
+    fn other_netns(&self) -> Option<String> {
         let listeners = self.those(|one| one.mismatch == Some(Mismatch::Netns));
-        let Some(listener) = listeners.first() else {
-            return self.nothing_listening();
-        };
+        let listener = listeners.first()?;
         let more = match listeners.len() {
             1 => String::new(),
             count => format!(" ({} more elsewhere)", count - 1),
         };
-        let enter = match (self.namespaces.show(listener.netns).name, listener.process.pid) {
-            (Some(name), _) => Some(format!("ip netns exec {name}")),
-            (None, Some(pid)) => Some(format!("nsenter -t {pid} -n")),
-            (None, None) => None,
-        };
-        Words {
-            summary: format!(
-                "nothing listens on {} in {}; {} listens on {} in {}{more}",
-                self.port(),
-                self.show_netns(self.netns()),
-                who(&listener.process),
-                self.endpoint(listener),
-                self.show_netns(listener.netns),
-            ),
-            hint: match (enter, listener.addr.is_loopback()) {
-                // What is published is led to the container's address, and refused there.
-                (Some(enter), true) => Some(format!(
-                    "to reach it from in there: {enter} COMMAND; it listens on its own loopback only, so that a \
-                     published port would be refused too"
-                )),
-                (None, true) => None,
-                (Some(enter), false) => Some(format!(
-                    "to reach it from in there: {enter} COMMAND; from here, publish or forward the port \
-                     (docker -p, kubectl port-forward)"
-                )),
-                (None, false) => {
-                    Some("publish or forward the port (docker -p, kubectl port-forward)".to_owned())
-                }
-            },
-        }
+        Some(format!(
+            "nothing listens on {} in {}; {} listens on {} in {}{more}",
+            self.port(),
+            self.show_netns(self.netns()),
+            who(&listener.process),
+            self.endpoint(listener),
+            self.show_netns(listener.netns),
+        ))
     }
 
-    fn nothing_listening(&self) -> Words {
-        let (and, firewall) = if self.is_filtered() {
-            ("; a packet filter refused", "; and a REJECT rule would refuse it still: nft list ruleset")
-        } else {
-            ("", "")
-        };
-        Words {
-            summary: format!(
-                "nothing listens on port {} in any network namespace of this host{and}",
-                self.port()
-            ),
-            hint: Some(format!(
-                "start the server; if it runs, it is on another port than {}: ss -ltnp{firewall}",
-                self.target()
-            )),
-        }
+    fn nothing_listening(&self) -> String {
+        let and = if self.is_filtered() { "; a packet filter refused" } else { "" };
+        format!("nothing listens on port {} in any network namespace of this host{and}", self.port())
     }
-}
-
-/// A process id for a command line.
-fn pid(process: &Process) -> String {
-    process.pid.map_or_else(|| "PID".to_owned(), |pid| pid.to_string())
 }
 
 /// `a`, `a and b`, `a, b and c`, and a count of what is too much to name.
@@ -797,11 +543,6 @@ fn enumerate(items: &[String]) -> String {
     }
 }
 
-/// Signals that have a wording of their own.
-mod libc_signal {
-    pub const KILL: i32 = 9;
-}
-
 /// `SIGKILL` and so on; `signal N` for the rest.
 pub fn signal_name(signal: i32) -> String {
     let name = match signal {
@@ -812,7 +553,7 @@ pub fn signal_name(signal: i32) -> String {
         6 => "SIGABRT",
         7 => "SIGBUS",
         8 => "SIGFPE",
-        libc_signal::KILL => "SIGKILL",
+        9 => "SIGKILL",
         11 => "SIGSEGV",
         13 => "SIGPIPE",
         14 => "SIGALRM",

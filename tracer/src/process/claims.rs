@@ -19,9 +19,7 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::{Handle, TICK};
-use crate::claims::openclaw;
-use crate::claims::{Claims, ConfigFile};
-use crate::event::Product;
+use crate::claims::{Claims, ConfigFile, Product};
 use crate::line::Time;
 
 /// Largest configuration file that is read.
@@ -39,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the process that has the number `pid`, and started `start_boottime` nanoseconds after boot, says of itself;
 /// `None`: it has ended, or the look took too long.
-pub fn of(pid: u32, start_boottime: Option<u64>, product: Product) -> Option<Claims> {
+pub fn of(pid: u32, start_boottime: Option<u64>, product: &'static dyn Product) -> Option<Claims> {
     // One look at a time: where a file system hangs, no more threads are to hang in it.
     static IS_BUSY: AtomicBool = AtomicBool::new(false);
     if IS_BUSY.swap(true, Ordering::Acquire) {
@@ -79,39 +77,39 @@ pub fn directories(pid: u32, path: &Path) -> Option<[OwnedFd; 2]> {
     Some([open(directory)?, open(directory.parent().unwrap_or(directory))?])
 }
 
-fn look(pid: u32, start_boottime: Option<u64>, product: Product) -> Option<Claims> {
-    let Product::OpenClaw = product;
+fn look(pid: u32, start_boottime: Option<u64>, product: &'static dyn Product) -> Option<Claims> {
     let handle = Handle::open(pid).ok()?;
     let is_it = |stat: super::Stat| start_boottime.is_none_or(|start| stat.start == start / TICK);
     handle.stat().filter(|stat| is_it(*stat))?;
-    let arguments = strings(&handle, c"cmdline").unwrap_or_default();
+    // A process that is ending has let go of its memory, and says nothing any more.
+    let arguments = strings(&handle, c"cmdline").filter(|arguments| !arguments.is_empty())?;
     let arguments: Vec<&[u8]> = arguments.split(|byte| *byte == 0).collect();
-    let environment = environment(&handle);
-    let said = openclaw::overrides(&environment, &arguments);
+    let environment = environment(&handle, product);
+    let said = product.overrides(&environment, &arguments);
     let Ok(root) = openat(
         handle.directory(),
         c"root",
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     ) else {
-        return Some(Claims { said, file: None });
+        return Some(Claims { product, said, file: None });
     };
     let reader = Identity::of(&handle)?;
     let home = home(&root, &reader);
-    let paths = openclaw::config_paths(&environment, &arguments, home.as_deref());
-    let file = paths.iter().find_map(|path| config_file(&root, path, &reader));
-    Some(Claims { said, file })
+    let paths = product.config_paths(&environment, &arguments, home.as_deref());
+    let file = paths.iter().find_map(|path| config_file(&root, path, &reader, product));
+    Some(Claims { product, said, file })
 }
 
 /// The configuration file at `path` inside of a root; `None`: there is none.
-fn config_file(root: &OwnedFd, path: &Path, reader: &Identity) -> Option<ConfigFile> {
+fn config_file(root: &OwnedFd, path: &Path, reader: &Identity, product: &dyn Product) -> Option<ConfigFile> {
     let (file, settings) = match open(root, path, reader) {
         Err(Unreadable::Absent) => return None,
         Err(why) => (None, Err(why)),
         Ok((file, stat)) => {
             let settings = contents(&file).and_then(|contents| {
                 let text = std::str::from_utf8(&contents).map_err(|_| Unreadable::NotText)?;
-                openclaw::settings(text).map_err(|error| Unreadable::Malformed(error.to_string()))
+                product.settings(text).map_err(Unreadable::Malformed)
             });
             (Some(stat), settings)
         }
@@ -215,14 +213,14 @@ fn strings(handle: &Handle, name: &CStr) -> Option<Zeroizing<Vec<u8>>> {
 
 /// The variables that matter of a process's environment, as it was when the process began; of a secret only that it
 /// is there.
-fn environment(handle: &Handle) -> Vec<(String, Vec<u8>)> {
+fn environment(handle: &Handle, product: &dyn Product) -> Vec<(String, Vec<u8>)> {
     let strings = strings(handle, c"environ").unwrap_or_default();
     let entries = strings.split(|byte| *byte == 0).filter_map(|entry| {
         let at = entry.iter().position(|byte| *byte == b'=')?;
         let (name, value) = (&entry[..at], &entry[at + 1..]);
-        let name = openclaw::VARIABLES.into_iter().find(|known| known.as_bytes() == name)?;
-        let value = if openclaw::is_secret(name) && !value.is_empty() { b"set" } else { value };
-        Some((name.to_owned(), value.to_vec()))
+        let name = product.variables().iter().find(|known| known.as_bytes() == name)?;
+        let value = if product.is_secret(name) && !value.is_empty() { b"set" } else { value };
+        Some(((*name).to_owned(), value.to_vec()))
     });
     entries.collect()
 }
@@ -303,6 +301,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
+    use crate::claims::openclaw::OpenClaw;
 
     #[test]
     fn a_process_is_known_by_the_ids_that_count_for_files() {
@@ -330,7 +329,7 @@ mod tests {
             OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         );
-        config_file(&root.unwrap(), Path::new("/etc/openclaw.json"), reader)
+        config_file(&root.unwrap(), Path::new("/etc/openclaw.json"), reader, &OpenClaw)
     }
 
     fn why(prepare: impl FnOnce(&Path)) -> String {
@@ -426,8 +425,8 @@ mod tests {
     #[test]
     fn a_process_says_what_its_arguments_say() {
         // This one is no gateway, and has no configuration of one.
-        let claims = of(std::process::id(), None, Product::OpenClaw);
+        let claims = of(std::process::id(), None, &OpenClaw);
         assert!(claims.is_some());
-        assert_eq!(of(u32::MAX, None, Product::OpenClaw), None);
+        assert_eq!(of(u32::MAX, None, &OpenClaw), None);
     }
 }
