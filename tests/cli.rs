@@ -1,6 +1,11 @@
 //! The command line: exit code, stdout and stderr together.
 
+#[expect(dead_code, reason = "each test file uses a part of it")]
+mod token;
+
 use std::process::{Command, Stdio};
+
+use token::leak;
 
 /// Runs tracer and shows all that it said.
 fn run(arguments: &[&str]) -> String {
@@ -14,7 +19,9 @@ fn run(arguments: &[&str]) -> String {
         .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let code = output.status.code().map_or_else(|| "none".to_owned(), |code| code.to_string());
-    format!("exit code: {code}\n--- stdout\n{}--- stderr\n{}", text(output.stdout), text(output.stderr))
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    assert_eq!((leak(&stdout), leak(&stderr)), (None, None));
+    format!("exit code: {code}\n--- stdout\n{stdout}--- stderr\n{stderr}")
 }
 
 #[test]

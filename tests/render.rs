@@ -4,6 +4,7 @@
 mod story;
 
 use jiff::tz::TimeZone;
+use story::token::{TOKEN, leak};
 use story::{Close, Story, connect, namespace, server, story};
 use tracer::event::ExitStatus;
 use tracer::line::{Body, Container, Line, Process, SentBy};
@@ -19,7 +20,64 @@ fn plain(lines: &[Line]) -> String {
     for line in lines {
         text.write(line, &mut out).unwrap();
     }
-    String::from_utf8(anstream::adapter::strip_bytes(&out).into_vec()).unwrap()
+    let text = String::from_utf8(anstream::adapter::strip_bytes(&out).into_vec()).unwrap();
+    assert_eq!(leak(&text), None);
+    text
+}
+
+/// The last lines of a log: one screen of `tracer status`.
+fn screen(story: Story, lines: usize) -> String {
+    let log = story.lines();
+    plain(&log[log.len() - lines..])
+}
+
+/// What a gateway's file says.
+fn file() -> String {
+    format!("{{gateway:{{bind:'tailnet',port:18789,auth:{{mode:'token',token:'{TOKEN}'}}}}}}")
+}
+
+#[test]
+fn status_shows_claims_agreement_and_exposure() {
+    let gateway = story().present(&server("100.101.102.103:18789")).ready();
+    let gateway = gateway.says(4242, &[], Some((&file(), 60_000)));
+    let asked = gateway.status("127.0.0.1:18789").status("100.101.102.103:18789");
+    insta::assert_snapshot!(screen(asked, 2));
+}
+
+#[test]
+fn status_shows_what_does_not_agree_and_is_open_to_all() {
+    let open = "{gateway:{bind:'loopback',auth:{mode:'none'}}}";
+    let gateway = story().present(&server("0.0.0.0:18789")).ready();
+    let gateway = gateway.says(4242, &["--port", "18789"], Some((open, 1)));
+    insta::assert_snapshot!(screen(gateway.status("127.0.0.1:18789"), 1));
+}
+
+#[test]
+fn status_of_what_claims_nothing_and_of_loopback() {
+    let nginx = story().present(&server("[::]:18789").by("nginx", 7)).ready();
+    insta::assert_snapshot!(screen(nginx.status("127.0.0.1:18789"), 1));
+    let loopback = story().present(&server("127.0.0.1:18789")).ready();
+    let loopback = loopback.says(4242, &[], Some((&file(), 60_000)));
+    insta::assert_snapshot!(both(loopback.status("127.0.0.1:18789")));
+}
+
+#[test]
+fn a_candidate_that_ended_shows_what_it_claimed() {
+    let story = story().ready().start("openclaw-gatewa", 16083);
+    let story = story.says(16083, &[], Some((&file(), 60_000))).after_millis(4_000);
+    let story = story.exit(16083, ExitStatus::Code(78)).says_nothing(16083).after_millis(4_100);
+    insta::assert_snapshot!(screen(story.refuse(&connect("127.0.0.1:18789").by("node", 812)), 1));
+}
+
+#[test]
+fn the_trap() {
+    let gateway = server("100.101.102.103:18789").by("openclaw-gatewa", 21);
+    let story = story().ready().open(&gateway).after_millis(10);
+    let lan = file().replace("tailnet", "lan");
+    let story = story.says(21, &[], Some((&lan, 60_000))).close(&gateway, Close::Owner).after_millis(10);
+    let story =
+        story.open(&gateway).after_millis(41_000).refuse(&connect("127.0.0.1:18789").by("curl", 1480));
+    insta::assert_snapshot!(screen(story, 1));
 }
 
 /// The log of a story, once as text and once as JSON.
@@ -36,6 +94,7 @@ fn both(story: Story) -> String {
         shown.push('\n');
         shown.push_str(&serde_json::to_string_pretty(line).unwrap());
     }
+    assert_eq!(leak(&shown), None);
     shown
 }
 

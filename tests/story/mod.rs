@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use tracer::claims::openclaw::OpenClaw;
 use tracer::claims::{Claims, ConfigFile, Product};
 use tracer::clock::Clock;
-use tracer::correlate::{Correlator, Output, Scope};
+use tracer::correlate::{Correlator, Output, Reader, Scope};
 use tracer::event::{
     Bound, Candidate, Claimed, Closed, Closer, Configured, Connected, Destroyed, Event, ExitStatus, Exited,
     Failed, FileId, Holder, Holders, Link, Listener, LocalRoute, Look, Lost, Mono, Namespace, NetnsId,
@@ -529,6 +529,16 @@ impl Story {
     pub fn all(mut self) -> Self {
         let scope = Scope { all: true, ..Scope::default() };
         (self.correlator, self.log) = begin(scope);
+        self
+    }
+
+    /// What `tracer status` says of an address, asked by root in the tracer's own namespace.
+    pub fn status(mut self, to: &str) -> Self {
+        let to: SocketAddr = to.parse().unwrap();
+        let reader = Reader { uid: 0, sees_own_only: false };
+        let status = self.correlator.status(NetnsId(HOST), to.ip(), to.port(), reader, &CLOCK);
+        let line = self.correlator.line(self.now, Body::Status(Box::new(status)));
+        self.log.push(line);
         self
     }
 

@@ -13,6 +13,8 @@ pub mod port;
 pub mod sabotage;
 pub mod schema;
 pub mod story;
+#[path = "../token.rs"]
+pub mod token;
 pub mod tracer;
 
 use std::time::{Duration, Instant};

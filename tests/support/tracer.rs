@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
@@ -17,6 +18,7 @@ use tracer::line::{
 };
 
 use super::netns::inode;
+use super::token::{Checked, leak};
 use super::{LIMIT, poll, schema};
 
 /// The binary under test.
@@ -27,6 +29,7 @@ pub struct Running {
     child: Child,
     stderr: Arc<Mutex<String>>,
     ready: Receiver<()>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -48,7 +51,7 @@ impl Running {
         let stderr = Arc::new(Mutex::new(String::new()));
         let (sender, ready) = mpsc::channel();
         let copy = Arc::clone(&stderr);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in pipe.split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line);
                 copy.lock().expect("the stderr of tracer").push_str(&format!("{line}\n"));
@@ -57,11 +60,11 @@ impl Running {
                 }
             }
         });
-        Self { child, stderr, ready }
+        Self { child, stderr, ready, reader: Some(reader) }
     }
 
-    pub fn take_stdout(&mut self) -> ChildStdout {
-        self.child.stdout.take().expect("stdout is taken once")
+    pub fn take_stdout(&mut self) -> Checked<ChildStdout> {
+        Checked::new(self.child.stdout.take().expect("stdout is taken once"))
     }
 
     /// Waits for the line on stderr that says it sees everything from here on.
@@ -90,7 +93,9 @@ impl Running {
     }
 
     pub fn stderr(&self) -> String {
-        self.stderr.lock().expect("the stderr of tracer").clone()
+        let stderr = self.stderr.lock().expect("the stderr of tracer").clone();
+        assert_eq!(leak(&stderr), None);
+        stderr
     }
 }
 
@@ -98,6 +103,11 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // All of it, once nobody writes it any more.
+        if let Some(reader) = self.reader.take().filter(|_| !std::thread::panicking()) {
+            reader.join().expect("to read stderr");
+            self.stderr();
+        }
     }
 }
 
@@ -283,6 +293,9 @@ pub fn parse(line: &[u8]) -> Result<Line, String> {
     if let Some(byte) = line.iter().find(|byte| byte.is_ascii_control()) {
         return Err(wrong(format!("a raw byte {byte:#04x}")));
     }
+    if leak(&text).is_some() {
+        return Err(wrong("the token".to_owned()));
+    }
     let value: Value = serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
     schema::check(&value).map_err(|error| wrong(format!("not valid: {error}")))?;
     let time = value["time"].as_str().unwrap_or_default();
@@ -419,6 +432,7 @@ pub fn finish(mut command: Command) -> Finished {
     };
     let stdout = stdout.join().expect("to read stdout");
     let stderr = stderr.join().expect("to read stderr");
+    assert_eq!((leak(&stdout), leak(&stderr)), (None, None));
     Finished { status, stdout, stderr }
 }
 

@@ -668,8 +668,37 @@ pub struct Status {
     /// The listeners that were weighed, nearest first, 16 at most.
     pub listeners: Vec<Weighed>,
     pub listeners_total: u64,
+    /// What the owners of the listeners say of themselves.
+    pub claims: Vec<Claim>,
+    /// The listeners that other hosts may reach.
+    pub exposures: Vec<Exposure>,
     /// One sentence.
     pub summary: String,
+}
+
+/// A listener that other hosts may reach, as far as no packet filter is in between.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Exposure {
+    /// Who owns it.
+    pub pid: Option<u32>,
+    pub addr: String,
+    pub port: u16,
+    pub netns: Netns,
+    /// At every address of its family that the namespace has, or will have.
+    pub every_interface: bool,
+    /// The addresses that it answers at now, but for loopback.
+    pub addresses: Vec<String>,
+    /// Whether who connects is asked who they are, as far as its owner says; null: nothing can be read of it.
+    pub authentication: Option<Authentication>,
+}
+
+/// What a server says of whom it lets in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Authentication {
+    /// The setting that it asks by, or would ask by.
+    pub what: String,
+    /// Whether it asks; null: what was read does not say.
+    pub is_asked: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -521,16 +521,10 @@ impl Session {
 
     /// What a process says of itself, if it is a server that is known.
     fn claims(&mut self, pid: u32) -> Claimed {
-        let began = clock::now();
-        let claim = process::claim(pid);
-        let product =
-            claim.as_ref().and_then(|claim| self.recognition.recognise(&claim.name, &claim.arguments)?);
-        let start = claim.map(|claim| claim.start_boottime);
-        let claims = product.and_then(|product| process::claims::of(pid, start, product));
-        let look = Look { began, ended: clock::now() };
-        let path = claims.as_ref().and_then(|claims| claims.file.as_ref()).map(|file| file.path.as_path());
-        let file = self.configs.follow(pid, path);
-        Claimed { look, pid, started: start.map(process::start_time), claims, file }
+        let claimed = process::claims::claimed(pid, &self.recognition);
+        let file = claimed.claims.as_ref().and_then(|claims| claims.file.as_ref());
+        let file = self.configs.follow(pid, file.map(|file| file.path.as_path()));
+        Claimed { file, ..claimed }
     }
 
     /// Tells of the configuration files that have changed.

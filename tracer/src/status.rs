@@ -1,4 +1,6 @@
-//! `tracer status`: who listens, and is each address answered. Needs no root for its own namespace.
+//! `tracer status`: who listens, is each address answered, what is claimed of that, and to whom it is open. Needs no root for its own namespace.
+
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
 use rustix::thread::CapabilitySet;
@@ -11,7 +13,12 @@ use crate::kernel::snapshot::Snapshotter;
 use crate::kernel::sock_diag::Unavailable;
 use crate::kernel::{clock, netns, preflight, privilege};
 use crate::line::Body;
+use crate::process::claims;
+use crate::server::Recognition;
 use crate::sink::Sink;
+
+/// Owners of listeners that are asked what they say of themselves.
+const OWNERS_MAX: usize = 64;
 
 /// Says for each address and port whether a connect from here would be answered.
 ///
@@ -33,7 +40,13 @@ pub fn status(options: &Status) -> Result<Exit> {
     })?;
     let clock = clock::read();
     let mut correlator = Correlator::new(Scope::default());
+    let owners: BTreeSet<u32> =
+        snapshot.listeners.iter().filter_map(|listener| listener.process.pid).collect();
     correlator.apply(Event::Snapshot(snapshot), &clock);
+    let recognition = Recognition::default();
+    for owner in owners.into_iter().take(OWNERS_MAX) {
+        correlator.apply(Event::Claimed(claims::claimed(owner, &recognition)), &clock);
+    }
     let mut sink = Sink::stdout(options.output, options.color);
     let reader = Reader { uid: rustix::process::geteuid().as_raw(), sees_own_only: !sees_all };
     let mut exit = Exit::Done;

@@ -16,6 +16,7 @@ pub mod wording;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
+use crate::claims::Access;
 use crate::clock::Clock;
 use crate::errno;
 use crate::escape::escape;
@@ -516,7 +517,16 @@ impl Correlator {
                 format!("{at}{only}{elsewhere} ({owner})")
             }
         };
+        let mut seen = BTreeSet::new();
+        let owners = weighed.iter().map(|one| &one.listener);
+        let claims = owners
+            .filter(|listener| listener.process.pid.is_some_and(|pid| seen.insert(pid)))
+            .take(claims::SHOWN_MAX)
+            .flat_map(|listener| self.claims.lines(&listener.process, listener.netns, &self.table))
+            .collect();
         line::Status {
+            claims,
+            exposures: weighed.iter().filter_map(|one| self.exposure(&one.listener)).collect(),
             addr: self.namespaces.show_addr(netns, addr, None),
             port: destination.port,
             netns: self.namespaces.show(netns),
@@ -526,6 +536,38 @@ impl Correlator {
             listeners_total: total,
             summary,
         }
+    }
+
+    /// What a listener is open to; `None`: to its own host alone.
+    fn exposure(&self, listener: &Listener) -> Option<line::Exposure> {
+        let Listener { netns, addr, port, .. } = *listener;
+        if addr.is_loopback() {
+            return None;
+        }
+        let namespace = self.namespaces.get(netns);
+        let answers = |addr: &IpAddr| {
+            let route = namespace.and_then(|namespace| namespace.route_to(*addr, None));
+            coverage::mismatch(listener, &Destination { netns, addr: *addr, port, route }).is_none()
+        };
+        let addresses = namespace.map(Namespace::addresses).unwrap_or_default();
+        let authentication = self.claims.of(&listener.process).map(|claims| match claims.access() {
+            Access::Asked(what) => line::Authentication { what: what.to_owned(), is_asked: Some(true) },
+            Access::Open(what) => line::Authentication { what: what.to_owned(), is_asked: Some(false) },
+            Access::Unknown(what) => line::Authentication { what: what.to_owned(), is_asked: None },
+        });
+        Some(line::Exposure {
+            pid: listener.process.pid,
+            addr: self.namespaces.show_addr(netns, addr, listener.device),
+            port,
+            netns: self.namespaces.show(netns),
+            every_interface: addr.is_unspecified() && listener.device.is_none(),
+            addresses: addresses
+                .iter()
+                .filter(|addr| !addr.is_loopback() && answers(addr))
+                .map(IpAddr::to_string)
+                .collect(),
+            authentication,
+        })
     }
 
     /// Confirms what would have failed by now.
@@ -1073,7 +1115,8 @@ fn renamed(now: Process, before: Process) -> Process {
     }
 }
 
-/// The processes whose claims a verdict shows: the owners of what listens where the client asked, and the candidates.
+/// The processes whose claims a verdict shows: the owners of what listens where the client asked, the candidates,
+/// and the server on another port.
 fn claimants(judgement: &Judgement) -> impl Iterator<Item = &Process> {
     let netns = judgement.destination.netns;
     let owners = judgement
@@ -1082,9 +1125,10 @@ fn claimants(judgement: &Judgement) -> impl Iterator<Item = &Process> {
         .filter(move |one| one.listener.netns == netns && one.mismatch != Some(Mismatch::Closed))
         .map(|one| &one.listener.process);
     let candidates = judgement.candidates.iter().map(|known| &known.candidate.process);
+    let elsewhere = judgement.elsewhere.iter().map(|listener| &listener.process);
     let mut seen = BTreeSet::new();
     let is_new = move |process: &&Process| process.pid.is_some_and(|pid| seen.insert(pid));
-    owners.chain(candidates).filter(is_new).take(claims::SHOWN_MAX)
+    owners.chain(candidates).chain(elsewhere).filter(is_new).take(claims::SHOWN_MAX)
 }
 
 /// Counts connects that ended with no error: the application gave up.

@@ -20,7 +20,10 @@ use zeroize::Zeroizing;
 
 use super::{Handle, TICK};
 use crate::claims::{Claims, ConfigFile, Product};
+use crate::event::{Claimed, Look};
+use crate::kernel::clock;
 use crate::line::Time;
+use crate::server::Recognition;
 
 /// Largest configuration file that is read.
 const FILE_MAX: usize = 1 << 20;
@@ -34,6 +37,17 @@ const PASSWD_MAX: usize = 256 << 10;
 /// How long a look may take: a file system that does not answer must not hold the trace up. Enough for a host whose
 /// processors are all taken.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the process that has the number `pid` now says of itself, if it is a server that is known.
+pub fn claimed(pid: u32, recognition: &Recognition) -> Claimed {
+    let began = clock::now();
+    let claim = super::claim(pid);
+    let product = claim.as_ref().and_then(|claim| recognition.recognise(&claim.name, &claim.arguments)?);
+    let start = claim.map(|claim| claim.start_boottime);
+    let claims = product.and_then(|product| of(pid, start, product));
+    let look = Look { began, ended: clock::now() };
+    Claimed { look, pid, started: start.map(super::start_time), claims, file: None }
+}
 
 /// What the process that has the number `pid`, and started `start_boottime` nanoseconds after boot, says of itself;
 /// `None`: it has ended, or the look took too long.

@@ -6,7 +6,7 @@
 //!               hint: what to do
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -17,10 +17,10 @@ use jiff::tz::TimeZone;
 use crate::container;
 use crate::correlate::wording::{ago, counted};
 use crate::line::{
-    Alive, Answer, Because, Bind, Body, Call, Cause, Change, Claim, Config, ConfigChange, Container,
-    Endpoint, Failed, Fallback, Line, Listener, ListenerLine, Lost, LostWhere, Mismatch, Netns, Owner,
-    OwnerState, Process, Ready, Recovered, Refused, Repeated, SettingChange, Start, Status, Stop, Time,
-    Verdict,
+    Alive, Answer, Authentication, Because, Bind, Body, Call, Cause, Change, Claim, Config, ConfigChange,
+    Container, Endpoint, Exposure, Failed, Fallback, Line, Listener, ListenerLine, Lost, LostWhere, Mismatch,
+    Netns, Owner, OwnerState, Process, Ready, Recovered, Refused, Repeated, SettingChange, Start, Status,
+    Stop, Time, Verdict,
 };
 
 /// Columns that details are indented by: a time and two spaces.
@@ -51,7 +51,12 @@ pub struct Text {
     binds: HashMap<(u32, Option<u32>, String, u16, String), ToldBind>,
     /// Connects that failed otherwise are told of one by one.
     tells_failures: bool,
+    /// Details of a status that were told already.
+    said: BTreeSet<String>,
 }
+
+/// Details of a status told apart.
+const SAID_MAX: usize = 1_024;
 
 /// When a failed bind was told, and how many like it were not since.
 struct ToldBind {
@@ -89,6 +94,7 @@ impl Text {
             refusals: BTreeMap::new(),
             binds: HashMap::new(),
             tells_failures: false,
+            said: BTreeSet::new(),
         }
     }
 
@@ -114,7 +120,7 @@ impl Text {
             Body::Failed(failed) => self.failed(failed, line.time, &mut text),
             Body::Alive(alive) => self.alive(alive, line.time, &mut text),
             Body::Lost(lost) => self.lost(lost, line.time, &mut text),
-            Body::Status(status) => status_line(status, &mut text),
+            Body::Status(status) => self.status(status, line.time, &mut text),
             Body::Stop(stop) => self.stop(stop, &mut text),
         }
         out.write_all(text.as_bytes())
@@ -281,8 +287,14 @@ impl Text {
             let reasons: Vec<&str> = verdict.because.iter().map(|because| reason(*because)).collect();
             self.detail("not certain: ", CHANGE, &reasons.join("; "), text);
         }
-        for claim in verdict.claims.iter().filter(|claim| is_worth_saying(claim)) {
-            let words = self.claim(claim, verdict);
+        let claims: Vec<&Claim> =
+            verdict.claims.iter().filter(|claim| is_worth_saying(claim, verdict)).collect();
+        let processes = verdict.listeners.iter().map(|weighed| &weighed.listener.process);
+        let processes = processes.chain(verdict.candidates.iter().map(|candidate| &candidate.process));
+        let processes: Vec<&Process> = processes.collect();
+        for source in by_source(&claims) {
+            let says = source.iter().map(|claim| setting(claim)).collect::<Vec<_>>().join(", ");
+            let words = self.claims(source, &says, &processes, time);
             self.detail("claim: ", FAINT, &words, text);
         }
         if let Some(hint) = &verdict.hint {
@@ -290,22 +302,35 @@ impl Text {
         }
     }
 
-    /// A claim that the sockets contradict, or that could not be read.
-    fn claim(&self, claim: &Claim, verdict: &Verdict) -> String {
-        let Claim { what, value, source, note, .. } = claim;
-        let time = |time: Time| time.0.to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string();
-        let mut owners = verdict.listeners.iter().map(|weighed| &weighed.listener.process);
-        let owner = owners.find(|process| process.pid == claim.pid);
-        let started =
-            owner.and_then(|owner| owner.start_time).map(|start| format!("process started {}", time(start)));
-        let written = claim.changed.map(|changed| format!("written {}", time(changed)));
+    /// What one source says, and what there is to know of that.
+    fn claims(&self, source: &[&Claim], says: &str, processes: &[&Process], now: Time) -> String {
+        let Some(Claim { source: name, value, changed, pid, .. }) = source.first() else {
+            return String::new();
+        };
+        let owner = processes.iter().find(|process| process.pid == *pid);
+        let started = owner
+            .and_then(|owner| owner.start_time)
+            .map(|start| format!("process started {}", self.moment(start, now)));
+        let written = changed.map(|changed| format!("written {}", self.moment(changed, now)));
         let mut facts: Vec<String> = written.into_iter().chain(started).collect();
-        facts.extend(note.clone());
-        let says = match value {
-            Some(value) => format!("{source} says {what} \"{value}\""),
-            None => format!("{source} cannot be read"),
+        for note in source.iter().filter_map(|claim| claim.note.as_ref()) {
+            if !facts.contains(note) {
+                facts.push(note.clone());
+            }
+        }
+        let says = match (name.as_str(), value) {
+            (_, None) => format!("{name} cannot be read"),
+            ("arguments", Some(_)) => format!("its arguments say {says}"),
+            (_, Some(_)) => format!("{name} says {says}"),
         };
         if facts.is_empty() { says } else { format!("{says} ({})", facts.join(", ")) }
+    }
+
+    /// A moment by its time of day, and by its date where that is another one than that of `now`.
+    fn moment(&self, time: Time, now: Time) -> String {
+        let local = |time: Time| time.0.to_zoned(self.zone.clone());
+        let format = if local(time).date() == local(now).date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
+        local(time).strftime(format).to_string()
     }
 
     /// Keeps of a refusal what later lines about it need.
@@ -385,6 +410,54 @@ impl Text {
         };
         for SettingChange { what, from, to } in &config.changed {
             self.detail("", Style::new(), &format!("{what} {}, before {}", value(to), value(from)), text);
+        }
+    }
+
+    fn status(&mut self, status: &Status, time: Time, text: &mut String) {
+        let target = format!("{}:{}", bracketed(&status.addr), status.port);
+        let (style, answer) = match (status.is_local, status.answered) {
+            (_, true) => (GOOD, "answered "),
+            (true, false) => (ALARM, "refused  "),
+            (false, false) => (CHANGE, "not local"),
+        };
+        put(text, format_args!("{target:<22}  {style}{answer}{style:#} {}\n", status.summary));
+        let listeners = || status.listeners.iter().map(|weighed| &weighed.listener);
+        let processes: Vec<&Process> = listeners().map(|listener| &listener.process).collect();
+        // Who lets whom in stands beside what is open.
+        let is_of_access = |claim: &&Claim| {
+            let mut of = status.exposures.iter().filter_map(|exposure| exposure.authentication.as_ref());
+            of.any(|authentication| authentication.what == claim.what)
+        };
+        let claims: Vec<&Claim> = status.claims.iter().filter(|claim| !is_of_access(claim)).collect();
+        for source in by_source(&claims) {
+            let says: Vec<String> = source
+                .iter()
+                .map(|claim| {
+                    let agrees = match claim.agrees {
+                        Some(true) => " (agrees)",
+                        Some(false) => " (does not agree)",
+                        None => "",
+                    };
+                    format!("{}{agrees}", setting(claim))
+                })
+                .collect();
+            let words = self.claims(source, &says.join(", "), &processes, time);
+            self.tell_once("claim: ", FAINT, &words, text);
+        }
+        for exposure in &status.exposures {
+            let words = exposed(exposure, exposure.netns == status.netns);
+            let style = match &exposure.authentication {
+                Some(Authentication { is_asked: Some(false), .. }) => ALARM,
+                Some(_) | None => CHANGE,
+            };
+            self.tell_once("open: ", style, &words, text);
+        }
+    }
+
+    /// A detail that is the same for several addresses.
+    fn tell_once(&mut self, label: &str, style: Style, words: &str, text: &mut String) {
+        if self.said.len() < SAID_MAX && self.said.insert(format!("{label}{words}")) {
+            self.detail(label, style, words, text);
         }
     }
 
@@ -533,6 +606,34 @@ fn container_in(refused: &Refused) -> Option<&Container> {
     there.find_map(|listener| listener.process.container.as_ref()).filter(|_| refused.netns.name.is_none())
 }
 
+/// What a listener is open to, and whom it lets in.
+fn exposed(exposure: &Exposure, is_own: bool) -> String {
+    let Exposure { addr, port, netns, every_interface, addresses, authentication, .. } = exposure;
+    let at = format!("{}:{port}", bracketed(addr));
+    let netns = match (is_own, &netns.name) {
+        (true, _) => String::new(),
+        (false, Some(name)) => format!(" of {name}"),
+        (false, None) => format!(" of net:[{}]", netns.id),
+    };
+    let now: Vec<String> = addresses.iter().map(|addr| bracketed(addr)).collect();
+    let reach = match (every_interface, now.as_slice()) {
+        (true, []) => format!("{at} on every interface{netns}"),
+        (true, now) => format!("{at} on every interface{netns}: {}", now.join(", ")),
+        (false, [one]) if *one == bracketed(addr) => format!("{at} on that address alone{netns}"),
+        (false, now) => format!("{at}{netns}: {}", now.join(", ")),
+    };
+    match authentication {
+        Some(Authentication { what, is_asked: Some(true) }) => format!("{reach}; claims to ask for {what}"),
+        Some(Authentication { what, is_asked: Some(false) }) => {
+            format!("{reach}; claims to ask nobody for {what} or anything else")
+        }
+        Some(Authentication { what, is_asked: None }) => {
+            format!("{reach}; does not claim whether it asks for {what}")
+        }
+        None => reach,
+    }
+}
+
 /// What became of an owner, behind its name.
 fn fate(owner: Option<&Owner>) -> String {
     match owner {
@@ -548,9 +649,24 @@ fn fate(owner: Option<&Owner>) -> String {
     }
 }
 
-/// What agrees with the sockets is no news.
-fn is_worth_saying(claim: &Claim) -> bool {
-    claim.agrees == Some(false) || claim.value.is_none()
+/// What agrees with the sockets is no news; of a server that never had any, what it asked for is.
+fn is_worth_saying(claim: &Claim, verdict: &Verdict) -> bool {
+    claim.agrees == Some(false)
+        || claim.value.is_none()
+        || verdict.cause == Cause::NeverListened
+            && verdict.candidates.first().is_some_and(|candidate| candidate.process.pid == claim.pid)
+}
+
+/// Claims that stand together, of one process and one source each.
+fn by_source<'a>(claims: &'a [&'a Claim]) -> impl Iterator<Item = &'a [&'a Claim]> {
+    claims.chunk_by(|one, other| {
+        (one.pid, &one.source, one.value.is_none()) == (other.pid, &other.source, other.value.is_none())
+    })
+}
+
+/// A setting and what it says.
+fn setting(claim: &Claim) -> String {
+    format!("{} \"{}\"", claim.what, claim.value.as_deref().unwrap_or_default())
 }
 
 fn reason(because: Because) -> &'static str {
@@ -564,16 +680,6 @@ fn reason(because: Because) -> &'static str {
         Because::HookMissing => "this kernel cannot show all that could have come first",
         Because::HistoryForgotten => "more listeners closed on the port than are remembered",
     }
-}
-
-fn status_line(status: &Status, text: &mut String) {
-    let target = format!("{}:{}", bracketed(&status.addr), status.port);
-    let (style, answer) = match (status.is_local, status.answered) {
-        (_, true) => (GOOD, "answered "),
-        (true, false) => (ALARM, "refused  "),
-        (false, false) => (CHANGE, "not local"),
-    };
-    put(text, format_args!("{target:<22}  {style}{answer}{style:#} {}\n", status.summary));
 }
 
 /// An error of connects as people call it.
