@@ -590,8 +590,12 @@ fn whoever_may_come_in_is_told_by_what_is_claimed() {
         (auth("{}"), "opens every interface: set gateway.auth.token first, and a firewall"),
         (
             auth("{mode:'none'}"),
-            "opens every interface: set gateway.auth.token first, and gateway.auth.mode \"token\" in place of \"none\"; \
-             and a firewall",
+            "opens every interface: set gateway.auth.token and gateway.auth.mode \"token\" in place of \"none\" first, and \
+             a firewall",
+        ),
+        (
+            auth(&token.replace("'token',", "'none',")),
+            "opens every interface: set gateway.auth.mode \"token\" in place of \"none\" first, and a firewall",
         ),
     ] {
         for to in [LOCALHOST, LAN] {
@@ -658,4 +662,27 @@ fn a_newer_version_is_proposed_to_an_older_one() {
     assert!(version("2026.9.6", "tailnet").starts_with("the file is already right"));
     let auto = version("2026.9.6", "auto");
     assert!(auto.contains("gateway.bind \"lan\"") && !auto.contains("2026.8.1"), "{auto}");
+}
+
+#[test]
+fn nobody_is_told_to_end_the_first_process() {
+    for holder in ["init", "systemd"] {
+        let hint = hint(in_use((holder, 1), LAN, "0.0.0.0:18789"));
+        assert!(!hint.contains("kill"), "{holder}: {hint}");
+    }
+}
+
+/// What a published port leads to is named.
+#[test]
+fn a_container_behind_a_published_port_is_named() {
+    let both = container()
+        .present(&server("0.0.0.0:18789").by("docker-proxy", 2210))
+        .present(&server(LOCALHOST).by("node", 3318).in_netns(CONTAINER));
+    let verdict = both.ready().refuse(&connect(LAN)).verdict();
+    assert_eq!(verdict.cause, Intercepted);
+    assert!(
+        verdict.summary.ends_with("; nearest: network namespace net:[4026532282] has 127.0.0.1:18789"),
+        "{}",
+        verdict.summary
+    );
 }

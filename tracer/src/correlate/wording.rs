@@ -309,7 +309,7 @@ impl<'a> Wording<'a> {
             Some(SentBy::Filter) | None => None,
         };
         let nearest = nearest.map_or_else(String::new, |listener| {
-            format!("; elsewhere {} is on {}", self.show_netns(listener.netns), self.endpoint(listener))
+            format!("; nearest: {} has {}", self.show_netns(listener.netns), self.endpoint(listener))
         });
         format!("{holder} {evidence}{nearest}")
     }

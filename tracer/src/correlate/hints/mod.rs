@@ -5,6 +5,7 @@
 
 pub mod owner;
 pub mod table;
+mod words;
 
 use std::net::IpAddr;
 

@@ -2,21 +2,24 @@
 //!
 //! A new hint is one more row, and a story in tests/hints.rs that it is said of.
 
-use std::net::{IpAddr, Ipv4Addr};
-
+use super::Case;
 use super::owner::Kind;
-use super::{Case, bracketed};
-use crate::claims::{Access, Source, openclaw};
-use crate::event::{ExitStatus, is_tailnet};
+use super::words::{
+    JOURNAL, REFUSED_CONFIGURATION, RESTART, access, at_once, claimed_bind, claimed_port, device, enter,
+    guard, instead, is_asked_by, is_in_use, is_killed, is_newer, is_on_one_address, is_refused_configuration,
+    is_v4_localhost, keep, lan, listen_stream, lives_on, opens_unasked, rewritten, rules, set_bind, start,
+    systemctl,
+};
+use crate::claims::{Access, Source};
+use crate::correlate::listeners::OwnerEnd;
+use crate::correlate::wording::bracketed;
+use crate::event::is_tailnet;
 use crate::line::Cause::{
     self, BindFailed, BoundNotListening, Intercepted, NeverListened, NothingListening, OtherNetns, OtherPort,
     Remote, Starting, Stopped, WrongAddress, WrongDevice, WrongFamily,
 };
 use crate::line::{SentBy, Via};
 use Kind::{DockerProxy, Kubectl, OpenClaw, Ssh, Sshd, Systemd, Tailscaled};
-
-use super::super::listeners::OwnerEnd;
-use super::super::wording::{ago, who};
 
 /// One hint.
 pub struct Row {
@@ -210,7 +213,8 @@ pub const ROWS: &[Row] = &[
     any(
         BindFailed,
         "EADDRINUSE, and a process holds the port",
-        |case| is_in_use(case) && case.process.is_some_and(|holder| holder.pid.is_some()),
+        // Nobody is told to end the first process.
+        |case| is_in_use(case) && case.process.is_some_and(|holder| holder.pid.is_some_and(|pid| pid > 1)),
         |case| {
             format!(
                 "if {} is a left-over, end it (kill {}); then start the server again",
@@ -222,7 +226,7 @@ pub const ROWS: &[Row] = &[
     any(
         BindFailed,
         "EADDRINUSE, and what holds the port has no owner any more",
-        |case| is_in_use(case) && case.process.is_some(),
+        |case| is_in_use(case) && case.process.is_some_and(|holder| holder.pid.is_none()),
         |_| {
             "wait until the old connection's TIME-WAIT is over (a minute), or let the server set SO_REUSEADDR"
                 .to_owned()
@@ -794,187 +798,3 @@ pub const ROWS: &[Row] = &[
     ),
     any(NothingListening, "", ALWAYS, start),
 ];
-
-const RESTART: &str = "the file is already right. The process took its bind when it started: end it and start a new one (restart the \
-     container or unit); a config reload inside it will not do";
-
-const REFUSED_CONFIGURATION: &str =
-    "exit code 78 is OpenClaw's \"configuration refused\", and its systemd unit is not restarted after it";
-
-const JOURNAL: &str = "journalctl --user -u openclaw-gateway -n 20";
-
-fn rules(case: &Case<'_>) -> String {
-    format!(
-        "nft list ruleset | grep -n -e {} -e reject (also iptables-save{})",
-        case.port(),
-        case.facts.inside()
-    )
-}
-
-fn start(case: &Case<'_>) -> String {
-    format!("start the server; if it runs, it is on another port than {}: ss -ltnp", case.facts.target())
-}
-
-fn device(case: &Case<'_>) -> Option<String> {
-    case.facts.device(case.socket?)
-}
-
-fn is_in_use(case: &Case<'_>) -> bool {
-    case.facts.errno() == Some(libc::EADDRINUSE)
-}
-
-/// Whether the process that asked for the port is of this kind.
-fn is_asked_by(case: &Case<'_>, kind: Kind) -> bool {
-    let asks = case.socket.map(|socket| &socket.process);
-    asks.is_some_and(|process| {
-        let product = case.facts.claims.of(process).map(|claims| claims.product);
-        super::owner::recognise(process, product) == kind
-    })
-}
-
-/// Its owner closed a listener, and lives on.
-fn lives_on(case: &Case<'_>) -> bool {
-    case.end() == Some(OwnerEnd::Alive)
-}
-
-/// The socket listens on one address that is not loopback.
-fn is_on_one_address(case: &Case<'_>) -> bool {
-    let addr = case.bound_to();
-    !addr.is_unspecified() && !addr.is_loopback()
-}
-
-fn is_killed(case: &Case<'_>) -> bool {
-    case.status() == Some(ExitStatus::Signal(libc::SIGKILL))
-}
-
-/// How a unit of this systemd is asked about: a user's own takes `--user`.
-fn systemctl(case: &Case<'_>) -> &'static str {
-    let is_first = case.process.is_some_and(|process| process.pid == Some(1) || process.ns_pid == Some(1));
-    if is_first { "systemctl" } else { "systemctl --user" }
-}
-
-fn listen_stream(case: &Case<'_>) -> String {
-    format!(
-        "another ListenStream={}:{} in the .socket unit (`{systemctl} list-sockets` names it), then {systemctl} restart that \
-         unit",
-        case.addr(),
-        case.port(),
-        systemctl = systemctl(case),
-    )
-}
-
-fn at_once(case: &Case<'_>) -> String {
-    let on_this_host = if case.bound_to().is_loopback() { "on this host use" } else { "at once: use" };
-    format!("{on_this_host} {}", case.at())
-}
-
-/// ` use 127.0.0.1 instead of localhost, or `, where that is answered.
-fn instead(case: &Case<'_>) -> String {
-    match case.facts.answered_counterpart() {
-        Some(other) => format!("use {} instead of localhost, or ", bracketed(other)),
-        None => String::new(),
-    }
-}
-
-/// What is said of who may come in, where nothing is known of the product.
-fn keep(case: &Case<'_>) -> String {
-    match access(case) {
-        Some(Access::Asked(what)) => format!("keep {what}"),
-        Some(Access::Open(what)) => format!("set {what} first"),
-        Some(Access::Unknown(_)) | None => "keep its authentication on".to_owned(),
-    }
-}
-
-/// The same of OpenClaw, which asks nobody on loopback, and everybody elsewhere: it does not start without.
-fn guard(case: &Case<'_>) -> String {
-    let mode = case.claims.and_then(|claims| claims.effective("gateway.auth.mode"));
-    match access(case) {
-        Some(Access::Asked(what)) => format!("keep {what} and a firewall"),
-        Some(Access::Open(what)) if mode.is_some_and(|mode| mode.value == "none") => {
-            format!("set {what} first, and gateway.auth.mode \"token\" in place of \"none\"; and a firewall")
-        }
-        Some(Access::Open(what)) => format!("set {what} first, and a firewall"),
-        Some(Access::Unknown(_)) | None if case.bound_to().is_loopback() => {
-            "set gateway.auth.token first where it is not, and a firewall".to_owned()
-        }
-        Some(Access::Unknown(_)) | None => "keep gateway.auth.token and a firewall".to_owned(),
-    }
-}
-
-fn access(case: &Case<'_>) -> Option<Access> {
-    case.claims.map(crate::claims::Claims::access)
-}
-
-/// How OpenClaw is told to bind: what wins over the file has to be told itself.
-fn set_bind(case: &Case<'_>, mode: &str) -> String {
-    match case.bind_source() {
-        Some(Source::Arguments) => format!("--bind {mode} in its arguments"),
-        Some(Source::Environment(variable)) => format!("{variable}={mode} in its environment"),
-        None => format!("gateway.bind \"{mode}\""),
-    }
-}
-
-fn lan(case: &Case<'_>) -> String {
-    format!("{} (opens every interface: {}); then start a new process", set_bind(case, "lan"), guard(case))
-}
-
-fn is_v4_localhost(case: &Case<'_>) -> bool {
-    case.dst() == IpAddr::V4(Ipv4Addr::LOCALHOST)
-}
-
-/// Whether the version that wrote its file listens on 127.0.0.1 beside its own address; `None`: not known.
-fn is_newer(case: &Case<'_>) -> Option<bool> {
-    let version = openclaw::version(case.claims?)?;
-    Some(openclaw::is_since(version, openclaw::WITH_LOOPBACK))
-}
-
-fn is_refused_configuration(case: &Case<'_>) -> bool {
-    case.status() == Some(ExitStatus::Code(78))
-}
-
-/// It claims to listen beyond loopback, and to ask nobody.
-fn opens_unasked(case: &Case<'_>) -> bool {
-    let bind = case.claims.and_then(|claims| claims.effective("gateway.bind"));
-    bind.is_some_and(|bind| bind.value != "loopback" && bind.value != "auto")
-        && matches!(access(case), Some(Access::Open(_)))
-}
-
-fn claimed_bind(case: &Case<'_>) -> String {
-    let bind = case.claims.and_then(|claims| claims.effective("gateway.bind"));
-    bind.map_or_else(String::new, |bind| format!("gateway.bind \"{}\"", bind.value))
-}
-
-/// `its arguments is 19001`, where that is the port that it listens on.
-fn claimed_port(case: &Case<'_>) -> Option<String> {
-    let claims = case.claims?;
-    let said = claims.effective(claims.product.port())?;
-    let port: u16 = said.value.parse().ok()?;
-    let source = said.wins_over_file.map_or_else(|| "its file".to_owned(), |source| format!("its {source}"));
-    (port == case.socket?.port).then(|| format!("{source} is {port}"))
-}
-
-fn rewritten(case: &Case<'_>) -> String {
-    let Some((first, last)) = case.rewritten() else { return String::new() };
-    let bind = |mode: &Option<String>| {
-        mode.as_ref().map_or_else(|| "nothing".to_owned(), |mode| format!("\"{mode}\""))
-    };
-    format!(
-        "something rewrites the file: {} set {} to {}, and {} after that {} set it back to {}. End that first",
-        who(&first.process),
-        first.what,
-        bind(&first.to),
-        ago(last.time.since(first.time).max(1)),
-        who(&last.process),
-        bind(&last.to),
-    )
-}
-
-/// How a namespace is entered.
-fn enter(case: &Case<'_>) -> Option<String> {
-    let socket = case.socket?;
-    match (case.facts.namespaces.show(socket.netns).name, socket.process.pid) {
-        (Some(name), _) => Some(format!("ip netns exec {name}")),
-        (None, Some(pid)) => Some(format!("nsenter -t {pid} -n")),
-        (None, None) => None,
-    }
-}
