@@ -1147,4 +1147,9 @@ fn what_a_candidate_claimed_outlives_it() {
     let [bind] = &verdict.claims[..] else { panic!("{verdict:?}") };
     assert_eq!((bind.pid, bind.value.as_deref(), bind.agrees), (Some(655), Some("lan"), None));
     assert_eq!(verdict.candidates[0].process, process("openclaw-gatewa", 655));
+    // What a process said that has become another program is not its own any more.
+    let gateway = story().present(&server("192.168.50.2:18789")).ready();
+    let gateway =
+        gateway.says(4242, &[], Some(("{gateway:{bind:'lan'}}", 40_000))).becomes_another_program(4242);
+    assert_eq!(gateway.refuse(&connect("127.0.0.1:18789")).verdict().claims, []);
 }

@@ -20,7 +20,7 @@ use tracer::event::{
 };
 use tracer::line::{
     Body, Cause, ConfigChange, Container, Hook, Line, LostWhere, Netns, Process, SentBy, Start, StopReason,
-    VERSION, Verdict, Via,
+    Time, VERSION, Verdict, Via,
 };
 
 /// The tracer's own namespace.
@@ -412,14 +412,19 @@ impl Story {
     }
 
     /// A look at a process that has ended.
-    pub fn says_nothing(mut self, pid: u32) -> Self {
-        self.apply(Event::Claimed(Claimed {
-            look: self.look(),
-            pid,
-            started: None,
-            claims: None,
-            file: None,
-        }));
+    pub fn says_nothing(self, pid: u32) -> Self {
+        self.without_claims(pid, None)
+    }
+
+    /// A look at a process that has become another program, which is no server that is known.
+    pub fn becomes_another_program(self, pid: u32) -> Self {
+        let started = process("", pid).start_time;
+        self.without_claims(pid, started)
+    }
+
+    fn without_claims(mut self, pid: u32, started: Option<Time>) -> Self {
+        let look = self.look();
+        self.apply(Event::Claimed(Claimed { look, pid, started, claims: None, file: None }));
         self
     }
 

@@ -222,7 +222,7 @@ pub struct Candidate {
 pub struct Claimed {
     pub look: Look,
     pub pid: u32,
-    /// When the process started that had this number.
+    /// When the process started that had this number; `None`: it has ended.
     pub started: Option<Time>,
     /// `None`: it is no server that is known, or the look failed.
     pub claims: Option<Claims>,

@@ -58,6 +58,10 @@ const QUEUE_MAX: usize = 8 * BATCH;
 /// Room in the queue that is kept for the next events.
 const QUEUE_KEPT: usize = 2 * BATCH;
 
+/// How long a server's configuration may take to be read: it must not hold the trace up. Enough for a host whose
+/// processors are all taken.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// How long the host is let alone after a look at it has failed.
 const BLIND_MS: u64 = 1_000;
 
@@ -521,7 +525,7 @@ impl Session {
 
     /// What a process says of itself, if it is a server that is known.
     fn claims(&mut self, pid: u32) -> Claimed {
-        let claimed = process::claims::claimed(pid, &self.recognition);
+        let claimed = process::claims::claimed(pid, &self.recognition, PATIENCE);
         let file = claimed.claims.as_ref().and_then(|claims| claims.file.as_ref());
         let file = self.configs.follow(pid, file.map(|file| file.path.as_path()));
         Claimed { file, ..claimed }

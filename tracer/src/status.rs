@@ -1,6 +1,7 @@
 //! `tracer status`: who listens, is each address answered, what is claimed of that, and to whom it is open. Needs no root for its own namespace.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rustix::thread::CapabilitySet;
@@ -19,6 +20,9 @@ use crate::sink::Sink;
 
 /// Owners of listeners that are asked what they say of themselves.
 const OWNERS_MAX: usize = 64;
+
+/// How long the configuration of one may take to be read.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Says for each address and port whether a connect from here would be answered.
 ///
@@ -45,7 +49,7 @@ pub fn status(options: &Status) -> Result<Exit> {
     correlator.apply(Event::Snapshot(snapshot), &clock);
     let recognition = Recognition::default();
     for owner in owners.into_iter().take(OWNERS_MAX) {
-        correlator.apply(Event::Claimed(claims::claimed(owner, &recognition)), &clock);
+        correlator.apply(Event::Claimed(claims::claimed(owner, &recognition, PATIENCE)), &clock);
     }
     let mut sink = Sink::stdout(options.output, options.color);
     let reader = Reader { uid: rustix::process::geteuid().as_raw(), sees_own_only: !sees_all };

@@ -55,9 +55,8 @@ fn said(claims: Option<&Claims>) -> Option<&Vec<(&'static str, String)>> {
 impl Book {
     pub fn note(&mut self, claimed: Claimed) {
         // What a process has said stays when it has ended by the time of another look.
-        if claimed.claims.is_none()
+        if claimed.started.is_none()
             && let Some(known) = self.claimed.get_mut(&claimed.pid)
-            && (claimed.started.is_none() || claimed.started == known.started)
         {
             known.look = claimed.look;
             return;

@@ -1,7 +1,7 @@
 //! Reads what a process says of itself: its arguments, its environment, and the configuration file that they lead to.
 //!
 //! All three are the process's own choice, so none is trusted: the file is opened inside of the process's root, is a
-//! regular one that the process itself may read, and short; nothing is waited for longer than a second; what was
+//! regular one that the process itself may read, and short; nothing is waited for longer than the caller has patience; what was
 //! read is wiped as soon as the settings are taken out of it.
 
 use std::ffi::CStr;
@@ -34,24 +34,28 @@ const STRINGS_MAX: usize = 256 << 10;
 /// As much of `/etc/passwd` as is read for a home directory.
 const PASSWD_MAX: usize = 256 << 10;
 
-/// How long a look may take: a file system that does not answer must not hold the trace up. Enough for a host whose
-/// processors are all taken.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// What the process that has the number `pid` now says of itself, if it is a server that is known.
-pub fn claimed(pid: u32, recognition: &Recognition) -> Claimed {
+/// What the process that has the number `pid` now says of itself, if it is a server that is known. A file system that
+/// does not answer is waited for as long as `patience`.
+pub fn claimed(pid: u32, recognition: &Recognition, patience: Duration) -> Claimed {
     let began = clock::now();
     let claim = super::claim(pid);
     let product = claim.as_ref().and_then(|claim| recognition.recognise(&claim.name, &claim.arguments)?);
     let start = claim.map(|claim| claim.start_boottime);
-    let claims = product.and_then(|product| of(pid, start, product));
-    let look = Look { began, ended: clock::now() };
-    Claimed { look, pid, started: start.map(super::start_time), claims, file: None }
+    let claims = product.and_then(|product| of(pid, start, product, patience));
+    // One that is ending has let go of its arguments, and will not speak any more.
+    let speaks = || super::claim(pid).is_some_and(|claim| !claim.arguments.is_empty());
+    let started = start.filter(|_| claims.is_some() || speaks()).map(super::start_time);
+    Claimed { look: Look { began, ended: clock::now() }, pid, started, claims, file: None }
 }
 
 /// What the process that has the number `pid`, and started `start_boottime` nanoseconds after boot, says of itself;
 /// `None`: it has ended, or the look took too long.
-pub fn of(pid: u32, start_boottime: Option<u64>, product: &'static dyn Product) -> Option<Claims> {
+pub fn of(
+    pid: u32,
+    start_boottime: Option<u64>,
+    product: &'static dyn Product,
+    patience: Duration,
+) -> Option<Claims> {
     // One look at a time: where a file system hangs, no more threads are to hang in it.
     static IS_BUSY: AtomicBool = AtomicBool::new(false);
     if IS_BUSY.swap(true, Ordering::Acquire) {
@@ -77,7 +81,7 @@ pub fn of(pid: u32, start_boottime: Option<u64>, product: &'static dyn Product) 
             let _ = sender.send(claims);
         })
         .ok()?;
-    receiver.recv_timeout(PATIENCE).ok().flatten()
+    receiver.recv_timeout(patience).ok().flatten()
 }
 
 /// The directory of a path inside of the root of a process, and the one above it.
@@ -439,8 +443,8 @@ mod tests {
     #[test]
     fn a_process_says_what_its_arguments_say() {
         // This one is no gateway, and has no configuration of one.
-        let claims = of(std::process::id(), None, &OpenClaw);
+        let claims = of(std::process::id(), None, &OpenClaw, Duration::from_secs(10));
         assert!(claims.is_some());
-        assert_eq!(of(u32::MAX, None, &OpenClaw), None);
+        assert_eq!(of(u32::MAX, None, &OpenClaw, Duration::from_secs(10)), None);
     }
 }
