@@ -375,7 +375,10 @@ fn wrong_address(owner: Option<Kind>, when: &str) -> Told {
         (Some(Kind::Systemd), _) => {
             told("another ListenStream=127.0.0.1:18789", up(("systemd", 1), LAN, LOCALHOST))
         }
-        (Some(Kind::OpenClaw), "it listens on loopback, and its tailnet address was asked for") => told(
+        (
+            Some(Kind::OpenClaw),
+            "it is to listen on loopback alone, and its tailnet address was asked for",
+        ) => told(
             "gateway.tailscale.mode \"serve\"",
             gateway(LOCALHOST, TAILNET, &[], &file("loopback", ""), OLDER),
         ),
@@ -662,6 +665,21 @@ fn a_newer_version_is_proposed_to_an_older_one() {
     assert!(version("2026.9.6", "tailnet").starts_with("the file is already right"));
     let auto = version("2026.9.6", "auto");
     assert!(auto.contains("gateway.bind \"lan\"") && !auto.contains("2026.8.1"), "{auto}");
+}
+
+#[test]
+fn what_stands_in_the_file_is_not_said_to_be_something_else() {
+    let custom = "{gateway:{bind:'custom',customBindHost:'192.168.50.2'}}";
+    let hint = hint(gateway(LOCALHOST, TAILNET, &[], custom, OLDER));
+    assert!(!hint.contains("as it is"), "{hint}");
+}
+
+/// Who listens on loopback of both families is reached by the one that the client speaks.
+#[test]
+fn the_clients_own_family_is_proposed() {
+    let both = story().present(&server(LOCALHOST_V6)).present(&server(LOCALHOST)).ready();
+    let hint = hint(both.refuse(&connect(LAN)));
+    assert!(hint.contains("on this host use 127.0.0.1:18789"), "{hint}");
 }
 
 #[test]

@@ -99,9 +99,18 @@ impl<'a> Case<'a> {
         self.socket.map_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |socket| socket.addr)
     }
 
-    /// Where the socket is, as it stands in a URL.
+    /// Where the socket is, as it stands in a URL; of several loopback addresses of its owner the one in the client's
+    /// family.
     pub fn at(&self) -> String {
-        self.socket.map_or_else(String::new, |socket| self.facts.endpoint(socket))
+        let Some(socket) = self.socket else { return String::new() };
+        let is_nearer = |other: &&Listener| {
+            socket.addr.is_loopback()
+                && other.addr.is_loopback()
+                && other.addr.is_ipv4() == self.dst().is_ipv4()
+                && other.process.pid == socket.process.pid
+        };
+        let nearer = self.facts.in_place().into_iter().find(is_nearer);
+        self.facts.endpoint(nearer.unwrap_or(socket))
     }
 
     /// The socket's address is one that its namespace has.

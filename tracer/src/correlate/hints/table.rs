@@ -6,9 +6,9 @@ use super::Case;
 use super::owner::Kind;
 use super::words::{
     JOURNAL, REFUSED_CONFIGURATION, RESTART, access, at_once, claimed_bind, claimed_port, device, enter,
-    guard, instead, is_asked_by, is_in_use, is_killed, is_newer, is_on_one_address, is_refused_configuration,
-    is_v4_localhost, keep, lan, listen_stream, lives_on, opens_unasked, rewritten, rules, set_bind, start,
-    systemctl,
+    guard, instead, is_asked_by, is_in_use, is_killed, is_loopback_only, is_newer, is_on_one_address,
+    is_refused_configuration, is_v4_localhost, keep, lan, listen_stream, lives_on, opens_unasked, rewritten,
+    rules, set_bind, start, systemctl,
 };
 use crate::claims::{Access, Source};
 use crate::correlate::listeners::OwnerEnd;
@@ -581,8 +581,8 @@ pub const ROWS: &[Row] = &[
     of(
         OpenClaw,
         WrongAddress,
-        "it listens on loopback, and its tailnet address was asked for",
-        |case| case.bound_to().is_loopback() && is_tailnet(case.dst()),
+        "it is to listen on loopback alone, and its tailnet address was asked for",
+        |case| case.bound_to().is_loopback() && is_tailnet(case.dst()) && is_loopback_only(case),
         |case| {
             format!(
                 "on this host use {}; for the tailnet gateway.tailscale.mode \"serve\", with gateway.bind \"loopback\" as it \

@@ -160,6 +160,12 @@ pub fn claimed_bind(case: &Case<'_>) -> String {
     bind.map_or_else(String::new, |bind| format!("gateway.bind \"{}\"", bind.value))
 }
 
+/// Whether nothing is claimed but OpenClaw's `loopback`: `custom` listens there too, beside an address of its own.
+pub fn is_loopback_only(case: &Case<'_>) -> bool {
+    let bind = case.claims.and_then(|claims| claims.effective("gateway.bind"));
+    bind.is_none_or(|bind| bind.value == "loopback")
+}
+
 /// `its arguments is 19001`, where that is the port that it listens on.
 pub fn claimed_port(case: &Case<'_>) -> Option<String> {
     let claims = case.claims?;
