@@ -277,7 +277,7 @@ fn on_threads<T: Send, W: FnOnce() -> T + Send>(work: impl IntoIterator<Item = W
     thread::scope(|scope| {
         let begin = |work| thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, work);
         let workers: Vec<_> = work.into_iter().map(begin).collect::<io::Result<_>>()?;
-        let results = workers.into_iter().map(|worker| worker.join());
+        let results = workers.into_iter().map(thread::ScopedJoinHandle::join);
         results.map(|result| result.map_err(|_| io::Error::other("a thread panicked"))).collect()
     })
 }
