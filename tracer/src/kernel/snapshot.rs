@@ -25,6 +25,7 @@ use super::{clock, routes, sock_diag};
 use crate::event::{Holders, Listener, Look, Mono, Namespace, NetnsId, OtherPorts, Snapshot, Unreadable};
 use crate::line::Process;
 use netlink::Channel;
+use owners::Descriptors;
 
 /// `SO_NETNS_COOKIE`: asm-generic/socket.h, since 5.14.
 const SO_NETNS_COOKIE: libc::c_int = 71;
@@ -72,11 +73,12 @@ impl From<sock_diag::Error> for Failure {
 #[derive(Clone, Debug)]
 pub struct Snapshotter {
     ports: Vec<u16>,
+    descriptors: Descriptors,
 }
 
 impl Snapshotter {
     pub fn new(ports: &[u16]) -> Self {
-        Self { ports: ports.to_vec() }
+        Self { ports: ports.to_vec(), descriptors: Descriptors::default() }
     }
 
     /// Every namespace of the host. One that fails is listed as unreadable; one that ended meanwhile is
@@ -171,7 +173,7 @@ impl Snapshotter {
     pub fn owners_of(&mut self, id: NetnsId, owner: impl Fn(&Listener) -> Option<u32>) -> Snapshot {
         let mut snapshot = self.listeners_of(id, None, |_| true);
         let listeners = snapshot.listeners.iter_mut().collect();
-        owners::refresh(listeners, owner, || netns::processes().unwrap_or_default());
+        owners::refresh(listeners, &mut self.descriptors, owner, || netns::processes().unwrap_or_default());
         Snapshot { owners_of: Some(id), ended: clock::now(), ..snapshot }
     }
 
@@ -179,7 +181,7 @@ impl Snapshotter {
     /// else `None`. Spares a look into the namespace.
     pub fn owners_still(&mut self, id: NetnsId, known: Vec<Listener>) -> Option<Snapshot> {
         let began = clock::now();
-        let listeners = owners::confirm(known)?;
+        let listeners = owners::confirm(known, &mut self.descriptors)?;
         Some(Snapshot {
             is_complete: false,
             owners_of: Some(id),

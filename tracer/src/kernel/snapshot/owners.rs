@@ -1,8 +1,9 @@
 //! Who holds a listener: the process with a file descriptor of its socket.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use rustix::fs::{Mode, OFlags, RawDir, openat, readlinkat_raw};
 
@@ -12,6 +13,9 @@ use crate::process::Handle;
 
 /// File descriptors of one process that are looked at: it may hold millions, a listener is an early one.
 const DESCRIPTORS: usize = 65_536;
+
+/// Sockets whose descriptors are remembered: more than a host has listeners on a few ports.
+const DESCRIPTORS_KEPT: usize = 16_384;
 
 /// Generations that are looked back for the first holder.
 const ANCESTORS: usize = 32;
@@ -43,7 +47,7 @@ pub fn fill(listeners: Vec<&mut Listener>, processes: &[(u32, Option<NetnsId>)])
             break;
         }
         let Ok(handle) = Handle::open(pid) else { continue };
-        sockets(&handle, |inode| {
+        sockets(&handle, |inode, _| {
             if let Some(holder @ (None | Some(INIT))) = holders.get_mut(&inode) {
                 *holder = Some(pid);
                 missing -= usize::from(pid != INIT);
@@ -66,18 +70,20 @@ pub fn fill(listeners: Vec<&mut Listener>, processes: &[(u32, Option<NetnsId>)])
 /// socket on, or taken another name.
 pub fn refresh(
     listeners: Vec<&mut Listener>,
+    descriptors: &mut Descriptors,
     owner: impl Fn(&Listener) -> Option<u32>,
     processes: impl FnOnce() -> Vec<(u32, Option<NetnsId>)>,
 ) {
-    let mut known: HashMap<u32, Option<(HashSet<u64>, Process)>> = HashMap::new();
+    let mut known: HashMap<u32, Option<Holder>> = HashMap::new();
     let mut others = Vec::new();
     for listener in listeners {
-        let holds = owner(listener).and_then(|pid| known.entry(pid).or_insert_with(|| held_by(pid)).as_ref());
-        match holds {
-            Some((sockets, process)) if sockets.contains(&listener.key.inode) => {
-                listener.process = process.clone();
-            }
-            Some(_) | None => others.push(listener),
+        let holder =
+            owner(listener).and_then(|pid| known.entry(pid).or_insert_with(|| Holder::open(pid)).as_mut());
+        let process = holder
+            .and_then(|holder| holder.holds(listener.key.inode, descriptors).then_some(&holder.process));
+        match process {
+            Some(process) => listener.process = process.clone(),
+            None => others.push(listener),
         }
     }
     if !others.is_empty() {
@@ -86,28 +92,61 @@ pub fn refresh(
 }
 
 /// Describes who holds each listener anew, if that is still who is known to hold it: of every one, else `None`.
-pub fn confirm(mut listeners: Vec<Listener>) -> Option<Vec<Listener>> {
-    let mut known: HashMap<u32, Option<(HashSet<u64>, Process)>> = HashMap::new();
+pub fn confirm(mut listeners: Vec<Listener>, descriptors: &mut Descriptors) -> Option<Vec<Listener>> {
+    let mut known: HashMap<u32, Option<Holder>> = HashMap::new();
     for listener in &mut listeners {
         let pid = listener.process.pid?;
-        let (sockets, process) = known.entry(pid).or_insert_with(|| held_by(pid)).as_ref()?;
-        if !sockets.contains(&listener.key.inode) {
+        let holder = known.entry(pid).or_insert_with(|| Holder::open(pid)).as_mut()?;
+        if !holder.holds(listener.key.inode, descriptors) {
             return None;
         }
-        listener.process = process.clone();
+        listener.process = holder.process.clone();
     }
     Some(listeners)
 }
 
-/// Every socket that a process holds, and the process.
-fn held_by(pid: u32) -> Option<(HashSet<u64>, Process)> {
-    let handle = Handle::open(pid).ok()?;
-    let mut held = HashSet::new();
-    sockets(&handle, |inode| {
-        held.insert(inode);
+/// At which descriptor each socket was found last, by its inode number. One look there tells whether it is held still;
+/// a busy server has thousands of others.
+#[derive(Clone, Debug, Default)]
+pub struct Descriptors(HashMap<u64, u32>);
+
+/// A process, and of its sockets what has been asked for.
+struct Holder {
+    handle: Handle,
+    process: Process,
+    /// Each of its sockets, and a descriptor of it, where they had to be looked through.
+    sockets: Option<HashMap<u64, u32>>,
+}
+
+impl Holder {
+    fn open(pid: u32) -> Option<Self> {
+        let handle = Handle::open(pid).ok()?;
+        let process = handle.describe()?;
+        Some(Self { handle, process, sockets: None })
+    }
+
+    fn holds(&mut self, inode: u64, Descriptors(found): &mut Descriptors) -> bool {
+        if found.get(&inode).is_some_and(|descriptor| socket_at(&self.handle, *descriptor) == Some(inode)) {
+            return true;
+        }
+        let sockets = self.sockets.get_or_insert_with(|| {
+            let mut held = HashMap::new();
+            sockets(&self.handle, |inode, descriptor| {
+                held.insert(inode, descriptor);
+                true
+            });
+            held
+        });
+        let Some(descriptor) = sockets.get(&inode) else {
+            found.remove(&inode);
+            return false;
+        };
+        if found.len() >= DESCRIPTORS_KEPT {
+            found.clear();
+        }
+        found.insert(inode, *descriptor);
         true
-    });
-    Some((held, handle.describe()?))
+    }
 }
 
 fn first_holder(pid: u32, inode: u64) -> Option<Handle> {
@@ -124,16 +163,16 @@ fn first_holder(pid: u32, inode: u64) -> Option<Handle> {
 
 fn holds(handle: &Handle, inode: u64) -> bool {
     let mut found = false;
-    sockets(handle, |held| {
+    sockets(handle, |held, _| {
         found |= held == inode;
         !found
     });
     found
 }
 
-/// Calls `each` with the inode number of every socket that the process has a file descriptor of, until it
-/// returns false.
-fn sockets(handle: &Handle, mut each: impl FnMut(u64) -> bool) {
+/// Calls `each` with the inode number of every socket that the process has a file descriptor of, and the descriptor,
+/// until it returns false.
+fn sockets(handle: &Handle, mut each: impl FnMut(u64, u32) -> bool) {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(directory) = openat(handle.directory(), c"fd", flags, Mode::empty()) else { return };
     let mut entries = [MaybeUninit::<u8>::uninit(); 8192];
@@ -141,15 +180,27 @@ fn sockets(handle: &Handle, mut each: impl FnMut(u64) -> bool) {
     for _ in 0..DESCRIPTORS {
         let Some(Ok(entry)) = entries.next() else { return };
         let name: &CStr = entry.file_name();
-        let mut buffer = [MaybeUninit::<u8>::uninit(); 64];
-        // `.` and `..` are no links, and a descriptor may have been closed since.
-        let Ok((link, _)) = readlinkat_raw(&directory, name, &mut buffer) else { continue };
-        if let Some(inode) = parse_socket(link)
-            && !each(inode)
+        // `.` and `..` are no descriptors.
+        let Some(descriptor) = name.to_str().ok().and_then(|name| name.parse().ok()) else { continue };
+        if let Some(inode) = socket_behind(directory.as_fd(), name)
+            && !each(inode, descriptor)
         {
             return;
         }
     }
+}
+
+/// The inode number of the socket that the process has at this descriptor; `None`: there is none.
+fn socket_at(handle: &Handle, descriptor: u32) -> Option<u64> {
+    let path = CString::new(format!("fd/{descriptor}")).ok()?;
+    socket_behind(handle.directory(), &path)
+}
+
+fn socket_behind(directory: BorrowedFd<'_>, path: &CStr) -> Option<u64> {
+    let mut buffer = [MaybeUninit::<u8>::uninit(); 64];
+    // A descriptor may have been closed meanwhile.
+    let (link, _) = readlinkat_raw(directory, path, &mut buffer).ok()?;
+    parse_socket(link)
 }
 
 /// The number in `socket:[4242]`.
@@ -177,5 +228,25 @@ mod tests {
         assert!(holds(&Handle::open(std::process::id()).unwrap(), inode));
         drop(socket);
         assert!(!holds(&Handle::open(std::process::id()).unwrap(), inode));
+    }
+
+    #[test]
+    fn a_socket_is_found_where_it_was_and_where_it_is_now() {
+        let mut descriptors = Descriptors::default();
+        let holder = || Holder::open(std::process::id()).unwrap();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let inode = rustix::fs::fstat(&socket).unwrap().st_ino;
+        assert!(holder().holds(inode, &mut descriptors));
+        // Known by its place: nothing else is looked through.
+        let mut again = holder();
+        assert!(again.holds(inode, &mut descriptors) && again.sockets.is_none());
+        // Elsewhere among the descriptors, with another file in its old place.
+        let moved = socket.try_clone().unwrap();
+        drop(socket);
+        let _other = std::fs::File::open("/dev/null").unwrap();
+        assert!(holder().holds(inode, &mut descriptors));
+        drop(moved);
+        assert!(!holder().holds(inode, &mut descriptors));
+        assert_eq!(descriptors.0.len(), 0);
     }
 }
