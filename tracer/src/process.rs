@@ -76,31 +76,31 @@ impl Handle {
     /// `None`: it has ended and was waited for.
     pub fn stat(&self) -> Option<Stat> {
         let mut buffer = [0; 1024];
-        parse_stat(self.read(c"stat", &mut buffer)?)
+        parse_stat(self.read(c"stat", &mut buffer)?).map(|(_, stat)| stat)
     }
 
     /// Everything there is to say of it now; `None`: it has ended.
     pub fn describe(&self) -> Option<Process> {
-        let stat = self.stat()?;
+        self.describe_with_stat().map(|(process, _)| process)
+    }
+
+    fn describe_with_stat(&self) -> Option<(Process, Stat)> {
+        let mut buffer = [0; 1024];
+        let (name, stat) = parse_stat(self.read(c"stat", &mut buffer)?)?;
+        let comm = Some(escape(name));
         let mut buffer = [0; STATUS];
         let status = self.read(c"status", &mut buffer).map(parse_status).unwrap_or_default();
-        Some(Process {
+        let process = Process {
             pid: Some(self.pid),
             ns_pid: status.ns_pid,
             ppid: (stat.ppid != 0).then_some(stat.ppid),
             uid: status.uid,
-            comm: self.comm(),
+            comm,
             exe: self.exe(),
             start_time: Some(start_time(stat.start.saturating_mul(TICK))),
             container: self.container(),
-        })
-    }
-
-    fn comm(&self) -> Option<String> {
-        // 15 bytes and a newline; a kernel thread's name is longer.
-        let mut buffer = [0; 128];
-        let name = self.read(c"comm", &mut buffer)?;
-        Some(escape(name.strip_suffix(b"\n").unwrap_or(name)))
+        };
+        Some((process, stat))
     }
 
     fn exe(&self) -> Option<String> {
@@ -145,9 +145,9 @@ impl Handle {
 /// time, or to none.
 pub fn describe(pid: u32, expected_start: Option<u64>) -> Option<Process> {
     let handle = Handle::open(pid).ok()?;
-    let mut process = handle.describe()?;
+    let (mut process, stat) = handle.describe_with_stat()?;
     if let Some(expected) = expected_start {
-        if handle.stat()?.start != expected / TICK {
+        if stat.start != expected / TICK {
             return None;
         }
         process.start_time = Some(start_time(expected));
@@ -190,17 +190,16 @@ pub struct Claim {
 /// Reads that of the process that has the number `pid` now.
 pub fn claim(pid: u32) -> Option<Claim> {
     let handle = Handle::open(pid).ok()?;
-    let mut name = [0; 128];
-    let name = handle.read(c"comm", &mut name)?;
+    let mut buffer = [0; 1024];
+    let (name, stat) = parse_stat(handle.read(c"stat", &mut buffer)?)?;
     let mut arguments = [0; PATH];
     let arguments = handle.read(c"cmdline", &mut arguments)?;
-    let start = handle.stat()?.start;
     let netns = statat(handle.directory(), c"ns/net", AtFlags::empty()).ok()?;
     Some(Claim {
-        name: name.strip_suffix(b"\n").unwrap_or(name).to_vec(),
+        name: name.to_vec(),
         arguments: arguments.to_vec(),
         netns: NetnsId(u32::try_from(netns.st_ino).ok()?),
-        start_boottime: start.saturating_mul(TICK),
+        start_boottime: stat.start.saturating_mul(TICK),
     })
 }
 
@@ -231,18 +230,21 @@ pub fn start_time(start_boottime: u64) -> Time {
     CLOCK.get_or_init(clock::read).time_of_boottime(start_boottime - start_boottime % TICK)
 }
 
-/// The name may hold anything, `)` and newlines included: what follows the last `)` cannot.
-pub(crate) fn parse_stat(bytes: &[u8]) -> Option<Stat> {
-    let end = bytes.iter().rposition(|&byte| byte == b')')?;
+/// The name, as it is, and the rest. The name may hold anything, `)` and newlines included: what stands before the first
+/// `(`, and behind the last `)`, cannot.
+pub(crate) fn parse_stat(bytes: &[u8]) -> Option<(&[u8], Stat)> {
+    let begin = bytes.iter().position(|&byte| byte == b'(')?;
+    let end = bytes.iter().rposition(|&byte| byte == b')').filter(|end| begin < *end)?;
     let rest = str::from_utf8(&bytes[end + 1..]).ok()?;
     // The third field of the file is the first one here.
     let mut fields = rest.split_ascii_whitespace();
-    Some(Stat {
+    let stat = Stat {
         state: *fields.next()?.as_bytes().first()?,
         ppid: fields.next()?.parse().ok()?,
         threads: fields.nth(15)?.parse().ok()?,
         start: fields.nth(1)?.parse().ok()?,
-    })
+    };
+    Some((&bytes[begin + 1..end], stat))
 }
 
 /// Of `/proc/PID/status`.
@@ -277,9 +279,11 @@ mod tests {
     fn stat_is_read_past_a_name_that_imitates_it() {
         let line =
             b"4242 (a) Z 1 (\n) b) S 17 4242 4242 0 -1 4194304 91 0 0 0 0 0 0 0 20 0 3 0 123456 8 9 10\n";
-        assert_eq!(parse_stat(line), Some(Stat { state: b'S', ppid: 17, threads: 3, start: 123_456 }));
+        let stat = Stat { state: b'S', ppid: 17, threads: 3, start: 123_456 };
+        assert_eq!(parse_stat(line), Some((&b"a) Z 1 (\n) b"[..], stat)));
         assert_eq!(parse_stat(&line[..60]), None);
         assert_eq!(parse_stat(b""), None);
+        assert_eq!(parse_stat(b"1 ) ("), None);
         assert_eq!(parse_stat(b"1 (\xff) \xff"), None);
     }
 

@@ -40,11 +40,16 @@ pub fn claimed(pid: u32, recognition: &Recognition, patience: Duration) -> Claim
     let began = clock::now();
     let claim = super::claim(pid);
     let product = claim.as_ref().and_then(|claim| recognition.recognise(&claim.name, &claim.arguments)?);
-    let start = claim.map(|claim| claim.start_boottime);
+    let start = claim.as_ref().map(|claim| claim.start_boottime);
     let claims = product.and_then(|product| of(pid, start, product, patience));
     // One that is ending has let go of its arguments, and will not speak any more.
-    let speaks = || super::claim(pid).is_some_and(|claim| !claim.arguments.is_empty());
-    let started = start.filter(|_| claims.is_some() || speaks()).map(super::start_time);
+    let speaks = |claim: super::Claim| !claim.arguments.is_empty();
+    let may_speak = match product {
+        // No time has passed.
+        None => claim.is_some_and(speaks),
+        Some(_) => claims.is_some() || super::claim(pid).is_some_and(speaks),
+    };
+    let started = start.filter(|_| may_speak).map(super::start_time);
     Claimed { look: Look { began, ended: clock::now() }, pid, started, claims, file: None }
 }
 
