@@ -2,8 +2,8 @@
 //!
 //! Rust's compiler emits no relocations for kernel structures, so the offsets are looked up here and
 //! handed to the programs as constants. The parser reads `/sys/kernel/btf/vmlinux` in place and builds
-//! an index of 4 bytes a type: aya's own, which the loader needs, keeps every type and gives no access
-//! to members.
+//! an index of 4 bytes a type: aya's own, which the loader needs, keeps every type, which takes some 30 ms and as
+//! many megabytes, and gives no access to members. So aya gets what it looks for, and no more: [`Btf::names`].
 //!
 //! Format: `Documentation/bpf/btf.rst` and `include/uapi/linux/btf.h`.
 
@@ -16,6 +16,7 @@ use tracer_ebpf::{MISSING, Offsets};
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 const MAGIC: u16 = 0xeb9f;
+const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 24;
 const TYPE_BYTES: usize = 12;
 const MEMBER_BYTES: usize = 12;
@@ -28,13 +29,16 @@ mod kind {
     pub const STRUCT: u32 = 4;
     pub const UNION: u32 = 5;
     pub const ENUM: u32 = 6;
+    pub const FWD: u32 = 7;
     pub const TYPEDEF: u32 = 8;
     pub const VOLATILE: u32 = 9;
     pub const CONST: u32 = 10;
     pub const RESTRICT: u32 = 11;
+    pub const FUNC: u32 = 12;
     pub const FUNC_PROTO: u32 = 13;
     pub const VAR: u32 = 14;
     pub const DATASEC: u32 = 15;
+    pub const FLOAT: u32 = 16;
     pub const DECL_TAG: u32 = 17;
     pub const TYPE_TAG: u32 = 18;
     pub const ENUM64: u32 = 19;
@@ -46,12 +50,14 @@ mod kind {
             ARRAY => Some(12),
             STRUCT | UNION | DATASEC | ENUM64 => vlen.checked_mul(12),
             ENUM | FUNC_PROTO => vlen.checked_mul(8),
-            // PTR, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, FLOAT, TYPE_TAG
-            2 | 7..=12 | 16 | TYPE_TAG => Some(0),
+            PTR | FWD | TYPEDEF | VOLATILE | CONST | RESTRICT | FUNC | FLOAT | TYPE_TAG => Some(0),
             _ => None,
         }
     }
 }
+
+/// What the name of a tracepoint's type begins with.
+const TRACEPOINT: &[u8] = b"btf_trace_";
 
 /// Anonymous structures nest a few levels; types that refer to each other in a circle do not exist in
 /// a kernel, only in a damaged file.
@@ -126,7 +132,7 @@ impl<'a> Btf<'a> {
         if data.len() < HEADER_BYTES || u16::from_le_bytes([data[0], data[1]]) != MAGIC {
             return Err(BtfError::Malformed("not BTF"));
         }
-        if data[2] != 1 {
+        if data[2] != VERSION {
             return Err(BtfError::Malformed("not version 1"));
         }
         let header = u32_at(data, 4)? as usize;
@@ -157,7 +163,7 @@ impl<'a> Btf<'a> {
             if this.kind == kind::STRUCT && this.name != 0 {
                 btf.structs.entry(btf.string(this.name)).or_insert(id);
             } else if this.kind == kind::TYPEDEF
-                && let Some(name) = btf.string(this.name).strip_prefix(b"btf_trace_")
+                && let Some(name) = btf.string(this.name).strip_prefix(TRACEPOINT)
             {
                 btf.tracepoints.insert(name, id);
             }
@@ -304,6 +310,39 @@ impl<'a> Btf<'a> {
         (prototype.kind == kind::FUNC_PROTO).then(|| prototype.vlen.saturating_sub(1))
     }
 
+    /// BTF for a loader, which looks up by its name what a program is to be attached to, and hands its place among the
+    /// types to the kernel: the tracepoints and these functions at the places that they have here, and nothing that
+    /// takes time to read at the others.
+    ///
+    /// # Errors
+    /// Never for what [`Btf::parse`] has understood.
+    pub fn names(&self, functions: &[&str]) -> Result<Vec<u8>, BtfError> {
+        let mut types = Vec::with_capacity(self.places.len() * TYPE_BYTES);
+        let mut strings = vec![0];
+        for place in self.places.iter().skip(1) {
+            let this = self.read(*place as usize)?;
+            let name = match this.kind {
+                kind::TYPEDEF => Some(self.string(this.name)).filter(|name| name.starts_with(TRACEPOINT)),
+                kind::FUNC => Some(self.string(this.name))
+                    .filter(|name| functions.iter().any(|wanted| wanted.as_bytes() == *name)),
+                _ => None,
+            };
+            let (name, kind) = match name {
+                Some(name) => {
+                    let at = strings.len() as u32;
+                    strings.extend_from_slice(name);
+                    strings.push(0);
+                    (at, this.kind)
+                }
+                None => (0, kind::FWD),
+            };
+            for word in [name, kind << 24, 0] {
+                types.extend_from_slice(&word.to_le_bytes());
+            }
+        }
+        Ok(whole(&types, &strings))
+    }
+
     /// Everything that the programs read, and the bit of `skc_ipv6only`.
     ///
     /// # Errors
@@ -370,6 +409,20 @@ impl<'a> Btf<'a> {
     }
 }
 
+/// The bytes of BTF with these sections.
+fn whole(types: &[u8], strings: &[u8]) -> Vec<u8> {
+    let (types_at, types_bytes, strings_bytes) = (0, types.len() as u32, strings.len() as u32);
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + types.len() + strings.len());
+    bytes.extend_from_slice(&MAGIC.to_le_bytes());
+    bytes.extend_from_slice(&[VERSION, 0]);
+    for word in [HEADER_BYTES as u32, types_at, types_bytes, types_bytes, strings_bytes] {
+        bytes.extend_from_slice(&word.to_le_bytes());
+    }
+    bytes.extend_from_slice(types);
+    bytes.extend_from_slice(strings);
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -422,21 +475,7 @@ mod tests {
         }
 
         fn finish(&self) -> Vec<u8> {
-            let mut out = Vec::new();
-            out.extend_from_slice(&MAGIC.to_le_bytes());
-            out.extend_from_slice(&[1, 0]);
-            for word in [
-                HEADER_BYTES as u32,
-                0,
-                self.types.len() as u32,
-                self.types.len() as u32,
-                self.strings.len() as u32,
-            ] {
-                out.extend_from_slice(&word.to_le_bytes());
-            }
-            out.extend_from_slice(&self.types);
-            out.extend_from_slice(&self.strings);
-            out
+            whole(&self.types, &self.strings)
         }
     }
 
@@ -520,5 +559,22 @@ mod tests {
             assert!(offsets.sock_dport < offsets.sock_err);
             assert_eq!(btf.tracepoint_arguments("inet_sock_set_state"), Some(3));
         }
+    }
+
+    #[test]
+    fn a_loader_finds_names_at_their_places() {
+        use aya_obj::btf::{Btf as Loaders, BtfKind};
+        let mut writer = Writer::new();
+        let int = writer.int("int", 4);
+        let tracepoint = writer.composite(kind::TYPEDEF, "btf_trace_it", false, &[]);
+        writer.composite(kind::STRUCT, "sock", false, &[("a", int, 0), ("b", int, 32)]);
+        writer.composite(kind::FUNC, "other", false, &[]);
+        let function = writer.composite(kind::FUNC, "inet_bind", false, &[]);
+        let names = Btf::parse(&writer.finish()).unwrap().names(&["inet_bind"]).unwrap();
+        let loaders = Loaders::parse(&names, aya::Endianness::Little).unwrap();
+        let place = |name, kind| loaders.id_by_type_name_kind(name, kind).ok();
+        assert_eq!(place("btf_trace_it", BtfKind::Typedef), Some(tracepoint));
+        assert_eq!(place("inet_bind", BtfKind::Func), Some(function));
+        assert_eq!(place("other", BtfKind::Func), None);
     }
 }

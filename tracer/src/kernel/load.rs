@@ -1,7 +1,7 @@
 //! Puts the kernel programs in place: open, set globals, load, attach.
 
+use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
@@ -169,9 +169,7 @@ impl Kernel {
         bind_hook: BindHook,
         verbose: bool,
     ) -> Result<(Self, Ring)> {
-        // 1. The running kernel's types: where its structures keep what the programs read. A loader reads all of them
-        // by itself, which takes as long as the rest of this: meanwhile.
-        let loader = thread::spawn(EbpfLoader::new);
+        // 1. The running kernel's types: where its structures keep what the programs read.
         let types = std::fs::read(btf::VMLINUX).with_context(|| format!("cannot read `{}`", btf::VMLINUX))?;
         let index = Btf::parse(&types).map_err(unfit)?;
         let (offsets, v6only_mask) = index.offsets().map_err(unfit)?;
@@ -186,11 +184,13 @@ impl Kernel {
                 (_, None) => return Err(no_tracepoint(program.tracepoint).into()),
             }
         }
+        let functions: Vec<&str> = BINDS.iter().flatten().map(|(_, function)| *function).collect();
+        let names = index.names(&functions).map_err(unfit)?;
         drop(index);
-        let btf = aya::Btf::parse(&types, Endianness::Little)
-            .with_context(|| format!("cannot understand `{}`", btf::VMLINUX))?;
         drop(types);
-        let loader = loader.join().map_err(|_| anyhow!("a thread panicked"))?;
+        let btf = aya::Btf::parse(&names, Endianness::Little)
+            .with_context(|| format!("cannot understand `{}`", btf::VMLINUX))?;
+        drop(names);
 
         // 2. Set globals, load, attach. What this kernel allows is decided by what it loads.
         let mut config = Config {
@@ -209,7 +209,7 @@ impl Kernel {
         for (slot, port) in config.ports.iter_mut().zip(ports) {
             *slot = *port;
         }
-        let mut ebpf = load_what_it_allows(loader, &mut config, &btf, &mut wanted, &mut limits, verbose)?;
+        let mut ebpf = load_what_it_allows(&mut config, &btf, &mut wanted, &mut limits, verbose)?;
         let mut hooks = Vec::new();
         for Program { name, tracepoint, .. } in &wanted {
             let program: &mut BtfTracePoint = program_mut(&mut ebpf, name)?;
@@ -361,25 +361,23 @@ fn attach_binds(
 /// Loads the wanted programs; those that the kernel refuses and that can be done without make room for a
 /// limit.
 fn load_what_it_allows(
-    loader: EbpfLoader<'static>,
     config: &mut Config,
     btf: &aya::Btf,
     wanted: &mut Vec<Program>,
     limits: &mut Vec<Limit>,
     verbose: bool,
 ) -> Result<Ebpf, Failure> {
-    let mut loader = Some(loader);
     loop {
         let is_wanted = |name: &str| u32::from(wanted.iter().any(|program| program.name == name));
         config.send_hook = is_wanted("reset_sent");
         config.receive_hook = is_wanted("reset_received");
         config.cookie_helper = 1;
-        let (refused, failure) = match load(loader.take().unwrap_or_default(), config, btf, wanted, verbose) {
+        let (refused, failure) = match load(config, btf, wanted, verbose) {
             Ok(ebpf) => return Ok(ebpf),
             Err(refusal) => refusal,
         };
         config.cookie_helper = 0;
-        if let Ok(ebpf) = load(EbpfLoader::new(), config, btf, wanted, verbose) {
+        if let Ok(ebpf) = load(config, btf, wanted, verbose) {
             limits.push(Limit {
                 what: "no-socket-cookie".to_owned(),
                 why: "this kernel does not lend bpf_get_socket_cookie to tracing programs (5.12 and later): \
@@ -423,7 +421,6 @@ fn attach_calls(ebpf: &mut Ebpf) -> Result<Vec<OwnedFd>> {
 /// One attempt to load every wanted program with one configuration. Of a refusal it gives the program, where
 /// it is one's.
 fn load(
-    loader: EbpfLoader<'static>,
     config: &Config,
     btf: &aya::Btf,
     wanted: &[Program],
@@ -431,8 +428,8 @@ fn load(
 ) -> Result<Ebpf, (Option<usize>, Failure)> {
     let globals = Globals(*config);
     let log_level = if verbose { 2u8 } else { 0 };
-    // For as long as what it is lent here.
-    let mut loader: EbpfLoader<'_> = loader;
+    let mut loader = loader_without_types()
+        .map_err(|error| (None, refused_by_kernel("files to be opened again", &io::Error::from(error))))?;
     loader
         .btf(Some(btf))
         .verifier_log_level(if verbose { VerifierLogLevel::VERBOSE } else { VerifierLogLevel::DISABLE })
@@ -447,6 +444,20 @@ fn load(
         program.load(tracepoint, btf).map_err(|error| refused(&error))?;
     }
     Ok(ebpf)
+}
+
+/// A loader that has not read the kernel's types: it does so by itself (`EbpfLoader::new`, aya 0.14), all of them, before it
+/// can be told that it is given others. Where it may open no file, it goes without.
+fn loader_without_types<'a>() -> rustix::io::Result<EbpfLoader<'a>> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Nothing else runs in this process yet that would miss them. Where the limit cannot be set, it takes longer.
+    let is_set = setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..limit }).is_ok();
+    let loader = EbpfLoader::new();
+    if is_set {
+        setrlimit(Resource::Nofile, limit)?;
+    }
+    Ok(loader)
 }
 
 fn program_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint> {
