@@ -1,7 +1,7 @@
 //! The maps, and the one way a record leaves the kernel: reserve, fill, submit.
 
 use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_NOEXIST, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    bindings::{BPF_ANY, BPF_NOEXIST, BPF_RB_NO_WAKEUP},
     helpers,
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, ring_buf::RingBufEntry},
@@ -21,9 +21,9 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
 #[map]
 static POLLED: Array<u32> = Array::with_max_entries(1, 0);
 
-/// What could not be recorded, by [`lost`] index.
+/// What could not be recorded, by [`lost`] index: in one entry, so that one call reads them all.
 #[map]
-static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(lost::COUNTERS, 0);
+static LOST: PerCpuArray<[u64; lost::COUNTERS]> = PerCpuArray::with_max_entries(1, 0);
 
 /// Connects to watched ports that are in SYN_SENT, by the address of their `struct sock`.
 #[map]
@@ -125,11 +125,11 @@ pub fn now() -> u64 {
 
 /// Counts one thing that was lost.
 #[inline(always)]
-pub fn count(counter: u32) {
-    if let Some(value) = LOST.get_ptr_mut(counter) {
-        // SAFETY: this CPU's own slot. A nested program can make one increment vanish: the counter is
-        // a lower bound by at most the nesting depth.
-        unsafe { *value += 1 };
+pub fn count(counter: usize) {
+    if let Some(values) = LOST.get_ptr_mut(0) {
+        // SAFETY: this CPU's own slot, and an index below their number. A nested program can make one increment
+        // vanish: the counter is a lower bound by at most the nesting depth.
+        unsafe { *values.cast::<u64>().add(counter) += 1 };
     }
 }
 
@@ -154,8 +154,9 @@ pub fn submit<T: 'static>(entry: RingBufEntry<T>) {
         Some(polled) => config::read(polled) == 1,
         None => false,
     };
-    // Always: the kernel's own rule wakes only whoever has read all that came before.
-    entry.submit(u64::from(if polled { BPF_RB_NO_WAKEUP } else { BPF_RB_FORCE_WAKEUP }));
+    // The kernel's own rule wakes whoever has read all that came before (`bpf_ringbuf_commit`, kernel/bpf/ringbuf.c): who
+    // has not, is at it, and to wake that one again costs the process that is refused six microseconds.
+    entry.submit(u64::from(if polled { BPF_RB_NO_WAKEUP } else { 0 }));
 }
 
 /// Remembers a connect; false when the table is full.

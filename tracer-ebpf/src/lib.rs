@@ -100,13 +100,13 @@ pub mod closer {
 /// Indexes of the per-CPU loss counters.
 pub mod lost {
     /// Records that found the ring buffer full.
-    pub const RING: u32 = 0;
+    pub const RING: usize = 0;
     /// Connection attempts that found the attempts table full.
-    pub const ATTEMPTS: u32 = 1;
+    pub const ATTEMPTS: usize = 1;
     /// Connection attempts whose end nobody saw: their sockets have begun another one.
-    pub const ENDS: u32 = 2;
+    pub const ENDS: usize = 2;
     /// How many counters there are.
-    pub const COUNTERS: u32 = 3;
+    pub const COUNTERS: usize = 3;
 }
 
 /// What every record begins with.

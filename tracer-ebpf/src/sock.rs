@@ -27,9 +27,35 @@ pub mod state {
 /// `O_NONBLOCK` of x86, arm64, riscv and most others (`include/uapi/asm-generic/fcntl.h`).
 const O_NONBLOCK: u32 = 0o4000;
 
+/// The key of a socket that nothing is joined with.
+const NO_KEY: (u64, u64) = (0, 0);
+
 /// A `struct sock *` handed over by a BTF tracepoint.
 #[derive(Clone, Copy)]
 pub struct Sock(pub *const c_void);
+
+/// The same socket as a `struct tcp_sock *`; null when the verifier's way there finds that it is none.
+#[derive(Clone, Copy)]
+pub struct TcpSock<const KNOWN: bool>(*const c_void);
+
+impl<const KNOWN: bool> TcpSock<KNOWN> {
+    /// The port a connect comes from, which `inet_sport` still holds when `skc_num` is given back.
+    #[inline(always)]
+    pub fn source_port(self) -> u16 {
+        u16::from_be(self.load(offset!(inet_sport), 0))
+    }
+
+    /// The sequence number of the SYN, as long as it has not been acknowledged.
+    #[inline(always)]
+    pub fn initial_sequence(self) -> u32 {
+        self.load(offset!(tcp_snd_una), 0)
+    }
+
+    #[inline(always)]
+    fn load<T: Copy>(self, offset: usize, zero: T) -> T {
+        if self.0.is_null() { zero } else { member::<T, KNOWN>(self.0, offset, zero) }
+    }
+}
 
 /// Reads kernel memory that may be gone: zero then.
 #[inline(always)]
@@ -84,16 +110,15 @@ impl Sock {
         unsafe { self.load::<u16>(offset!(sock_num)) }
     }
 
-    /// The sequence number of the SYN, as long as it has not been acknowledged.
+    /// What lies beyond `struct sock`: for plain loads, where it is often read (`OFTEN`), or for probing ones.
     #[inline(always)]
-    pub fn initial_sequence(self) -> u32 {
-        read_or_zero(self.beyond(offset!(tcp_snd_una)), 0u32)
-    }
-
-    /// The port a connect comes from, which `inet_sport` still holds when `skc_num` is given back.
-    #[inline(always)]
-    pub fn source_port(self) -> u16 {
-        u16::from_be(read_or_zero(self.beyond(offset!(inet_sport)), 0u16))
+    pub fn tcp<const OFTEN: bool>(self) -> TcpSock<OFTEN> {
+        if OFTEN {
+            // SAFETY: the helper takes a socket pointer the verifier trusts, which this is.
+            TcpSock(unsafe { helpers::generated::bpf_skc_to_tcp_sock(self.0.cast_mut().cast()) }.cast())
+        } else {
+            TcpSock(self.0)
+        }
     }
 
     /// TCP itself: an MPTCP socket shows twice, and its TCP subflow exactly once.
@@ -198,17 +223,23 @@ impl Sock {
         self.probe(offset!(sock_cookie), 0u64)
     }
 
-    /// Fills in what a record says of a socket whose pointer the verifier trusts, and gives it a cookie.
+    /// Fills in what a record says of a socket that connects, without what only a listener is found by: by plain loads
+    /// where it is often done, and the verifier trusts the pointer (`OFTEN`).
     ///
     /// # Safety
     /// `out` must be valid for writes.
     #[inline(always)]
-    pub unsafe fn describe_trusted(self, out: *mut Socket) {
+    pub unsafe fn describe_connecting<const OFTEN: bool>(self, out: *mut Socket) {
         // SAFETY: the caller's.
-        unsafe { self.describe::<true>(self.cookie(), out) }
+        unsafe {
+            self.describe::<OFTEN>(NO_KEY, out);
+            (&raw mut (*out).local_port).write(self.tcp::<OFTEN>().source_port());
+        }
     }
 
-    /// The same by probing reads where it is seldom done: the verifier takes milliseconds over each pointer that a
+    /// Fills in what a record says of a socket whose pointer the verifier trusts, and gives it a cookie.
+    ///
+    /// By probing reads, for it is seldom done: the verifier takes milliseconds over each pointer that a
     /// plain load gives (`btf_nested_type_is_trusted` searches all of the kernel's types, kernel/bpf/btf.c), which
     /// whoever waits for the trace to begin waits for.
     ///
@@ -217,7 +248,7 @@ impl Sock {
     #[inline(always)]
     pub unsafe fn describe_seldom(self, out: *mut Socket) {
         // SAFETY: the caller's.
-        unsafe { self.describe::<false>(self.cookie(), out) }
+        unsafe { self.describe::<false>((self.cookie(), self.inode()), out) }
     }
 
     /// The same by probing reads only, for a pointer that the verifier does not know.
@@ -227,15 +258,15 @@ impl Sock {
     #[inline(always)]
     pub unsafe fn describe_probed(self, out: *mut Socket) {
         // SAFETY: the caller's.
-        unsafe { self.describe::<false>(self.cookie_as_is(), out) }
+        unsafe { self.describe::<false>((self.cookie_as_is(), self.inode()), out) }
     }
 
-    /// Piece by piece, so that no large value passes over the programs' 512 bytes of stack.
+    /// Piece by piece, so that no large value passes over the programs' 512 bytes of stack. The key is cookie and inode.
     ///
     /// # Safety
     /// `out` must be valid for writes.
     #[inline(always)]
-    unsafe fn describe<const TRUSTED: bool>(self, cookie: u64, out: *mut Socket) {
+    unsafe fn describe<const TRUSTED: bool>(self, (cookie, inode): (u64, u64), out: *mut Socket) {
         let family: u16 = member::<_, TRUSTED>(self.0, offset!(sock_family), 0);
         let net = member::<_, TRUSTED>(self.0, offset!(sock_net), core::ptr::null::<c_void>());
         let has_net_cookie = offset!(net_cookie) != MISSING as usize;
@@ -248,7 +279,7 @@ impl Sock {
             (&raw mut (*out).netns).write(member::<_, TRUSTED>(net, offset!(net_inum), 0u32));
             (&raw mut (*out).netns_cookie).write(net_cookie);
             (&raw mut (*out).cookie).write(cookie);
-            (&raw mut (*out).inode).write(self.inode());
+            (&raw mut (*out).inode).write(inode);
             (&raw mut (*out).device).write(member::<_, TRUSTED>(self.0, offset!(sock_bound_dev_if), 0));
             (&raw mut (*out).local_port).write(member::<_, TRUSTED>(self.0, offset!(sock_num), 0));
             (&raw mut (*out).remote_port).write(u16::from_be(member::<_, TRUSTED>(

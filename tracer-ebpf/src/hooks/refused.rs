@@ -48,17 +48,12 @@ pub fn record(sock: Sock, attempt: *mut Attempt) {
 unsafe fn fill<const OFTEN: bool>(record: *mut Refused, sock: Sock, attempt: *const Attempt, now: u64) {
     // SAFETY: the caller's; every member behind the header is written.
     unsafe {
-        if OFTEN {
-            sock.describe_trusted(&raw mut (*record).socket);
-        } else {
-            sock.describe_seldom(&raw mut (*record).socket);
-        }
-        (&raw mut (*record).socket.local_port).write(sock.source_port());
+        sock.describe_connecting::<OFTEN>(&raw mut (*record).socket);
         (&raw mut (*record).task).write((*attempt).task);
         let started = (*attempt).started;
         (&raw mut (*record).started).write(started);
         emit::remember_refusal((*attempt).task.pid, now);
-        let sequence = sock.initial_sequence();
+        let sequence = sock.tcp::<OFTEN>().initial_sequence();
         let reset =
             if config::send_hook() { emit::reset_sent(sequence, started, now) } else { Reset::Unknown };
         // An ICMPv6 error is queued for no socket that did not ask for it (`ipv6_icmp_error`,

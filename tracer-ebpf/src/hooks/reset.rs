@@ -8,7 +8,7 @@ use crate::{
     config::{is_watched, offset},
     emit,
     hooks::refused,
-    sock::{Sock, read_or_zero, state},
+    sock::{Sock, member, read_or_zero, state},
 };
 
 /// TP_PROTO(const struct sock *sk, const struct sk_buff *skb, const enum sk_rst_reason reason)
@@ -18,14 +18,13 @@ use crate::{
 /// of the SYN: on its way through NAT it may have got other addresses and ports, and never another of these.
 #[btf_tracepoint(function = "tcp_send_reset")]
 fn reset_sent(ctx: BtfTracePointContext) -> i32 {
-    let sock = ctx.arg::<*const c_void>(0) as u64;
-    let skb = ctx.arg::<*const c_void>(1) as u64;
-    if sock != 0 || skb == 0 || !emit::awaits_reset() {
+    let sock = ctx.arg::<*const c_void>(0);
+    let skb = ctx.arg::<*const c_void>(1);
+    if !sock.is_null() || skb.is_null() || !emit::awaits_reset() {
         return 0;
     }
-    let skb = skb as *const c_void;
-    let head: u64 = read_or_zero(skb.wrapping_byte_add(offset!(skb_head)), 0);
-    let transport: u16 = read_or_zero(skb.wrapping_byte_add(offset!(skb_transport_header)), 0);
+    let head: u64 = member::<_, true>(skb, offset!(skb_head), 0);
+    let transport: u16 = member::<_, true>(skb, offset!(skb_transport_header), 0);
     let tcp = (head as *const c_void).wrapping_byte_add(usize::from(transport));
     // Behind the two ports.
     emit::remember_reset(u32::from_be(read_or_zero(tcp.wrapping_byte_add(4), 0u32)));

@@ -109,8 +109,7 @@ fn connect_fails(sock: Sock, attempt: *const Attempt, error: i32) {
     // SAFETY: the record is reserved and every member of it is written; map values stay valid while a
     // program runs.
     unsafe {
-        sock.describe_seldom(&raw mut (*record).socket);
-        (&raw mut (*record).socket.local_port).write(sock.source_port());
+        sock.describe_connecting::<false>(&raw mut (*record).socket);
         (&raw mut (*record).task).write((*attempt).task);
         (&raw mut (*record).started).write((*attempt).started);
         (&raw mut (*record).errno).write(error as u32);
@@ -129,7 +128,7 @@ fn connect_succeeds(sock: Sock, attempt: *const Attempt) {
     let record = entry.as_mut_ptr();
     // SAFETY: as above.
     unsafe {
-        sock.describe_seldom(&raw mut (*record).socket);
+        sock.describe_connecting::<false>(&raw mut (*record).socket);
         (&raw mut (*record).task).write((*attempt).task);
         (&raw mut (*record).started).write((*attempt).started);
     }

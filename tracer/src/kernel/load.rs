@@ -134,7 +134,7 @@ const BIND_CALLS: [(&str, &str); 2] =
 /// The attached programs. Dropping it detaches them.
 pub struct Kernel {
     ebpf: Ebpf,
-    lost: PerCpuArray<MapData, u64>,
+    lost: PerCpuArray<MapData, [u64; lost::COUNTERS]>,
     attempts: HashMap<MapData, u64, [u8; ATTEMPT_BYTES]>,
     followed: HashMap<MapData, u32, u32>,
     /// Holds programs on tracepoints.
@@ -263,9 +263,10 @@ impl Kernel {
     /// # Errors
     /// When the map cannot be read.
     pub fn losses(&self) -> Result<Losses> {
-        let sum = |index: u32| -> Result<u64> { Ok(self.lost.get(&index, 0)?.iter().sum()) };
+        let counters = self.lost.get(&0, 0)?;
+        let sum = |index: usize| counters.iter().map(|of_cpu| of_cpu[index]).sum();
         let skipped = if self.are_preempted { self.skipped() } else { 0 };
-        Ok(Losses { ring: sum(lost::RING)?, attempts: sum(lost::ATTEMPTS)?, ends: sum(lost::ENDS)?, skipped })
+        Ok(Losses { ring: sum(lost::RING), attempts: sum(lost::ATTEMPTS), ends: sum(lost::ENDS), skipped })
     }
 
     /// How often the kernel has skipped the program that sees state changes, those of any socket.

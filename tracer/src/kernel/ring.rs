@@ -98,11 +98,18 @@ enum Pace {
         last: Option<Instant>,
         quick: u32,
         /// When it looks without being woken, having been in [`Pace::Polled`]: a program on another CPU may still
-        /// have taken it for polling.
-        again: Option<Instant>,
+        /// have taken it for polling, and who has not read all is woken by none.
+        again: Option<Again>,
     },
     /// The reader looks by itself, and found little so often in a row.
     Polled { calm: u32 },
+}
+
+/// A look by itself, and how long after the one before it.
+#[derive(Clone, Copy, Debug)]
+struct Again {
+    at: Instant,
+    after: Duration,
 }
 
 /// What the reader does next.
@@ -127,14 +134,17 @@ impl Default for Pace {
 impl Pace {
     /// Wake-ups that follow each other this closely are in quick succession.
     const QUICK: Duration = Duration::from_millis(1);
-    /// So many of them are a flood.
+    /// So many of them are a flood,
     const FLOOD: u32 = 16;
+    /// and so are as many records at once: the reader is behind.
+    const BEHIND: usize = 16;
     /// Fewer records a look are little,
     const LITTLE: usize = 2;
     /// and so many looks with little end a flood.
     const CALM: u32 = 16;
-    /// A program runs for microseconds; its CPU may be stopped for longer.
-    const AGAIN: Duration = Duration::from_millis(500);
+    /// A program runs for microseconds; its CPU may be stopped for longer. Looks come at twice the distance each, from the
+    /// first to the last.
+    const AGAIN: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(512)];
 
     /// What to do after so many records were taken.
     fn step(&mut self, taken: usize, now: Instant) -> Step {
@@ -145,16 +155,19 @@ impl Pace {
                     *quick = if is_quick { *quick + 1 } else { 0 };
                     *last = Some(now);
                 }
-                if *quick >= Self::FLOOD {
+                if *quick >= Self::FLOOD || taken >= Self::BEHIND {
                     *self = Self::Polled { calm: 0 };
                     return Step::Poll;
                 }
-                match *again {
-                    Some(at) if at > now => Step::WaitUntil(at),
-                    Some(_) | None => {
-                        *again = None;
-                        Step::Wait
-                    }
+                if let Some(Again { at, after }) = *again
+                    && at <= now
+                {
+                    let after = after * 2;
+                    *again = (after <= Self::AGAIN[1]).then_some(Again { at: now + after, after });
+                }
+                match again {
+                    Some(again) => Step::WaitUntil(again.at),
+                    None => Step::Wait,
                 }
             }
             Self::Polled { calm } => {
@@ -162,7 +175,8 @@ impl Pace {
                 if *calm < Self::CALM {
                     return Step::PollOn;
                 }
-                *self = Self::Woken { last: None, quick: 0, again: Some(now + Self::AGAIN) };
+                let after = Self::AGAIN[0];
+                *self = Self::Woken { last: None, quick: 0, again: Some(Again { at: now + after, after }) };
                 Step::Stop
             }
         }
@@ -201,12 +215,22 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_woken_again_looks_once_more_by_itself() {
-        let (mut pace, now) = (Pace::Polled { calm: Pace::CALM - 1 }, Instant::now());
+    fn a_reader_that_is_behind_looks_by_itself() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        assert_eq!(steps(&mut pace, now, &[3, Pace::BEHIND]), [Step::Wait, Step::Poll]);
+    }
+
+    #[test]
+    fn whoever_is_woken_again_looks_more_and_more_seldom_by_itself() {
+        let (mut pace, mut now) = (Pace::Polled { calm: Pace::CALM - 1 }, Instant::now());
         assert_eq!(pace.step(0, now), Step::Stop);
-        let again = now + Pace::AGAIN;
-        assert_eq!(pace.step(3, now), Step::WaitUntil(again));
-        assert_eq!(pace.step(0, again), Step::Wait);
-        assert_eq!(pace.step(0, again), Step::Wait);
+        let mut distances = Vec::new();
+        // Woken meanwhile, it looks no later for it.
+        while let Step::WaitUntil(at) = pace.step(3, now) {
+            distances.push((at - now).as_millis());
+            now = at;
+        }
+        assert_eq!(distances, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
+        assert_eq!(pace.step(0, now), Step::Wait);
     }
 }
