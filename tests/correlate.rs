@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use story::{CONFIG, Close, HOST, Server, connect, namespace, process, server, story};
 use tracer::claims::{Access, Claims, Environment, Product, Said, Settings};
-use tracer::event::ExitStatus;
+use tracer::event::{ExitStatus, Namespace};
 use tracer::line::{Because, Body, Call, Cause, Change, Confidence, LostWhere, Mismatch, SentBy, Verdict};
 
 const POD: u32 = 4_026_532_281;
@@ -476,6 +476,85 @@ fn a_reused_namespace_number_has_no_history() {
     refused = refused.sent_by(Some(SentBy::Tcp));
     let verdict = story.look_again().refuse(&refused).verdict();
     assert_eq!(verdict.cause, Cause::NothingListening, "{verdict:?}");
+}
+
+/// The namespace with a number whose last owner has ended.
+fn reused(cookie: u64) -> Namespace {
+    Namespace { cookie, ..namespace(POD, Some("new"), &[], &[]) }
+}
+
+/// A look at the host in between, in which the old one is not there any more, changes nothing.
+#[test]
+fn a_namespace_that_ended_unseen_leaves_its_number_no_history() {
+    let gateway = server("127.0.0.1:18789").in_netns(POD);
+    // Where the kernel has no cookies, the look is all there is to tell them apart.
+    for (old, new) in [(u64::from(POD), u64::from(POD) + 1), (0, 0)] {
+        let verdict = story()
+            .netns(Namespace { cookie: old, ..namespace(POD, Some("old"), &[], &[]) })
+            .present(&gateway)
+            .ready()
+            .close(&gateway, Close::Owner)
+            .bind(&gateway, Some(libc::EACCES))
+            .after_millis(100)
+            .no_netns(POD)
+            .nothing_present()
+            .look_again()
+            .netns(reused(new))
+            .look_again()
+            .refuse(&connect("127.0.0.1:18789").in_netns(POD).in_netns_with(new))
+            .verdict();
+        assert_certain(&verdict, Cause::NothingListening);
+        assert!(verdict.failed_binds.is_empty(), "{verdict:?}");
+    }
+}
+
+/// One that is only not to be seen for a while keeps its history: its cookie is the same.
+#[test]
+fn a_namespace_that_comes_back_is_the_same() {
+    let gateway = server("127.0.0.1:18789").in_netns(POD);
+    let pod = || namespace(POD, Some("pod"), &[], &[]);
+    let verdict = story()
+        .netns(pod())
+        .present(&gateway)
+        .ready()
+        .close(&gateway, Close::Owner)
+        .after_millis(100)
+        .no_netns(POD)
+        .nothing_present()
+        .look_again()
+        .netns(pod())
+        .look_again()
+        .refuse(&connect("127.0.0.1:18789").in_netns(POD))
+        .verdict();
+    assert_certain(&verdict, Cause::Stopped);
+}
+
+/// What was refused in the old one is neither repeated nor over in the new one; and each of them is counted.
+#[test]
+fn a_reused_namespace_number_has_no_refusals() {
+    let again = || connect("127.0.0.1:18789").in_netns(POD);
+    let bodies = story()
+        .netns(namespace(POD, Some("old"), &[], &[]))
+        .ready()
+        .refuse(&again())
+        .refuse(&again())
+        .after_millis(100)
+        .no_netns(POD)
+        .netns(reused(u64::from(POD) + 1))
+        .look_again()
+        .refuse(&again().in_netns_with(u64::from(POD) + 1))
+        .after_millis(100)
+        .open(&server("127.0.0.1:18789").in_netns(POD).in_netns_with(u64::from(POD) + 1))
+        .after_millis(100)
+        .told();
+    let expected = [
+        "3 refused nothing-listening",
+        "4 refused nothing-listening",
+        "repeated 3 1 by 1",
+        "recovered [4] 1",
+    ];
+    let told = follow_ups(&bodies);
+    assert!(told.len() == 4 && told.iter().zip(expected).all(|(told, is)| told.starts_with(is)), "{told:?}");
 }
 
 #[test]

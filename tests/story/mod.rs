@@ -37,6 +37,8 @@ pub const CLOCK: Clock =
 #[derive(Clone, Debug)]
 pub struct Server {
     pub listener: Listener,
+    /// `None`: as each story's namespaces have it.
+    netns_cookie: Option<u64>,
 }
 
 /// A server that listens on `ADDR:PORT`.
@@ -55,6 +57,7 @@ pub fn server(at: &str) -> Server {
             since: None,
             process: process("openclaw-gatewa", 4242),
         },
+        netns_cookie: None,
     }
 }
 
@@ -78,6 +81,12 @@ impl Server {
 
     pub fn in_netns(mut self, netns: u32) -> Self {
         self.listener.netns = NetnsId(netns);
+        self
+    }
+
+    /// In the namespace with this cookie.
+    pub fn in_netns_with(mut self, cookie: u64) -> Self {
+        self.netns_cookie = Some(cookie);
         self
     }
 }
@@ -131,6 +140,12 @@ impl Connect {
     pub fn in_netns(mut self, netns: u32) -> Self {
         self.0.netns = NetnsId(netns);
         self.0.netns_cookie = u64::from(netns);
+        self
+    }
+
+    /// In the namespace with this cookie.
+    pub fn in_netns_with(mut self, cookie: u64) -> Self {
+        self.0.netns_cookie = cookie;
         self
     }
 
@@ -270,6 +285,12 @@ impl Story {
         self
     }
 
+    /// The next look finds no listener.
+    pub fn nothing_present(mut self) -> Self {
+        self.present.clear();
+        self
+    }
+
     /// A listener from before the tracer.
     pub fn present(mut self, server: &Server) -> Self {
         self.present.push(server.listener.clone());
@@ -320,7 +341,7 @@ impl Story {
     /// A `listen()`.
     pub fn open(mut self, server: &Server) -> Self {
         let listener = Listener { since: Some(self.now), ..server.listener.clone() };
-        let netns_cookie = u64::from(listener.netns.0);
+        let netns_cookie = server.netns_cookie.unwrap_or(u64::from(listener.netns.0));
         let tid = listener.process.pid.unwrap_or_default();
         self.apply(Event::Opened(Opened { time: self.now, listener, tid, netns_cookie }));
         self

@@ -120,6 +120,8 @@ pub struct Folds {
     folds: HashMap<Key, Fold>,
     waiting: HashMap<(NetnsId, IpAddr, u16), Waiting>,
     recent: VecDeque<Recent>,
+    /// Counts whose namespace has ended, still to be told.
+    ended: Vec<Repeats>,
 }
 
 impl Folds {
@@ -228,6 +230,21 @@ impl Folds {
         ended
     }
 
+    /// Forgets the refusals in a namespace, and of its addresses: its number now belongs to another. What they still
+    /// count is told when time next passes.
+    pub fn forget(&mut self, netns: NetnsId) {
+        let Self { folds, waiting, recent, ended } = self;
+        folds.retain(|key, fold| {
+            let is_it = fold.netns == netns || key.netns == netns;
+            if is_it && fold.count > 0 {
+                ended.push(fold.repeats());
+            }
+            !is_it
+        });
+        waiting.retain(|(destination, _, _), one| *destination != netns && one.netns != netns);
+        recent.retain(|one| one.netns != netns);
+    }
+
     /// Notes a refusal that a connect to the other family may follow.
     pub fn may_fall_back(&mut self, of: u64, refused: &Refused) {
         let Some(pid) = refused.client.pid else {
@@ -262,7 +279,7 @@ impl Folds {
     /// The counts that are to be told by now, in the order of what they repeat.
     pub fn due(&mut self, now: Mono) -> Vec<Repeats> {
         self.folds.retain(|_, fold| fold.count > 0 || now.since(fold.last) <= SILENCE_NS);
-        let mut due: Vec<Repeats> = Vec::new();
+        let mut due = std::mem::take(&mut self.ended);
         for fold in self.folds.values_mut().filter(|fold| fold.count > 0 && fold.due <= now) {
             due.push(fold.repeats());
             fold.count = 0;

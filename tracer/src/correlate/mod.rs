@@ -13,7 +13,7 @@ pub mod namespaces;
 pub mod servers;
 pub mod wording;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::claims::Access;
@@ -963,8 +963,11 @@ impl Correlator {
         let read: Vec<NetnsId> = namespaces.iter().map(|namespace| namespace.id).collect();
         if is_complete {
             // What is not there any more is gone, but for a namespace that only its sockets keep.
-            let table = &self.table;
-            self.namespaces.retain(|netns| read.contains(&netns) || table.open_in(netns).next().is_some());
+            let (table, there) = (&self.table, read.iter().copied().collect::<HashSet<NetnsId>>());
+            let is_there = |netns| there.contains(&netns) || table.open_in(netns).next().is_some();
+            for netns in self.namespaces.retain(is_there) {
+                self.forget(netns);
+            }
         }
         for namespace in namespaces {
             self.namespace(namespace, look);
@@ -1036,18 +1039,27 @@ impl Correlator {
         self.drop_if_replaced(namespace.id, namespace.cookie);
         self.namespaces.insert(namespace, look);
         let table = &self.table;
-        self.namespaces.shrink(|netns| table.open_in(netns).next().is_some());
+        for netns in self.namespaces.shrink(|netns| table.open_in(netns).next().is_some()) {
+            self.forget(netns);
+        }
     }
 
     /// A number that now has another cookie is another namespace's: the old one is gone, with all its
     /// sockets.
     fn drop_if_replaced(&mut self, netns: NetnsId, cookie: u64) {
         if self.is_replaced(netns, cookie) {
-            self.table.forget(netns);
-            self.namespaces.forget(netns);
-            self.binds.forget(netns);
-            self.servers.forget(netns);
+            self.forget(netns);
         }
+    }
+
+    /// Forgets everything about a namespace.
+    fn forget(&mut self, netns: NetnsId) {
+        self.table.forget(netns);
+        self.namespaces.forget(netns);
+        self.binds.forget(netns);
+        self.servers.forget(netns);
+        self.folds.forget(netns);
+        self.owners_looks.remove(&netns);
     }
 
     fn lost(&mut self, lost: Lost, clock: &Clock, out: &mut Vec<Output>) {

@@ -46,6 +46,9 @@ pub struct Namespaces {
     unreadable: HashMap<NetnsId, Look>,
     /// Those that were asked for alone and could not be read; most have ended.
     missed: HashMap<NetnsId, Look>,
+    /// Cookies of those that were known and are not to be seen any more: what is remembered of them is of no other that
+    /// gets their number.
+    past: HashMap<NetnsId, u64>,
 }
 
 impl Namespace {
@@ -131,6 +134,7 @@ impl Namespaces {
     pub fn insert(&mut self, namespace: Namespace, look: Look) {
         self.unreadable.remove(&namespace.id);
         self.missed.remove(&namespace.id);
+        self.past.remove(&namespace.id);
         self.known.insert(namespace.id, Known { namespace, look });
     }
 
@@ -144,27 +148,53 @@ impl Namespaces {
     }
 
     /// Begins a new look at the whole host: drops the namespaces that are not there, and what could not be
-    /// read before.
-    pub fn retain(&mut self, is_there: impl Fn(NetnsId) -> bool) {
-        self.known.retain(|netns, _| is_there(*netns));
+    /// read before. Gives those whose history is to be forgotten.
+    #[must_use]
+    pub fn retain(&mut self, is_there: impl Fn(NetnsId) -> bool) -> Vec<NetnsId> {
         self.unreadable.clear();
         self.missed.clear();
+        self.drop_unless(is_there)
+    }
+
+    /// Drops namespaces, and gives those that could not be told from another with their number.
+    fn drop_unless(&mut self, keep: impl Fn(NetnsId) -> bool) -> Vec<NetnsId> {
+        let mut forgotten = Vec::new();
+        let past = &mut self.past;
+        self.known.retain(|netns, known| {
+            if keep(*netns) {
+                return true;
+            }
+            match known.namespace.cookie {
+                0 => forgotten.push(*netns),
+                cookie => _ = past.insert(*netns, cookie),
+            }
+            false
+        });
+        if past.len() > NAMESPACES_MAX {
+            forgotten.extend(past.drain().map(|(netns, _)| netns));
+        }
+        forgotten
     }
 
     pub fn forget(&mut self, netns: NetnsId) {
         self.known.remove(&netns);
         self.unreadable.remove(&netns);
         self.missed.remove(&netns);
+        self.past.remove(&netns);
     }
 
-    /// Drops namespaces above the bound, those first that `keep` does not ask for.
-    pub fn shrink(&mut self, keep: impl Fn(NetnsId) -> bool) {
-        if self.known.len() > NAMESPACES_MAX {
-            self.known.retain(|netns, known| known.namespace.is_own || keep(*netns));
-        }
+    /// Drops namespaces above the bound, those first that `keep` does not ask for. Gives those whose history is to be
+    /// forgotten.
+    #[must_use]
+    pub fn shrink(&mut self, keep: impl Fn(NetnsId) -> bool) -> Vec<NetnsId> {
         if self.missed.len() > NAMESPACES_MAX {
             self.missed.clear();
         }
+        if self.known.len() <= NAMESPACES_MAX {
+            return Vec::new();
+        }
+        let own = self.iter().find(|namespace| namespace.is_own).map(|namespace| namespace.id);
+        self.drop_unless(|netns| Some(netns) == own || keep(netns))
     }
 
     pub fn get(&self, netns: NetnsId) -> Option<&Namespace> {
@@ -200,7 +230,8 @@ impl Namespaces {
 
     /// The cookie that tells a namespace from a later one with its number; 0: unknown.
     pub fn cookie(&self, netns: NetnsId) -> u64 {
-        self.get(netns).map_or(0, |namespace| namespace.cookie)
+        let known = self.get(netns).map(|namespace| namespace.cookie);
+        known.or_else(|| self.past.get(&netns).copied()).unwrap_or(0)
     }
 
     /// The namespace as the log shows it.
