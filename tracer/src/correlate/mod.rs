@@ -32,6 +32,7 @@ use binds::{Binds, Failure};
 use claims::Book;
 use coverage::Destination;
 use fold::{Folds, Harmless, Key, Repeats, Waiting};
+use join::Keys;
 use judge::{DOUBT_NS, Decision, Health, Judgement, Prospect, World};
 use listeners::{Gone, OwnerEnd, Table};
 use namespaces::Namespaces;
@@ -1018,13 +1019,14 @@ impl Correlator {
         clock: &Clock,
         out: &mut Vec<Output>,
     ) {
-        let is_there = |known: &Listener| listeners.iter().any(|found| found.key.is_same(known.key));
+        let (read, found): (HashSet<&NetnsId>, Keys) =
+            (read.iter().collect(), listeners.iter().map(|listener| listener.key).collect());
         let vanished: Vec<Listener> = self
             .table
             .open()
             .filter(|known| read.contains(&known.netns))
             .filter(|known| known.since.is_none_or(|since| since < began))
-            .filter(|known| !is_there(known))
+            .filter(|known| !found.contains(known.key))
             .cloned()
             .collect();
         for listener in vanished {
