@@ -888,6 +888,39 @@ fn a_client_is_no_candidate_whatever_it_calls_itself() {
     assert_certain(&verdict, Cause::NothingListening);
 }
 
+/// What told of its end was lost: a look at every process finds it no more.
+#[test]
+fn a_server_whose_end_was_lost_is_not_starting() {
+    let lost = || story().ready().start("openclaw-gatewa", 700).after_millis(10).lose(1, LostWhere::Ring);
+    let refuse = |story: story::Story| story.after_millis(10).refuse(&connect("127.0.0.1:18789")).verdict();
+    let verdict = refuse(lost().look_again().finds_servers(&[]));
+    assert_certain(&verdict, Cause::NothingListening);
+    let verdict = refuse(lost().look_again().finds_servers(&[("openclaw-gatewa", 700)]));
+    assert_certain(&verdict, Cause::Starting);
+    // The look was late: what comes still tells how it ended.
+    let story = lost().look_again().finds_servers(&[]).exit(700, ExitStatus::Code(78));
+    assert_certain(&refuse(story), Cause::NeverListened);
+}
+
+/// Whoever calls itself the server by the hundred hides nobody elsewhere, and nobody who was there before.
+#[test]
+fn pretenders_by_the_hundred_hide_no_server() {
+    for netns in [POD, HOST] {
+        let mut crowded = story()
+            .netns(namespace(POD, Some("pod"), &[], &[]))
+            .ready()
+            .start("openclaw-gatewa", 700)
+            .after_millis(10);
+        for pid in 1_000..1_300 {
+            crowded = crowded.start_in(netns, "openclaw-gatewa", pid).after_millis(1);
+        }
+        let verdict = crowded.refuse(&connect("127.0.0.1:18789")).verdict();
+        assert_certain(&verdict, Cause::Starting);
+        let pids = || verdict.candidates.iter().filter_map(|candidate| candidate.process.pid);
+        assert!(pids().any(|pid| pid == 700), "{netns}: {:?}", pids().collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn a_server_that_never_listened() {
     let mut crashing = story().ready();

@@ -408,15 +408,29 @@ impl Story {
         self.start_as(comm, pid, Some(&OpenClaw))
     }
 
+    /// The same in another namespace.
+    pub fn start_in(mut self, netns: u32, comm: &str, pid: u32) -> Self {
+        self.apply(self.candidate(netns, comm, pid, Some(&OpenClaw)));
+        self
+    }
+
     /// The same of a product; `None`: by the user's own pattern.
     pub fn start_as(mut self, comm: &str, pid: u32, product: Option<&'static dyn Product>) -> Self {
-        self.apply(Event::Candidate(Candidate {
-            time: self.now,
-            since: self.now,
-            netns: NetnsId(HOST),
-            process: process(comm, pid),
-            product,
-        }));
+        self.apply(self.candidate(HOST, comm, pid, product));
+        self
+    }
+
+    fn candidate(&self, netns: u32, comm: &str, pid: u32, product: Option<&'static dyn Product>) -> Event {
+        let (time, since, netns) = (self.now, self.now, NetnsId(netns));
+        Event::Candidate(Candidate { time, since, netns, process: process(comm, pid), product })
+    }
+
+    /// A look at every process finds these that claim to be the server, and no others.
+    pub fn finds_servers(mut self, servers: &[(&str, u32)]) -> Self {
+        for (comm, pid) in servers {
+            self.apply(self.candidate(HOST, comm, *pid, Some(&OpenClaw)));
+        }
+        self.correlator.candidates_are_known(self.look(), true);
         self
     }
 

@@ -494,7 +494,10 @@ impl Session {
     fn find_candidates(&mut self, ring: &mut Ring) -> Result<()> {
         let began = clock::now();
         let mut drained_at = began;
-        for (pid, _) in netns::processes().unwrap_or_default() {
+        let processes = netns::processes().unwrap_or_default();
+        // A `/proc` that has vanished lists nothing, which is no news of anybody.
+        let is_complete = processes.iter().any(|(pid, _)| *pid == std::process::id());
+        for (pid, _) in processes {
             // On a busy host this takes longer than a flood takes to fill the ring.
             let now = clock::now();
             if now.since(drained_at) > DRAIN_NS && self.queue.len() < QUEUE_MAX {
@@ -505,7 +508,7 @@ impl Session {
                 self.apply(Event::Candidate(candidate))?;
             }
         }
-        self.correlator.candidates_are_known(Look { began, ended: clock::now() });
+        self.correlator.candidates_are_known(Look { began, ended: clock::now() }, is_complete);
         Ok(())
     }
 

@@ -225,7 +225,7 @@ impl<'a> Scene<'a> {
 
     /// Candidates that live: not the client itself, whatever it calls itself.
     fn alive(&self) -> Vec<&'a Known> {
-        let mut alive = self.world.servers.alive(self.destination.netns);
+        let mut alive = self.world.servers.alive(self.destination.netns, self.refused.time);
         alive.retain(|known| known.candidate.process.pid != self.refused.client.pid);
         alive
     }

@@ -230,9 +230,12 @@ impl Correlator {
         Body::Alive(line::Alive { refused: self.counts.refused, lost: self.counts.lost })
     }
 
-    /// The host's processes have been looked through for servers.
-    pub fn candidates_are_known(&mut self, look: Look) {
+    /// The host's processes have been looked through for servers; not all of them, where `/proc` did not list them.
+    pub fn candidates_are_known(&mut self, look: Look, is_complete: bool) {
         self.candidates_look = Some(look);
+        if is_complete {
+            self.servers.looked(look);
+        }
     }
 
     /// What must be known before `event` is taken; to be asked again once it is.
@@ -303,7 +306,7 @@ impl Correlator {
             return Some(Need::Candidates);
         }
         let has_server = || {
-            !self.servers.alive(netns).is_empty()
+            !self.servers.alive(netns, refused.time).is_empty()
                 || self.table.closed_in(netns).any(|gone| gone.owner == OwnerEnd::Alive)
         };
         if cause > Cause::BoundNotListening

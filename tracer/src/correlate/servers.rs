@@ -4,11 +4,15 @@ use std::collections::{HashMap, HashSet};
 
 use crate::event::{Candidate, ExitStatus, Listener, Look, Mono, NetnsId, OtherPorts};
 
-/// Candidates remembered: those that ended longest ago go first.
+/// Candidates remembered: those that ended longest ago go first, then the youngest of the namespace that has the most,
+/// so that pretenders in one hide nobody in another, and nobody who was there before them.
 const CANDIDATES_MAX: usize = 256;
 
 /// Clients remembered, so that none is taken for a server.
 const CLIENTS_MAX: usize = 1_024;
+
+/// Namespaces of which it is remembered what servers listen on besides the watched ports.
+const OTHER_PORTS_MAX: usize = 256;
 
 /// How long the end of a candidate is a reason for a refusal.
 const MEMORY_NS: u64 = 300_000_000_000;
@@ -22,6 +26,18 @@ pub struct Known {
     /// It has connected to one: a client, whatever it calls itself.
     is_client: bool,
     pub end: Option<(Mono, ExitStatus)>,
+    /// When it was last seen to live.
+    seen: Mono,
+    /// When a look at every process did not find it any more: after that it does not count, though nobody has told of its
+    /// end.
+    missed: Option<Mono>,
+}
+
+impl Known {
+    /// Whether it lived at that time, as far as is known.
+    fn is_alive(&self, at: Mono) -> bool {
+        self.end.is_none() && self.missed.is_none_or(|missed| at <= missed)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -36,24 +52,35 @@ impl Servers {
         let Some(pid) = candidate.process.pid else {
             return;
         };
-        if self.candidates.values().map(Vec::len).sum::<usize>() >= CANDIDATES_MAX {
-            self.drop_oldest();
-        }
         let lives = self.candidates.entry(pid).or_default();
-        match lives.iter_mut().find(|known| known.end.is_none()) {
+        // Whose number this one has now has ended, and nobody has told of it.
+        let started = candidate.process.start_time;
+        lives.retain(|known| known.end.is_some() || known.candidate.process.start_time == started);
+        if let Some(known) = lives.iter_mut().find(|known| known.end.is_none()) {
             // The same process under another name, or found twice.
-            Some(known) => {
-                known.candidate.process = candidate.process;
-                known.has_listened |= has_listened;
-            }
-            None => {
-                let is_client = self.clients.contains(&pid);
-                lives.push(Known { candidate, has_listened, is_client, end: None });
+            known.seen = known.seen.max(candidate.time);
+            known.missed = None;
+            known.candidate.process = candidate.process;
+            known.has_listened |= has_listened;
+            return;
+        }
+        let (is_client, seen) = (self.clients.contains(&pid), candidate.time);
+        lives.push(Known { candidate, has_listened, is_client, end: None, seen, missed: None });
+        if self.candidates.values().map(Vec::len).sum::<usize>() > CANDIDATES_MAX {
+            self.drop_one();
+        }
+    }
+
+    /// Every process of the host has been looked at, and those of them that claim to be the server were added.
+    pub fn looked(&mut self, look: Look) {
+        for known in self.candidates.values_mut().flatten() {
+            if known.end.is_none() && known.missed.is_none() && known.seen < look.began {
+                known.missed = Some(look.ended);
             }
         }
     }
 
-    fn drop_oldest(&mut self) {
+    fn drop_one(&mut self) {
         let oldest = self
             .candidates
             .iter()
@@ -66,7 +93,14 @@ impl Servers {
         {
             lives.retain(|known| known.end.is_none_or(|(ended, _)| ended > time));
         } else {
-            self.candidates.clear();
+            let mut count: HashMap<NetnsId, usize> = HashMap::new();
+            for known in self.candidates.values().flatten() {
+                *count.entry(known.candidate.netns).or_default() += 1;
+            }
+            let rank = |known: &Known| (count.get(&known.candidate.netns).copied(), known.candidate.since);
+            let one =
+                self.candidates.iter().filter_map(|(pid, lives)| Some((rank(lives.first()?), *pid))).max();
+            one.and_then(|(_, pid)| self.candidates.remove(&pid));
         }
         self.candidates.retain(|_, lives| !lives.is_empty());
     }
@@ -97,6 +131,11 @@ impl Servers {
     }
 
     pub fn set_other_ports(&mut self, other_ports: OtherPorts) {
+        if self.other_ports.len() >= OTHER_PORTS_MAX && !self.other_ports.contains_key(&other_ports.netns) {
+            let oldest =
+                self.other_ports.values().min_by_key(|other| other.look.ended).map(|other| other.netns);
+            oldest.and_then(|netns| self.other_ports.remove(&netns));
+        }
         self.other_ports.insert(other_ports.netns, other_ports);
     }
 
@@ -118,9 +157,9 @@ impl Servers {
             .filter(move |known| known.candidate.netns == netns && !known.is_client)
     }
 
-    /// Candidates of a namespace that live, the youngest first.
-    pub fn alive(&self, netns: NetnsId) -> Vec<&Known> {
-        let mut alive: Vec<&Known> = self.of(netns).filter(|known| known.end.is_none()).collect();
+    /// Candidates of a namespace that lived at that time, the youngest first.
+    pub fn alive(&self, netns: NetnsId, at: Mono) -> Vec<&Known> {
+        let mut alive: Vec<&Known> = self.of(netns).filter(|known| known.is_alive(at)).collect();
         alive.sort_by_key(|known| (std::cmp::Reverse(known.candidate.since), known.candidate.process.pid));
         alive
     }
