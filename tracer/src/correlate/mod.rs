@@ -298,7 +298,16 @@ impl Correlator {
         // Sockets that were bound before, or in ways that are not followed.
         if rests_on_absence
             && self.health.undetectable.is_none_or(|unseen| unseen > Cause::BoundNotListening)
-            && is_due(self.binds.holders_look(netns, port), FRESH_NS)
+            && self.binds.holders_look(netns, port).is_none_or(|look| {
+                let of_followed =
+                    self.binds.bound_to(netns, port).next().is_some_and(|(_, time)| time.is_some());
+                // Whose end nobody tells, it may have gone by now.
+                if cause == Cause::BoundNotListening && !of_followed {
+                    look.is_worth_it(refused.time, now, FRESH_NS)
+                } else {
+                    look.is_due(refused.time, now, FRESH_NS)
+                }
+            })
         {
             return Some(Need::Holders(netns, port));
         }
