@@ -902,6 +902,17 @@ fn a_server_whose_end_was_lost_is_not_starting() {
     assert_certain(&refuse(story), Cause::NeverListened);
 }
 
+/// That the end of somebody will not be told is a doubt where a server's end would be the reason.
+#[test]
+fn ends_that_are_not_told_put_what_rests_on_them_in_doubt() {
+    let lost = || story().ready().lose(1, LostWhere::Followed);
+    let verdict = lost().look_again().refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_degraded(&verdict, Cause::NothingListening, &[Because::LostRecords]);
+    let gateway = server("100.101.102.103:18789");
+    let verdict = lost().open(&gateway).after_millis(20).refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_certain(&verdict, Cause::WrongAddress);
+}
+
 /// Whoever calls itself the server by the hundred hides nobody elsewhere, and nobody who was there before.
 #[test]
 fn pretenders_by_the_hundred_hide_no_server() {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use proptest::prelude::*;
-use tracer::decode::{DecodeError, Decoded, decode};
+use tracer::decode::{DecodeError, Decoded, decode, is_loss};
 use tracer::event::{Closer, Event, ExitStatus, Mono};
 use tracer::line::{SentBy, Via};
 use tracer_ebpf as wire;
@@ -162,6 +162,15 @@ fn what_is_no_record_is_an_error() {
         error(&with(|record| record.sent_by = 9)),
         DecodeError::UnknownValue { field: "sent_by", value: 9 }
     );
+}
+
+#[test]
+fn that_something_was_lost_is_no_event_and_no_error_of_the_reader() {
+    let record = bytes(&header::<wire::Header>(wire::kind::LOST));
+    assert!(is_loss(&record));
+    assert_eq!(decode(&record), Err(DecodeError::UnknownKind(wire::kind::LOST)));
+    assert!(!is_loss(&record[1..]) && !is_loss(&[record.clone(), vec![0]].concat()));
+    assert!(!is_loss(&bytes(&header::<wire::Header>(wire::kind::EXITED))));
 }
 
 proptest! {

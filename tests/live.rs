@@ -9,6 +9,7 @@ mod support;
 mod live {
     pub mod bad_host;
     pub mod bad_input;
+    pub mod bounds;
     pub mod clients;
     pub mod configs;
     pub mod ending;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         live::namespaces::trials(),
         live::ending::trials(),
         live::faults::trials(),
+        live::bounds::trials(),
         live::schema::trials(),
         live::status::trials(),
         live::bad_input::trials(),

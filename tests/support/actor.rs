@@ -20,6 +20,11 @@
 //! | `noise ADDR:PORT` (connects without end, until the next command) | `ok` at once |
 //! | `churn ADDR:PORT` (listens and closes without end, until the next command) | `ok` at once |
 //! | `cookies` (of the listeners that churned, in order) | `ok COOKIE...` |
+//! | `hoard listen ADDR:PORT COUNT` (listeners at so many addresses, from this one on) | `ok` |
+//! | `hoard bind ADDR:PORT COUNT` (the same, without listening) | `ok` |
+//! | `hoard connect ADDR:PORT COUNT` (connects that are left pending) | `ok` |
+//! | `crowd COUNT` (children, each in a network namespace of its own) | `ok` |
+//! | `release` (all of these) | `ok` |
 //! | `fork` (a child goes on in its place, the parent ends) | `ok PID`, the child's |
 //! | `exec HEX` (starts itself anew under another name, its socket inherited) | `ready` |
 //! | `mailbox PATH` (where sockets can be passed to) | `ok` |
@@ -77,6 +82,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     };
     let mut mailbox: Option<OwnedFd> = None;
     let mut churned: Vec<String> = Vec::new();
+    let mut hoard = load::Hoard::default();
     say("ready");
     // Unbuffered reading: after a fork the child must find the commands that the parent has not taken.
     while let Some(command) = read_command() {
@@ -126,6 +132,12 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
                 continue;
             }
             ["cookies"] => Ok(churned.join(" ")),
+            ["hoard", what, addr, count] => hoard.add(what, addr, number(count)),
+            ["crowd", count] => hoard.crowd(number(count)),
+            ["release"] => {
+                hoard = load::Hoard::default();
+                Ok(String::new())
+            }
             ["fork"] => {
                 // SAFETY: the actor has one thread, so the child may do whatever the parent may.
                 match unsafe { libc::fork() } {

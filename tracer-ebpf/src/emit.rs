@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{
     ATTEMPT_BYTES, ATTEMPTS_MAX, BINDING_MAX, BOUND_MAX, FALLBACK_NS, FOLLOWED_MAX, Header, REFUSED_MAX,
-    RESETS_MAX, RING_BYTES, Task, lost,
+    RESETS_MAX, RING_BYTES, Task, kind, lost,
 };
 
 use crate::config;
@@ -133,6 +133,19 @@ pub fn count(counter: usize) {
     }
 }
 
+/// Counts one thing that was lost and leaves no record, and has the user side look at the counters. Where the ring has no
+/// room for that, it will look anyway.
+#[inline(always)]
+pub fn count_alone(counter: usize) {
+    count(counter);
+    if let Some(mut entry) = EVENTS.reserve::<Header>(0) {
+        let header = Header { kind: kind::LOST, size: size_of::<Header>() as u32, time: now() };
+        // SAFETY: reserved, and of this size.
+        unsafe { entry.as_mut_ptr().write(header) };
+        submit(entry);
+    }
+}
+
 /// Room for a record with its header filled in; counts the loss when there is none.
 #[inline(always)]
 pub fn reserve<T: 'static>(kind: u32, time: u64) -> Option<RingBufEntry<T>> {
@@ -246,10 +259,12 @@ pub fn unfollow_socket(sock: u64) -> bool {
     BOUND.remove(sock).is_ok()
 }
 
-/// Asks for the end of a process to be told. A full table costs that, and nothing else.
+/// Asks for the end of a process to be told. A full table costs that, and nothing else; it is counted.
 #[inline(always)]
 pub fn follow_process(pid: u32) {
-    let _ = FOLLOWED.insert(pid, 1, u64::from(BPF_ANY));
+    if FOLLOWED.insert(pid, 1, u64::from(BPF_ANY)).is_err() {
+        count(lost::FOLLOWED);
+    }
 }
 
 /// Whether a process that has ended was followed.

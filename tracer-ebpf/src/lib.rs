@@ -18,7 +18,9 @@ pub const MISSING: u32 = u32::MAX;
 pub const RING_BYTES: u32 = 2 << 20;
 
 /// Connection attempts that can be under way to watched ports at once. Only those in SYN_SENT count:
-/// to this host they last microseconds, so the bound is met only by connects that nobody answers.
+/// to this host they last microseconds, so the bound is met only by connects that nobody answers. Of those a local port
+/// each is taken, of which there are 28,000 for one destination. One more is not followed, and counted as
+/// [`lost::ATTEMPTS`]: 2 MiB of memory are what is kept for it, whether it comes or not.
 pub const ATTEMPTS_MAX: u32 = 16_384;
 
 /// Bytes that the kernel side keeps of each.
@@ -28,19 +30,28 @@ pub const ATTEMPT_BYTES: usize = 8 + size_of::<Task>() + 16;
 /// that a handful would do; two that meet in one place are told as unknown. A power of two.
 pub const RESETS_MAX: u32 = 1 << 14;
 
-/// Sockets bound to a watched port that have not been destroyed: more are not followed, and say so.
+/// Sockets bound to a watched port that have not been destroyed: a socket for each address of a host, and for each
+/// worker that shares the port, would be hundreds. More are not followed, and say so ([`Bound::followed`]): such a one
+/// counts as a server's that succeeded, and a look at the port finds it.
 pub const BOUND_MAX: u32 = 4_096;
 
-/// Processes whose end is told: owners of listeners, and those that the user side asks for.
+/// Processes whose end is told: owners of listeners, and those that the user side asks for. Half of what a host has
+/// processes by default (`pid_max`), though few of them are any server's. The end of one more is not told, which is counted as
+/// [`lost::FOLLOWED`].
 pub const FOLLOWED_MAX: u32 = 16_384;
 
-/// Processes that were refused a moment ago, whose next connects are told.
+/// Processes that were refused a moment ago, whose next connects are told: more than are refused in a second, flood or no
+/// flood, where each is a process of its own. Of more, the one that was refused longest ago is forgotten: its connect to
+/// the other family is then not told, and its refusal is an alarm that it need not have been, never the other way
+/// round.
 pub const REFUSED_MAX: u32 = 1_024;
 
 /// How long a refused process's connects are told: time enough to try the other family.
 pub const FALLBACK_NS: u64 = 1_000_000_000;
 
-/// Threads that can be inside a `bind()` system call at once, where those are followed.
+/// Threads that can be inside a `bind()` system call to a watched port at once, where those are followed: it takes
+/// microseconds, so that each processor has one. What is left behind by a program that the kernel skipped at the call's end
+/// makes room by its age.
 pub const BINDING_MAX: u32 = 4_096;
 
 /// Names of programs whose start is told, besides those of [`Config::exec_all`].
@@ -66,6 +77,8 @@ pub mod kind {
     pub const CONNECTED: u32 = 8;
     /// A connect ended otherwise than by a refusal: a [`crate::Failed`].
     pub const FAILED: u32 = 9;
+    /// Something was lost that leaves no other record, a [`crate::Header`] alone: the counters say what.
+    pub const LOST: u32 = 10;
 }
 
 /// Values of [`Refused::via`].
@@ -105,8 +118,10 @@ pub mod lost {
     pub const ATTEMPTS: usize = 1;
     /// Connection attempts whose end nobody saw: their sockets have begun another one.
     pub const ENDS: usize = 2;
+    /// Processes that found the table of those whose end is told full.
+    pub const FOLLOWED: usize = 3;
     /// How many counters there are.
-    pub const COUNTERS: usize = 3;
+    pub const COUNTERS: usize = 4;
 }
 
 /// What every record begins with.

@@ -111,6 +111,13 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     }
 }
 
+/// Whether the bytes tell of no event, only that something was counted as lost.
+pub fn is_loss(bytes: &[u8]) -> bool {
+    read(bytes).is_some_and(|header: wire::Header| {
+        header.kind == wire::kind::LOST && whole::<wire::Header>(bytes, header).is_ok()
+    })
+}
+
 /// The record, when it is exactly as long as it should be and says.
 fn whole<T: Record>(bytes: &[u8], header: wire::Header) -> Result<T, DecodeError> {
     if bytes.len() != size_of::<T>() || header.size as usize != bytes.len() {

@@ -650,6 +650,8 @@ pub enum LostWhere {
     Recursion,
     /// The table of connection attempts was full.
     Attempts,
+    /// The table of processes whose end is told was full.
+    Followed,
     /// A record could not be read.
     Decode,
 }

@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::correlate::join::{is_disturbed, join, join_holders};
 use crate::correlate::wording::counted;
 use crate::correlate::{Correlator, Need, Output, Scope};
-use crate::decode::{Decoded, decode};
+use crate::decode::{Decoded, decode, is_loss};
 use crate::event::{Candidate, Claimed, Configured, Event, Look, Lost, Mono, NetnsId, Refused, Snapshot};
 use crate::exit::{Exit, Failure, talk};
 use crate::kernel::load::{Kernel, Losses, Servers};
@@ -339,6 +339,7 @@ impl Session {
         let mut records = Vec::new();
         let count = ring.drain(BATCH, |bytes| match decode(bytes) {
             Ok(decoded) => records.push(decoded),
+            Err(_) if is_loss(bytes) => {}
             Err(_) => self.undecodable += 1,
         });
         if count > 0 {
@@ -369,6 +370,7 @@ impl Session {
             (LostWhere::Ring, losses.ring - self.losses.ring),
             (LostWhere::Attempts, losses.attempts - self.losses.attempts),
             (LostWhere::Recursion, losses.ends - self.losses.ends + losses.skipped - self.losses.skipped),
+            (LostWhere::Followed, losses.followed - self.losses.followed),
             (LostWhere::Decode, std::mem::take(&mut self.undecodable)),
         ];
         let (from, to) = (self.losses_at, now);

@@ -1,12 +1,15 @@
 //! What an actor does without end, or very often.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net;
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, getrlimit, setrlimit};
 
-use super::{attempt, bind, blocking, listen, local_port, parse, socket, wait_for};
+use super::{attempt, bind, blocking, listen, local_port, open, parse, socket, wait_for};
 
 pub fn flood(addr: &str, count: i32) -> Result<String, Errno> {
     let addr = parse(addr);
@@ -63,4 +66,85 @@ pub fn churn(addr: &str) -> Vec<String> {
             return cookies;
         }
     }
+}
+
+/// Very many sockets, and children in namespaces of their own; all gone when it is dropped.
+#[derive(Default)]
+pub struct Hoard {
+    sockets: Vec<OwnedFd>,
+    children: Vec<Pid>,
+}
+
+impl Hoard {
+    pub fn add(&mut self, what: &str, addr: &str, count: i32) -> Result<String, Errno> {
+        let first = parse(addr);
+        let IpAddr::V4(ip) = first.ip() else { return Err(Errno::AFNOSUPPORT) };
+        raise_descriptors(
+            u64::try_from(self.sockets.len()).expect("few") + u64::try_from(count).expect("a count"),
+        )?;
+        for step in 0..u32::try_from(count).expect("a count") {
+            let own = SocketAddr::from((Ipv4Addr::from_bits(ip.to_bits() + step), first.port())).to_string();
+            let one = match what {
+                "listen" => {
+                    let bound = bind(&own, &[])?;
+                    listen(Some(&bound), 16, &[])?;
+                    bound
+                }
+                "bind" => bind(&own, &[])?,
+                "connect" => open(addr, &["pending"])?,
+                _ => return Err(Errno::INVAL),
+            };
+            self.sockets.push(one);
+        }
+        Ok(String::new())
+    }
+
+    pub fn crowd(&mut self, count: i32) -> Result<String, Errno> {
+        for _ in 0..count {
+            let (mut ready, mut child_end) = std::io::pipe().map_err(|_| Errno::MFILE)?;
+            // SAFETY: the actor has one thread, so the child may do whatever the parent may.
+            let child = match unsafe { libc::fork() } {
+                0 => {
+                    // SAFETY: plain system calls on this process, which ends with its parent.
+                    unsafe {
+                        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                        if libc::unshare(libc::CLONE_NEWNET) == 0 {
+                            let _ = child_end.write_all(b".");
+                            loop {
+                                libc::pause();
+                            }
+                        }
+                        libc::_exit(1);
+                    }
+                }
+                child => Pid::from_raw(child).ok_or(Errno::AGAIN)?,
+            };
+            self.children.push(child);
+            drop(child_end);
+            ready.read_exact(&mut [0]).map_err(|_| Errno::PERM)?;
+        }
+        Ok(String::new())
+    }
+}
+
+impl Drop for Hoard {
+    fn drop(&mut self) {
+        for child in &self.children {
+            let _ = rustix::process::kill_process(*child, Signal::KILL);
+        }
+        for child in &self.children {
+            let _ = rustix::process::waitpid(Some(*child), WaitOptions::empty());
+        }
+    }
+}
+
+/// For so many sockets more than a process usually has.
+fn raise_descriptors(count: u64) -> Result<(), Errno> {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Some(count + 64);
+    if limit.current.is_some_and(|current| Some(current) < wanted) {
+        let maximum = limit.maximum.map(|maximum| maximum.max(count + 64));
+        setrlimit(Resource::Nofile, Rlimit { current: wanted, maximum })?;
+    }
+    Ok(())
 }

@@ -71,7 +71,7 @@ fn connect_begins(ctx: &BtfTracePointContext, sock: Sock) {
     // SAFETY: a value on this program's stack.
     unsafe { task::describe_current(&raw mut attempt.task) };
     if !emit::begin_attempt(sock.address(), &attempt) {
-        emit::count(lost::ATTEMPTS);
+        emit::count_alone(lost::ATTEMPTS);
         aya_log_ebpf::warn!(ctx, "attempts table full: a connect is not followed");
     }
 }

@@ -23,6 +23,8 @@ pub struct Health {
     pub ready: bool,
     /// Records were lost, and the listeners were not read again since.
     pub lost: bool,
+    /// The ends of some processes are not told: a server may have ended.
+    pub ends_untold: bool,
     /// The first cause that this host gives no sign of: those after it could be this one.
     pub undetectable: Option<Cause>,
 }
@@ -325,7 +327,7 @@ impl<'a> Scene<'a> {
         if health.undetectable.is_some_and(|unseen| unseen < cause) {
             because.push(Because::HookMissing);
         }
-        if health.lost {
+        if health.lost || health.ends_untold && cause > Cause::BoundNotListening {
             because.push(Because::LostRecords);
         }
         if !health.ready {

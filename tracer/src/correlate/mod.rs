@@ -1084,8 +1084,9 @@ impl Correlator {
         let is_of_the_table = match place {
             LostWhere::Ring | LostWhere::Decode => true,
             LostWhere::Recursion => self.scope.skips_anything,
-            LostWhere::Attempts => false,
+            LostWhere::Attempts | LostWhere::Followed => false,
         };
+        self.health.ends_untold |= place == LostWhere::Followed;
         if is_of_the_table {
             self.health.lost = true;
             self.binds.lost();

@@ -1,5 +1,6 @@
 //! Puts the kernel programs in place: open, set globals, load, attach.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
@@ -51,6 +52,9 @@ impl From<&KnownLimit> for Limit {
         Self { what: limit.what.to_owned(), why: limit.why.to_owned() }
     }
 }
+
+/// Processes that are not followed and told apart.
+const UNFOLLOWED_MAX: usize = 4_096;
 
 /// The program that sees connects begin and end.
 const STATE: &str = "sock_state";
@@ -137,6 +141,9 @@ pub struct Kernel {
     lost: PerCpuArray<MapData, [u64; lost::COUNTERS]>,
     attempts: HashMap<MapData, u64, [u8; ATTEMPT_BYTES]>,
     followed: HashMap<MapData, u32, u32>,
+    /// Processes that found no place there.
+    unfollowed: BTreeSet<u32>,
+    unfollowed_count: u64,
     /// Holds programs on tracepoints.
     _events: Vec<OwnedFd>,
     /// Programs are preempted while they run, and skipped for everybody else on that CPU meanwhile.
@@ -152,6 +159,8 @@ pub struct Losses {
     pub ring: u64,
     /// Connection attempts that found their table full.
     pub attempts: u64,
+    /// Processes whose end will not be told.
+    pub followed: u64,
     /// Connection attempts whose end no program saw, as far as that is known yet.
     pub ends: u64,
     /// Where programs are preempted: state changes, of any socket, for which the program was skipped.
@@ -241,7 +250,18 @@ impl Kernel {
                     .to_owned(),
             });
         }
-        let kernel = Self { ebpf, lost, attempts, followed, _events: events, are_preempted, hooks, limits };
+        let kernel = Self {
+            ebpf,
+            lost,
+            attempts,
+            followed,
+            unfollowed: BTreeSet::new(),
+            unfollowed_count: 0,
+            _events: events,
+            are_preempted,
+            hooks,
+            limits,
+        };
         Ok((kernel, Ring::new(ring, polled)?))
     }
 
@@ -253,9 +273,14 @@ impl Kernel {
         Ok(EbpfLogger::init_with_logger(&mut self.ebpf, logger)?)
     }
 
-    /// Asks for the end of a process to be told; a full table costs that, and nothing else.
+    /// Asks for the end of a process to be told; a full table costs that, and nothing else. Each is counted once.
     pub fn follow(&mut self, pid: u32) {
-        let _ = self.followed.insert(pid, 1, 0);
+        if self.followed.insert(pid, 1, 0).is_err() && self.unfollowed.insert(pid) {
+            self.unfollowed_count += 1;
+            if self.unfollowed.len() > UNFOLLOWED_MAX {
+                self.unfollowed.clear();
+            }
+        }
     }
 
     /// Reads the loss counters.
@@ -266,7 +291,13 @@ impl Kernel {
         let counters = self.lost.get(&0, 0)?;
         let sum = |index: usize| counters.iter().map(|of_cpu| of_cpu[index]).sum();
         let skipped = if self.are_preempted { self.skipped() } else { 0 };
-        Ok(Losses { ring: sum(lost::RING), attempts: sum(lost::ATTEMPTS), ends: sum(lost::ENDS), skipped })
+        Ok(Losses {
+            ring: sum(lost::RING),
+            attempts: sum(lost::ATTEMPTS),
+            followed: sum(lost::FOLLOWED) + self.unfollowed_count,
+            ends: sum(lost::ENDS),
+            skipped,
+        })
     }
 
     /// How often the kernel has skipped the program that sees state changes, those of any socket.

@@ -558,6 +558,7 @@ impl Text {
                 ("not readable", "verdicts are not certain until the listeners are read again")
             }
             LostWhere::Attempts => ("too many connects under way", "refusals may be missing"),
+            LostWhere::Followed => ("too many processes to follow", "how a server ended may not be told"),
             LostWhere::Recursion => ("skipped by the kernel, at most", "refusals may be missing"),
         };
         put(text, format_args!("{} records ({what}): {cost}\n", lost.records));
