@@ -12,7 +12,7 @@ use crate::support::cast::{Actor, Costume};
 use crate::support::maps;
 use crate::support::needs::Need;
 use crate::support::poll;
-use crate::support::story::{Listen, Story};
+use crate::support::story::{Listen, Story, mono_now_us};
 use crate::support::tracer::Log;
 use crate::trial;
 
@@ -207,11 +207,9 @@ fn resets_that_meet() {
         story.tracer().refused(client.pid).sent_by
     };
     assert_eq!(refused(&mut story, "client"), knows_senders.then_some(SentBy::Filter));
-    // Of another number, and sent later than any connect of this test: half a word of each.
-    let other = 1 << 32
-        | u64::from(
-            u32::try_from(crate::support::story::mono_now_us() * 1_000 >> 16).unwrap_or(0) + 1_000_000,
-        );
+    // Of another number, and sent later than any connect of this trial: half a word of each, the time in units of 2^16 ns.
+    let later = ((mono_now_us() * 1_000) >> 16) + 1_000_000;
+    let other = 1 << 32 | later & u64::from(u32::MAX);
     let mut resets = maps::numbers(story.tracer().pid(), "RESETS");
     for place in 0..RESETS_MAX {
         resets.set(place, other, 0).expect("to set a number");
