@@ -1,9 +1,11 @@
 //! What a gateway's configuration says, beside what its sockets do; who changes it; and files that are up to no good.
 
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use libtest_mimic::Trial;
+use rustix::fs::FileType;
 use tracer::line::{Body, Cause, Claim, Config, ConfigChange, Verdict};
 
 use crate::support::cast::Costume;
@@ -17,7 +19,7 @@ const NEEDS: &[Need] = &[Need::Root, Need::Network];
 const TAILNET: &str = "100.101.102.103";
 
 pub fn trials() -> Vec<Trial> {
-    vec![
+    let trials = vec![
         trial("configs::agrees", NEEDS, agrees),
         trial("configs::the_trap", NEEDS, the_trap),
         trial("configs::arguments_win_over_the_file", NEEDS, arguments_win),
@@ -29,8 +31,12 @@ pub fn trials() -> Vec<Trial> {
         trial("configs::changed::removed_and_back", NEEDS, removed_and_back),
         trial("configs::changed::with_its_directory", NEEDS, with_its_directory),
         trial("configs::changed::taken_back", NEEDS, taken_back),
-        trial("configs::hostile", NEEDS, hostile),
-    ]
+        trial("configs::hostile::a_file_system_that_hangs", NEEDS, that_hangs),
+    ];
+    let hostile = HOSTILE
+        .iter()
+        .map(|file| trial(format!("configs::hostile::{}", file.name), NEEDS, move || hostile(file)));
+    trials.into_iter().chain(hostile).collect()
 }
 
 /// A home directory with a configuration.
@@ -317,105 +323,169 @@ fn taken_back() {
     story.end();
 }
 
-/// None of these makes the tracer wait, or say what it may not.
-fn hostile() {
-    type Prepare = fn(&Path);
-    let files: [(&str, Prepare, Option<&str>); 12] = [
-        (
-            "a named pipe",
-            |file| {
-                rustix::fs::mknodat(
-                    rustix::fs::CWD,
-                    file,
-                    rustix::fs::FileType::Fifo,
-                    rustix::fs::Mode::RUSR,
-                    0,
-                )
-                .expect("a pipe");
-            },
-            Some("it is a named pipe"),
-        ),
-        (
-            "a device",
-            |file| {
-                let zero = rustix::fs::makedev(1, 5);
-                rustix::fs::mknodat(
-                    rustix::fs::CWD,
-                    file,
-                    rustix::fs::FileType::CharacterDevice,
-                    rustix::fs::Mode::RUSR,
-                    zero,
-                )
-                .expect("a device");
-            },
-            Some("it is a device"),
-        ),
-        ("a link to the passwords", |file| symlink("/etc/shadow", file).expect("a link"), Some("not JSON5")),
-        (
-            "a gigabyte",
-            |file| std::fs::File::create(file).and_then(|file| file.set_len(1 << 30)).expect("a file"),
-            Some("it is longer than"),
-        ),
-        (
-            "deep nesting",
-            |file| std::fs::write(file, "[".repeat(500_000)).expect("a file"),
-            Some("nested too deep"),
-        ),
-        (
-            "NUL bytes",
-            |file| std::fs::write(file, "{gateway:{bind:'lan'}}\0\0").expect("a file"),
-            Some("not JSON5"),
-        ),
-        ("a directory", |file| std::fs::create_dir(file).expect("a directory"), Some("it is a directory")),
-        (
-            "no permission",
-            |file| {
-                std::fs::write(file, configuration("lan")).expect("a file");
-                std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).expect("to chmod");
-            },
-            Some("may not read it"),
-        ),
-        ("none", |_| {}, None),
-        (
-            "no UTF-8",
-            |file| std::fs::write(file, b"{gateway:{bind:'\xff\xfe'}}").expect("a file"),
-            Some("it is not UTF-8"),
-        ),
-        (
-            "huge numbers",
-            |file| std::fs::write(file, "{gateway:{port:1e999999999,bind:-1e400}}").expect("a file"),
-            None,
-        ),
-        (
-            "keys that stand twice",
-            |file| std::fs::write(file, "{gateway:{bind:'lan'},gateway:{bind:'tailnet'}}").expect("a file"),
-            None,
-        ),
-    ];
-    for (what, prepare, why) in files {
-        let home = Home::new();
-        std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o755)).expect("to chmod");
-        prepare(&home.file());
-        let mut story = Story::begin();
-        story.netns.ip(&format!("addr add {TAILNET}/32 dev eth0"));
-        let costume = if what == "no permission" { home.gateway().uid(65_534) } else { home.gateway() };
-        let _gateway = story.listen(Listen::at(TAILNET).by(costume));
-        trace(&mut story);
-        let verdict = story.refused(Client::nonblocking("127.0.0.1")).line.verdict.clone();
-        assert_eq!(verdict.cause, Cause::WrongAddress, "{what}");
-        let told = format!("{what}: {:?}", verdict.claims);
-        match why {
-            Some(why) => {
-                let [claim] = &verdict.claims[..] else { panic!("{told}") };
-                assert_eq!((claim.what.as_str(), claim.value.as_deref()), ("file", None), "{told}");
-                assert!(claim.note.as_deref().is_some_and(|note| note.contains(why)), "{told}");
-            }
-            None => assert!(verdict.claims.iter().all(|claim| claim.value.is_some()), "{told}"),
+/// A configuration that is up to no good. None of these makes the tracer wait, or say what it may not.
+struct Hostile {
+    name: &'static str,
+    prepare: fn(&Path),
+    /// What is said of the file; `None`: nothing but what it says.
+    why: Option<&'static str>,
+}
+
+const HOSTILE: [Hostile; 13] = [
+    Hostile {
+        name: "a_named_pipe",
+        prepare: |file| make(file, FileType::Fifo, 0),
+        why: Some("it is a named pipe"),
+    },
+    Hostile {
+        name: "a_socket",
+        prepare: |file| make(file, FileType::Socket, 0),
+        why: Some("it is a socket"),
+    },
+    Hostile {
+        name: "a_device",
+        // `/dev/zero`, which has no end.
+        prepare: |file| make(file, FileType::CharacterDevice, rustix::fs::makedev(1, 5)),
+        why: Some("it is a device"),
+    },
+    Hostile {
+        name: "a_link_to_the_passwords",
+        prepare: |file| symlink("/etc/passwd", file).expect("a link"),
+        why: Some("not JSON5"),
+    },
+    Hostile {
+        name: "a_gigabyte",
+        prepare: |file| {
+            std::fs::File::create(file).and_then(|file| file.set_len(1 << 30)).expect("a file");
+        },
+        why: Some("it is longer than"),
+    },
+    Hostile {
+        name: "deep_nesting",
+        prepare: |file| write_in_place(file, &"[".repeat(500_000)),
+        why: Some("nested too deep"),
+    },
+    Hostile {
+        name: "nul_bytes",
+        prepare: |file| write_in_place(file, "{gateway:{bind:'lan'}}\0\0"),
+        why: Some("not JSON5"),
+    },
+    Hostile {
+        name: "a_directory",
+        prepare: |file| std::fs::create_dir(file).expect("a directory"),
+        why: Some("it is a directory"),
+    },
+    Hostile {
+        name: "no_permission",
+        prepare: |file| {
+            write_in_place(file, &configuration("lan"));
+            std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).expect("to chmod");
+        },
+        why: Some("may not read it"),
+    },
+    Hostile { name: "none", prepare: |_| {}, why: None },
+    Hostile {
+        name: "no_utf8",
+        prepare: |file| std::fs::write(file, b"{gateway:{bind:'\xff\xfe'}}").expect("a file"),
+        why: Some("it is not UTF-8"),
+    },
+    Hostile {
+        name: "huge_numbers",
+        prepare: |file| write_in_place(file, "{gateway:{port:1e999999999,bind:-1e400}}"),
+        why: None,
+    },
+    Hostile {
+        name: "keys_that_stand_twice",
+        prepare: |file| write_in_place(file, "{gateway:{bind:'lan'},gateway:{bind:'tailnet'}}"),
+        why: None,
+    },
+];
+
+fn make(file: &Path, kind: FileType, device: rustix::fs::Dev) {
+    rustix::fs::mknodat(rustix::fs::CWD, file, kind, rustix::fs::Mode::RUSR, device).expect("a node");
+}
+
+/// A story with a gateway that has this configuration, and may not read what is another user's.
+fn with_hostile(prepare: impl FnOnce(&Path)) -> (Home, Story, Listening) {
+    let home = Home::new();
+    std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o755)).expect("to chmod");
+    prepare(&home.file());
+    let mut story = Story::begin();
+    story.netns.ip(&format!("addr add {TAILNET}/32 dev eth0"));
+    let gateway = story.listen(Listen::at(TAILNET).by(home.gateway().uid(65_534)));
+    (home, story, gateway)
+}
+
+fn hostile(Hostile { name, prepare, why }: &Hostile) {
+    let (_home, mut story, _gateway) = with_hostile(prepare);
+    trace(&mut story);
+    let verdict = story.refused(Client::nonblocking("127.0.0.1")).line.verdict.clone();
+    assert_eq!(verdict.cause, Cause::WrongAddress);
+    let told = format!("{:?}", verdict.claims);
+    match why {
+        Some(why) => {
+            let [claim] = &verdict.claims[..] else { panic!("{told}") };
+            assert_eq!((claim.what.as_str(), claim.value.as_deref()), ("file", None), "{told}");
+            assert!(claim.note.as_deref().is_some_and(|note| note.contains(why)), "{told}");
         }
-        if what == "keys that stand twice" {
+        None => assert!(verdict.claims.iter().all(|claim| claim.value.is_some()), "{told}"),
+    }
+    match *name {
+        "none" => assert!(verdict.claims.is_empty(), "{told}"),
+        // What it means to JSON5: the last one counts.
+        "keys_that_stand_twice" => {
             assert_eq!(bind_of(&verdict.claims).value.as_deref(), Some("tailnet"), "{told}");
         }
-        let log = story.end();
-        assert!(!log.text().contains("root:"), "{what}: {}", log.text());
+        "huge_numbers" => {
+            let is_long = |claim: &Claim| claim.value.as_ref().is_some_and(|value| value.len() > 64);
+            assert!(!verdict.claims.iter().any(is_long), "{told}");
+        }
+        _ => {}
+    }
+    let log = story.end();
+    assert!(!log.text().contains("root:"), "{}", log.text());
+}
+
+/// Whoever opens the file waits for ever, as on a file system whose server has gone: the trace goes on.
+fn that_hangs() {
+    let (home, mut story, _gateway) = with_hostile(|file| write_in_place(file, &configuration("lan")));
+    std::fs::set_permissions(home.file(), std::fs::Permissions::from_mode(0o644)).expect("to chmod");
+    let hung = Hung::begin(&home.file());
+    trace(&mut story);
+    for addr in ["127.0.0.1", "[::1]"] {
+        let verdict = story.refused(Client::nonblocking(addr)).line.verdict.clone();
+        assert_eq!(verdict.cause, Cause::WrongAddress);
+        assert!(verdict.claims.is_empty(), "{:?}", verdict.claims);
+    }
+    // One thread waits there, however often it was asked.
+    let threads = std::fs::read_dir(format!("/proc/{}/task", story.tracer().pid())).expect("its threads");
+    let names = threads.flatten().map(|thread| std::fs::read_to_string(thread.path().join("comm")));
+    let waiting = names.filter(|name| name.as_ref().is_ok_and(|name| name.trim() == "claims")).count();
+    assert_eq!(waiting, 1);
+    drop(hung);
+    // Then others are read again.
+    let other = Home::with("loopback");
+    let _other = story.listen(Listen::at("10.77.0.1").by(other.gateway()));
+    assert_eq!(bind_of(&refused(&mut story).claims).value.as_deref(), Some("loopback"));
+    story.end();
+}
+
+/// A file that is not opened until this is dropped: fanotify asks somebody who does not answer.
+struct Hung(#[expect(dead_code, reason = "its end lets all go on that wait")] OwnedFd);
+
+impl Hung {
+    fn begin(file: &Path) -> Self {
+        // SAFETY: a plain system call.
+        let group = unsafe { libc::fanotify_init(libc::FAN_CLASS_CONTENT | libc::FAN_CLOEXEC, 0) };
+        assert!(group >= 0, "fanotify_init: {}", std::io::Error::last_os_error());
+        // SAFETY: just opened, and nobody else's.
+        let group = unsafe { OwnedFd::from_raw_fd(group) };
+        let path = std::ffi::CString::new(file.as_os_str().as_encoded_bytes()).expect("no NUL");
+        let (mark, mask) = (libc::FAN_MARK_ADD, libc::FAN_OPEN_PERM);
+        // SAFETY: a string that ends in NUL and outlives the call.
+        let result =
+            unsafe { libc::fanotify_mark(group.as_raw_fd(), mark, mask, libc::AT_FDCWD, path.as_ptr()) };
+        assert_eq!(result, 0, "fanotify_mark: {}", std::io::Error::last_os_error());
+        Self(group)
     }
 }
