@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         trial("ending::a_second_sigint_ends_at_once", NEEDS, a_second_sigint_ends_at_once),
         trial("ending::a_closed_pipe_is_a_clean_end", NEEDS, a_closed_pipe_is_a_clean_end),
         trial("ending::a_closed_pipe_is_a_clean_end_in_text", NEEDS, || closed_pipe("text")),
+        trial("ending::a_closed_pipe_ends_one_with_nothing_to_say", NEEDS, closed_pipe_and_nothing_to_say),
     ];
     let signals = [
         ("sigint", Signal::INT, StopReason::Sigint),
@@ -111,4 +112,14 @@ fn closed_pipe(output: &str) {
     assert_eq!(tracer.wait_exit().code(), Some(0), "{}", tracer.stderr());
     let stderr = tracer.stderr();
     assert!(!stderr.to_lowercase().contains("pipe"), "a closed pipe is no error: {stderr}");
+}
+
+/// It does not stay until the next refusal, which may never come.
+fn closed_pipe_and_nothing_to_say() {
+    let port = Port::take();
+    let mut tracer = Running::spawn(["-p", &port.number.to_string(), "-o", "json"]);
+    let stdout = tracer.take_stdout();
+    tracer.wait_ready();
+    drop(stdout);
+    assert_eq!(tracer.wait_exit().code(), Some(0), "{}", tracer.stderr());
 }
