@@ -4,18 +4,19 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
 use libtest_mimic::Trial;
-use rustix::process::Signal;
-use tracer::line::{Body, Cause, LostWhere};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+use tracer::line::{Body, Cause, Change, LostWhere, Ready};
 
 use crate::support::cast::{Actor, Costume};
 use crate::support::needs::Need;
 use crate::support::poll;
 use crate::support::port::Port;
-use crate::support::story::Story;
-use crate::support::tracer::{BINARY, Running, parse};
+use crate::support::story::{Story, mono_now_us};
+use crate::support::tracer::{BINARY, Running, Tracer, parse};
 use crate::trial;
 
 const NEEDS: &[Need] = &[Need::Root, Need::Network];
@@ -29,6 +30,13 @@ pub fn trials() -> Vec<Trial> {
         trial("faults::a_reader_that_stops_loses_nothing", NEEDS, a_reader_that_stops_loses_nothing),
         trial("faults::two_tell_the_same", NEEDS, two_tell_the_same),
         trial("faults::a_flood_wakes_nobody_and_all_of_it_is_told", NEEDS, all_of_a_flood_is_told),
+        trial("faults::ten_thousand_listeners", NEEDS, ten_thousand_listeners),
+        trial("faults::namespaces_by_the_hundred", NEEDS, namespaces_by_the_hundred),
+        trial(
+            "faults::a_step_of_the_clock",
+            &[Need::Root, Need::Network, Need::OwnMachine],
+            a_step_of_the_clock,
+        ),
     ]
 }
 
@@ -182,4 +190,133 @@ fn all_of_a_flood_is_told() {
     }
     let log = story.tracer.take().expect("a story that is traced").stop_with_losses();
     assert_eq!(log.stop().refused, 3 * FLOOD + 3, "{}", log.text());
+}
+
+/// Waits until so many listeners were told to have changed so.
+fn wait_changes(tracer: &mut Tracer, change: Change, expected: u32) {
+    let mut seen = 0;
+    tracer.wait_for(&format!("{expected} listeners {change:?}"), |line| {
+        seen += u32::from(matches!(&line.body, Body::Listener(listener) if listener.change == change));
+        (seen >= expected).then_some(())
+    });
+}
+
+fn ready(tracer: &mut Tracer) -> Ready {
+    tracer.wait_for("the ready line", |line| match &line.body {
+        Body::Ready(ready) => Some(ready.clone()),
+        _ => None,
+    })
+}
+
+/// On the port, across addresses. Each is told as it comes and goes, and whoever starts among them finds them all.
+fn ten_thousand_listeners() {
+    const ALL: u32 = 10_000;
+    // In bursts that the ring holds, where the tracer has no processor of its own.
+    const STEP: u32 = 2_000;
+    let first = Ipv4Addr::new(127, 20, 0, 0).to_bits();
+    let mut story = Story::begin();
+    story.trace();
+    let mut crowds = Vec::new();
+    for step in 0..ALL / STEP {
+        let mut crowd = Actor::start(&story.netns.place(), &Costume::named("crowd"));
+        let addr = Ipv4Addr::from_bits(first + step * STEP);
+        crowd.must(&format!("hoard listen {addr}:{} {STEP}", story.port()));
+        wait_changes(story.tracer(), Change::Opened, STEP * (step + 1));
+        crowds.push(crowd);
+    }
+    let refusal = story.refused("127.0.0.1");
+    refusal.cause(Cause::WrongAddress).weighs_only(ALL as usize);
+    assert_eq!(refusal.line.verdict.listeners.len(), 16, "{}", refusal.told());
+    drop(refusal);
+    let mut other = Tracer::start(&[story.port()], &[]);
+    assert_eq!(ready(&mut other).listeners, u64::from(ALL));
+    other.stop();
+    for (crowd, turn) in crowds.into_iter().zip(1..) {
+        drop(crowd);
+        wait_changes(story.tracer(), Change::Closed, STEP * turn);
+    }
+    let refusal = story.refused("[::1]");
+    assert_eq!(refusal.line.verdict.cause, Cause::NothingListening, "{}", refusal.told());
+    assert_eq!(refusal.line.verdict.listeners_total, 0, "{}", refusal.told());
+    drop(refusal);
+    story.end();
+}
+
+/// Each is looked into and let go of before the next: it takes no more descriptors than a few do.
+fn namespaces_by_the_hundred() {
+    const CROWD: u32 = 300;
+    /// What the threads that look into them hold at once.
+    const SPARE: u64 = 32;
+    let mut story = Story::begin();
+    story.trace();
+    let pid = story.tracer().pid();
+    let held = fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors").count() as u64;
+    let process = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+    let few = Rlimit { current: Some(held + SPARE), maximum: Some(held + SPARE) };
+    rustix::process::prlimit(Some(process), Resource::Nofile, few).expect("to limit its descriptors");
+    for addr in ["127.0.0.1", "[::1]"] {
+        let mut crowd = Actor::start(&story.netns.place(), &Costume::named("crowd"));
+        crowd.must(&format!("crowd {CROWD}"));
+        // It rests on there being nothing in any of them.
+        story.refused(addr).cause(Cause::NothingListening).weighs_only(0);
+        let mut other = Tracer::start(&[story.port()], &[]);
+        assert!(ready(&mut other).namespaces > u64::from(CROWD));
+        other.stop();
+        crowd.must("release");
+        story.refused(addr).cause(Cause::NothingListening);
+    }
+    story.end();
+}
+
+/// The wall clock goes forward by hours, and back. What is told has the time that it is then; how long something took,
+/// and when a process started, has nothing to do with it.
+fn a_step_of_the_clock() {
+    const STEP: i64 = 7_200;
+    /// More than the trial takes in between, and much less than the step.
+    const SLACK: i64 = 600;
+    let mut story = Story::begin();
+    story.trace();
+    let gateway = story.listen("10.77.0.1");
+    let mut timed = Running::spawn(["-p", &story.port().to_string(), "-o", "json", "--for", "2"]);
+    let mut stdout = timed.take_stdout();
+    timed.wait_ready();
+    let begun = mono_now_us();
+    let mut client = Actor::start(&story.netns.place(), &Costume::named("client"));
+    let mut told = Vec::new();
+    for (addr, step) in [("127.0.0.1", STEP), ("127.0.0.2", -STEP), ("127.0.0.3", 0)] {
+        assert!(client.ask(&format!("connect {addr}:{}", story.port())).is_err(), "nothing listens there");
+        told.push(story.tracer().wait_for(addr, |line| match &line.body {
+            Body::Refused(refused) if refused.dst.addr == addr => {
+                Some((line.time.0.as_second(), line.mono_us, (**refused).clone()))
+            }
+            _ => None,
+        }));
+        step_clock(step);
+    }
+    let [before, ahead, back] = &told[..] else { panic!("{told:?}") };
+    let passed = |from: i64, to: i64| (0..SLACK).contains(&(to - from));
+    assert!(passed(before.0 + STEP, ahead.0), "{told:?}");
+    assert!(passed(before.0, back.0), "{told:?}");
+    assert!(before.1 < ahead.1 && ahead.1 < back.1, "{told:?}");
+    for (_, _, refused) in &told {
+        assert_eq!(refused.client.start_time, before.2.client.start_time, "{told:?}");
+        assert!(refused.latency_us < 60_000_000, "{told:?}");
+        let listener = &refused.verdict.listeners[0].listener;
+        assert_eq!(listener.process.pid, Some(gateway.pid), "{told:?}");
+        assert_eq!(listener.process.start_time, before.2.verdict.listeners[0].listener.process.start_time);
+    }
+    // A time to run is neither over because of it, nor longer.
+    let mut log = String::new();
+    stdout.read_to_string(&mut log).expect("to read its log");
+    assert_eq!(timed.wait_exit().code(), Some(0), "{}", timed.stderr());
+    assert!(log.lines().last().is_some_and(|line| line.contains(r#""reason":"duration""#)), "{log}");
+    assert!((1_500_000..60_000_000).contains(&(mono_now_us() - begun)), "{log}");
+    story.end();
+}
+
+fn step_clock(seconds: i64) {
+    use rustix::time::{ClockId, clock_gettime, clock_settime};
+    let mut now = clock_gettime(ClockId::Realtime);
+    now.tv_sec += seconds;
+    clock_settime(ClockId::Realtime, now).expect("to set the clock");
 }

@@ -30,7 +30,12 @@ pub enum Need {
     Cookies,
     /// A control group hierarchy that root may make groups in.
     Cgroups,
+    /// A machine that nobody else uses: an emulated one, of `cargo xtask vm`.
+    OwnMachine,
 }
+
+/// Set by the first process of an emulated machine (xtask/src/vm/init.sh).
+const OWN_MACHINE: &str = "TRACER_LIVE_OWN_MACHINE";
 
 impl Need {
     /// Why the host cannot give it; `None`: it can.
@@ -53,6 +58,9 @@ impl Need {
             Self::Cgroups => {
                 hierarchies().is_empty().then_some("needs a cgroup hierarchy that can be written")
             }
+            Self::OwnMachine => std::env::var_os(OWN_MACHINE)
+                .is_none()
+                .then_some("needs a machine of its own, whose clock may be stepped: `cargo xtask vm`"),
             Self::Seccomp => {
                 let there = Path::new("/proc/sys/kernel/seccomp/actions_avail").exists();
                 (!there).then_some("needs a kernel with seccomp filters")
