@@ -46,3 +46,19 @@ impl Clock {
         Time(jiff::Timestamp::from_nanosecond(nanoseconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_followed_and_the_time_between_two_readings_is_none() {
+        let clock = Clock { realtime_offset: 1_795_344_062_000_000_000, boottime_offset: 0 };
+        for (moved, is_step) in
+            [(900_000, false), (-900_000, false), (7_200_000_000_000, true), (-2_000_000, true)]
+        {
+            let newer = Clock { realtime_offset: clock.realtime_offset + moved, ..clock };
+            assert_eq!(clock.followed_by(newer), if is_step { newer } else { clock }, "{moved}");
+        }
+    }
+}

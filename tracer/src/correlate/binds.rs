@@ -222,3 +222,34 @@ impl Binds {
         self.ports.retain(|(own, _), _| *own != netns);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::line::Process;
+
+    #[test]
+    fn binds_that_fail_everywhere_take_no_more_room_than_their_bound() {
+        let mut binds = Binds::default();
+        for number in 0..3 * PORTS_MAX as u32 {
+            let socket = |netns, addr: Ipv4Addr| Listener {
+                key: SocketKey { inode: 0, cookie: 0 },
+                netns: NetnsId(netns),
+                addr: addr.into(),
+                port: 80,
+                v6only: None,
+                device: None,
+                backlog: None,
+                since: None,
+                process: Process::default(),
+            };
+            let time = Mono(u64::from(number));
+            binds.failed(Call::Bind, &socket(number, Ipv4Addr::LOCALHOST), libc::EADDRINUSE, time);
+            binds.failed(Call::Bind, &socket(0, Ipv4Addr::from_bits(number)), libc::EADDRINUSE, time);
+            assert!(binds.ports.len() <= PORTS_MAX + 2);
+            assert!(binds.failures(NetnsId(0), 80).count() <= FAILURES_MAX);
+        }
+    }
+}

@@ -209,3 +209,25 @@ fn in_file(pid: u32, file: &ConfigFile, agrees: impl Fn(&str) -> Option<bool>) -
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::claims::openclaw::OpenClaw;
+
+    #[test]
+    fn claims_take_no_more_room_than_their_bound() {
+        let mut book = Book::default();
+        for pid in 1..=3 * CLAIMED_MAX as u32 {
+            let settings = OpenClaw.settings("{gateway:{bind:'lan'}}");
+            let file = ConfigFile { path: "/openclaw.json".into(), changed: None, settings };
+            let claims = Claims { product: &OpenClaw, said: Vec::new(), file: Some(file) };
+            let look = Look { began: Mono(u64::from(pid)), ended: Mono(u64::from(pid)) };
+            let file = Some(FileId(u64::from(pid)));
+            let started = Some(line::Time(jiff::Timestamp::UNIX_EPOCH));
+            book.note(Claimed { look, pid, started, claims: Some(claims), file });
+            assert!(book.claimed.len() <= CLAIMED_MAX && book.files.len() <= FILES_MAX);
+        }
+        assert!(book.look(3 * CLAIMED_MAX as u32).is_some(), "the newest stays");
+    }
+}

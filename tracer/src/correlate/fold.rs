@@ -312,3 +312,62 @@ impl Fold {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::line::{Process, SentBy, Via};
+
+    /// Of a process and a destination of its own.
+    fn refused(number: u32) -> Refused {
+        Refused {
+            time: Mono(u64::from(number)),
+            started: Mono(u64::from(number)),
+            netns: NetnsId(1),
+            netns_cookie: 1,
+            client: Process { pid: Some(number), ..Process::default() },
+            client_started: 0,
+            cgroup: 1,
+            src: Ipv4Addr::LOCALHOST.into(),
+            src_port: None,
+            dst: Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + number).into(),
+            dst_port: 80,
+            device: None,
+            via: Via::Rst,
+            sent_by: Some(SentBy::Tcp),
+        }
+    }
+
+    #[test]
+    fn nothing_grows_without_bound_and_no_count_is_lost() {
+        const REFUSALS: u32 = FOLDS_MAX as u32 + 1_000;
+        let mut folds = Folds::default();
+        let mut counted = 0;
+        for number in 1..=REFUSALS {
+            let refused = refused(number);
+            let key = Key::of(&refused, Cause::NothingListening);
+            assert_eq!(folds.repeat(&key, &refused), None);
+            counted += folds.make_room().map_or(0, |repeats| repeats.count);
+            let of = u64::from(number);
+            folds.begin(key.clone(), of, refused.netns, refused.time);
+            assert_eq!(folds.repeat(&key, &refused), Some(of));
+            let Refused { netns, dst: addr, dst_port: port, .. } = refused;
+            folds.wait(Destination { netns, addr, port, route: None }, of, &refused);
+            folds.may_fall_back(of, &refused);
+            // Again and again, of ever another process, to one destination.
+            let other = super::tests::refused(1);
+            let one = Destination { netns, addr: other.dst, port, route: None };
+            let another = Refused { client: refused.client.clone(), ..other };
+            folds.wait(one, of, &another);
+        }
+        let Folds { folds: kept, waiting, recent, ended: _ } = &folds;
+        assert_eq!((kept.len(), waiting.len(), recent.len()), (FOLDS_MAX, WAITING_MAX, RECENT_MAX));
+        for one in waiting.values() {
+            assert!(one.of.len() <= NAMED_MAX && one.processes.len() <= PROCESSES_MAX);
+        }
+        counted += folds.due(Mono(u64::MAX)).iter().map(|repeats| repeats.count).sum::<u64>();
+        assert_eq!(counted, u64::from(REFUSALS));
+    }
+}

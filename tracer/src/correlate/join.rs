@@ -100,3 +100,110 @@ pub fn is_disturbed<'a>(snapshot: &Snapshot, queued: impl IntoIterator<Item = &'
     let is_during = |closed: &Closed| closed.time >= snapshot.began && closed.time <= snapshot.ended;
     queued.into_iter().any(|event| matches!(event, Event::Closed(closed) if is_during(closed)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+    use crate::event::{Closer, Mono, Namespace, Opened};
+    use crate::line::Process;
+
+    fn listener(inode: u64, cookie: u64) -> Listener {
+        Listener {
+            key: SocketKey { inode, cookie },
+            netns: NetnsId(1),
+            addr: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 80,
+            v6only: None,
+            device: None,
+            backlog: None,
+            since: Some(Mono(7)),
+            process: Process::default(),
+        }
+    }
+
+    fn opened(listener: Listener) -> Event {
+        Event::Opened(Opened { time: Mono(7), listener, tid: 1, netns_cookie: 0 })
+    }
+
+    fn closed(listener: Listener) -> Event {
+        Event::Closed(Closed {
+            time: Mono(7),
+            listener,
+            tid: 1,
+            shutdown: 3,
+            closer: Closer::Process,
+            netns_cookie: 0,
+        })
+    }
+
+    fn joined(dump: &[Listener], queued: &[Event]) -> Vec<u64> {
+        let namespace = Namespace {
+            id: NetnsId(1),
+            cookie: 0,
+            name: None,
+            is_own: true,
+            links: Vec::new(),
+            local: Vec::new(),
+            l3mdev_accept: None,
+        };
+        let snapshot = Snapshot {
+            is_complete: true,
+            owners_of: None,
+            began: Mono(0),
+            ended: Mono(9),
+            namespaces: vec![namespace],
+            listeners: dump.to_vec(),
+            unreadable: Vec::new(),
+        };
+        join(snapshot, queued).listeners.iter().map(|listener| listener.key.inode).collect()
+    }
+
+    #[test]
+    fn what_opens_comes_by_its_event_and_what_closes_was_there() {
+        let (one, two, three) = (listener(1, 0), listener(2, 0), listener(3, 0));
+        let dump = [one.clone(), two.clone()];
+        assert_eq!(joined(&dump, &[]), [1, 2]);
+        // The dump has it already, and its event is still to come.
+        assert_eq!(joined(&dump, &[opened(one.clone())]), [2]);
+        // The dump has it no more, and its event would close what nobody knows.
+        assert_eq!(joined(&dump, &[closed(three.clone())]), [1, 2, 3]);
+        assert_eq!(joined(&dump, &[closed(one.clone())]), [1, 2]);
+        // The first of several counts.
+        assert_eq!(joined(&dump, &[opened(one.clone()), closed(one.clone())]), [2]);
+        assert_eq!(joined(&dump, &[closed(one.clone()), opened(one)]), [1, 2]);
+        assert_eq!(joined(&dump, &[opened(three.clone()), closed(three)]), [1, 2]);
+        // Of a namespace that was not looked into, nothing is known.
+        let elsewhere = Listener { netns: NetnsId(2), ..listener(4, 0) };
+        assert_eq!(joined(&dump, &[closed(elsewhere)]), [1, 2]);
+    }
+
+    #[test]
+    fn sockets_are_told_apart_as_one_by_one() {
+        let keys = [(1, 0), (2, 20), (0, 30), (4, 40)].map(|(inode, cookie)| SocketKey { inode, cookie });
+        let all: Keys = keys.into_iter().collect();
+        for (inode, cookie) in
+            [(1, 0), (1, 10), (2, 20), (2, 0), (2, 21), (9, 20), (0, 30), (0, 0), (4, 30), (5, 50)]
+        {
+            let key = SocketKey { inode, cookie };
+            assert_eq!(all.contains(key), keys.iter().any(|known| known.is_same(key)), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn a_dump_that_a_listener_closed_under_is_taken_again() {
+        let snapshot = Snapshot {
+            is_complete: true,
+            owners_of: None,
+            began: Mono(5),
+            ended: Mono(9),
+            namespaces: Vec::new(),
+            listeners: Vec::new(),
+            unreadable: Vec::new(),
+        };
+        assert!(is_disturbed(&snapshot, &[closed(listener(1, 0))]));
+        assert!(!is_disturbed(&Snapshot { began: Mono(8), ..snapshot.clone() }, &[closed(listener(1, 0))]));
+        assert!(!is_disturbed(&snapshot, &[opened(listener(1, 0))]));
+    }
+}

@@ -267,3 +267,37 @@ impl Namespaces {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Mono;
+
+    #[test]
+    fn namespaces_that_come_and_go_by_the_thousand_take_no_more_room() {
+        let look = Look { began: Mono(1), ended: Mono(2) };
+        let mut namespaces = Namespaces::default();
+        let mut forgotten = 0;
+        for number in 1..=3 * NAMESPACES_MAX as u32 {
+            let namespace = Namespace {
+                id: NetnsId(number),
+                cookie: u64::from(number),
+                name: None,
+                is_own: number == 1,
+                links: Vec::new(),
+                local: Vec::new(),
+                l3mdev_accept: None,
+            };
+            namespaces.insert(namespace, look);
+            namespaces.set_unreadable(NetnsId(u32::MAX - number), false, look);
+            forgotten += namespaces.shrink(|_| false).len();
+            let Namespaces { known, unreadable: _, missed, past } = &namespaces;
+            assert!(known.len() <= NAMESPACES_MAX + 1 && missed.len() <= NAMESPACES_MAX + 1);
+            assert!(past.len() <= NAMESPACES_MAX + 1);
+        }
+        // The own one stays, and the others are either told from those that get their numbers, or forgotten whole.
+        let Namespaces { known, past, .. } = &namespaces;
+        assert!(known.contains_key(&NetnsId(1)));
+        assert_eq!(known.len() + past.len() + forgotten, 3 * NAMESPACES_MAX);
+    }
+}

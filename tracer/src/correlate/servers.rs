@@ -182,3 +182,20 @@ impl Servers {
         self.other_ports.remove(&netns);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_and_other_ports_take_no_more_room_than_their_bound() {
+        let mut servers = Servers::default();
+        for number in 0..3 * CLIENTS_MAX as u32 {
+            servers.is_client(number);
+            let look = Look { began: Mono(u64::from(number)), ended: Mono(u64::from(number)) };
+            servers.set_other_ports(OtherPorts { look, netns: NetnsId(number), listeners: Vec::new() });
+            assert!(servers.clients.len() <= CLIENTS_MAX && servers.other_ports.len() <= OTHER_PORTS_MAX);
+        }
+        assert!(servers.other_ports_look(NetnsId(3 * CLIENTS_MAX as u32 - 1)).is_some(), "the newest stays");
+    }
+}
