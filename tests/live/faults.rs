@@ -123,7 +123,8 @@ fn a_full_stdout_is_a_failure() {
     let port = Port::take();
     let full = File::options().write(true).open("/dev/full").expect("a device that is always full");
     let mut command = Command::new(BINARY);
-    command.args(["trace", "-o", "json", "-p", &port.number.to_string()]);
+    // It would go on for ever.
+    command.args(["trace", "-o", "json", "-p", &port.number.to_string(), "--for", "10"]);
     let output = command.stdin(Stdio::null()).stdout(full).output().expect("to run tracer");
     assert_eq!(output.status.code(), Some(4), "{output:?}");
     let stderr = String::from_utf8_lossy(&output.stderr);
