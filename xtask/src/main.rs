@@ -5,6 +5,7 @@ mod bench;
 mod bpf;
 mod cargo;
 mod ci;
+mod defences;
 mod demo;
 mod digest;
 mod dist;
@@ -90,6 +91,12 @@ enum Chore {
     },
     /// Run every check of the project, the tests last
     Ci,
+    /// Take each defence of tracer away, in a copy, and see its tests fail: takes half an hour
+    #[command(hide = true)]
+    Defences {
+        /// Only those with one of these words in what they are against, or in their tests
+        words: Vec<String>,
+    },
     /// Let everything go wrong that can, for a time, and see that tracer bears it
     Soak {
         /// How long: 90, 90s, 5m or 1h; at least six rounds, which take some five minutes
@@ -135,6 +142,7 @@ fn main() -> ExitCode {
         Chore::Setup { tests } => setup::run(tests),
         Chore::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Chore::Ci => ci::run(),
+        Chore::Defences { words } => defences::run(&words),
         Chore::DemoListen { address } => demo::listen(address),
         Chore::DemoConnect { address } => demo::connect(address),
         Chore::Soak { duration } => soak::run(duration),
