@@ -67,6 +67,7 @@ pub fn build(kernel: &Kernel, programs: &Programs, suites: &str, directory: &Pat
     root.write("/init", INIT.as_bytes(), 0o755)?;
     root.write("/suites", suites.as_bytes(), 0o644)?;
     root.write("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n", 0o644)?;
+    root.write("/etc/shadow", b"root:*:1:0:99999:7:::\n", 0o600)?;
     root.copy(&busybox()?, Path::new("/bin/busybox"))?;
     root.copy(&programs.tracer, &programs.tracer()?)?;
     for name in ["live", "oracle", "xtask"] {
