@@ -14,6 +14,8 @@ use super::world::Room;
 pub struct Listening {
     pub socket: OwnedFd,
     pub cookie: u64,
+    /// Connections of which it is not known yet which case they are.
+    pub accepted: Vec<OwnedFd>,
 }
 
 /// A connect that has begun, and its outcome once there is one.
@@ -82,7 +84,7 @@ pub fn listen(server: &Server, room: &Room) -> Result<Listening, Errno> {
         bind_to_device(&socket, room, device)?;
     }
     net::listen(&socket, 4_096)?;
-    Ok(Listening { cookie: sockopt::socket_cookie(&socket)?, socket })
+    Ok(Listening { cookie: sockopt::socket_cookie(&socket)?, socket, accepted: Vec::new() })
 }
 
 fn client_socket(client: &Client, room: &Room, kind: SocketType) -> Result<OwnedFd, Errno> {
@@ -156,22 +158,27 @@ pub fn sign(attempt: &Attempt, number: usize) {
     net::send(&attempt.socket, &number, SendFlags::NOSIGNAL).expect("to send on a connection");
 }
 
-/// The cases that a listener has answered.
-pub fn answered(listening: &Listening) -> Vec<usize> {
-    let mut numbers = Vec::new();
+/// The cases that a listener has answered, of those that it has not told of.
+pub fn answered(listening: &mut Listening) -> Vec<usize> {
     loop {
-        let connection = match net::accept(&listening.socket) {
-            Ok(connection) => connection,
-            Err(Errno::AGAIN) => return numbers,
+        match net::accept(&listening.socket) {
+            Ok(connection) => listening.accepted.push(connection),
+            Err(Errno::AGAIN) => break,
             Err(err) => panic!("accept: {err}"),
-        };
-        let mut number = [0_u8; 4];
-        // What was sent before a reset can be read no more: clients are closed after this.
-        match net::recv(&connection, &mut number, RecvFlags::DONTWAIT) {
-            Ok((4, _)) => numbers.push(u32::from_ne_bytes(number) as usize),
-            // A client that was given up has sent nothing.
-            Ok(_) | Err(Errno::AGAIN | Errno::CONNRESET) => {}
-            Err(err) => panic!("recv: {err}"),
         }
     }
+    let mut numbers = Vec::new();
+    listening.accepted.retain(|connection| {
+        let mut number = [0_u8; 4];
+        // What was sent before a reset can be read no more: clients are closed after this.
+        match net::recv(connection, &mut number, RecvFlags::DONTWAIT) {
+            Ok((4, _)) => numbers.push(u32::from_ne_bytes(number) as usize),
+            // A client that was given up sends nothing.
+            Err(Errno::AGAIN) => return true,
+            Ok(_) | Err(Errno::CONNRESET) => {}
+            Err(err) => panic!("recv: {err}"),
+        }
+        false
+    });
+    numbers
 }
