@@ -549,9 +549,12 @@ impl Stage {
         let outcome = self.ask(refusal.who, &command);
         let took = began.elapsed();
         assert_eq!(outcome, Err(Errno::CONNREFUSED.raw_os_error()), "{} to {to}", refusal.who);
+        let is_v6 = self.destination(to).contains(':');
         let tracer = self.story.tracer();
+        // ICMPv6 refuses the second SYN for good, whoever holds the socket (`tcp_v6_err`, net/ipv6/tcp_ipv6.c).
         if refusal.by == By::Icmp
             && refusal.kind == Kind::Nonblocking
+            && !is_v6
             && tracer.is_limited("no-icmp-refusals")
         {
             self.has_unseen = true;

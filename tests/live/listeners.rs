@@ -12,7 +12,7 @@ use crate::support::cast::{Actor, Costume};
 use crate::support::needs::Need;
 use crate::support::netns::Netns;
 use crate::support::port::Port;
-use crate::support::story::{Client, Listen, Listening, Story};
+use crate::support::story::{Client, Listen, Listening, Story, assert_cookie};
 use crate::trial;
 
 const NEEDS: &[Need] = &[Need::Root, Need::Network];
@@ -466,7 +466,7 @@ fn a_mapped_address_is_ipv4() {
     {
         let listener = story.tracer().listener(change, gateway.pid).listener;
         assert_eq!((listener.addr.as_str(), listener.v6only), (addr, None), "{listener:?}");
-        assert_eq!(listener.cookie, gateway.cookie.map(|cookie| cookie.to_string()), "{listener:?}");
+        assert_cookie(&listener, gateway.cookie);
         story.answered(addr);
     }
     for (addr, mismatch) in [("[::ffff:127.0.0.1]", Mismatch::Address), ("[::1]", Mismatch::Family)] {
@@ -558,7 +558,7 @@ fn passed_before_it_listens() {
     heir.listen(16).expect("to listen");
     let line = story.tracer().listener(Change::Opened, heir.pid);
     assert_eq!(line.listener.process.comm.as_deref(), Some("heir"), "{line:?}");
-    assert_eq!(line.listener.cookie, heir.cookie.map(|cookie| cookie.to_string()), "{line:?}");
+    assert_cookie(&line.listener, heir.cookie);
     story.answered("127.0.0.1");
     heir.close();
     let line = story.tracer().listener(Change::Closed, heir.pid);

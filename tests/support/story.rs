@@ -285,13 +285,21 @@ impl Socket<'_> {
         assert_eq!(listener.interface.as_deref(), interface, "{told}");
         assert_eq!(listener.netns.id, spot.id, "{told}");
         assert_eq!(listener.netns.name, spot.name, "{told}");
-        if let Some(cookie) = cookie {
-            // One that the kernel does not lend to programs is known of those listeners that were there already.
-            let is_unknown = listener.cookie.is_none() && is_limited("no-socket-cookie");
-            assert!(is_unknown || listener.cookie == Some(cookie.to_string()), "{cookie}: {told}");
+        if cookie.is_some() {
+            assert_cookie(listener, cookie);
         }
         assert_eq!(listener.backlog, Some(BACKLOG), "{told}");
     }
+}
+
+/// Asserts a listener's cookie. One that the kernel does not lend to programs is known of those listeners that were
+/// there already.
+pub fn assert_cookie(listener: &Listener, cookie: Option<u64>) {
+    let is_unknown = listener.cookie.is_none() && is_limited("no-socket-cookie");
+    assert!(
+        is_unknown || listener.cookie == cookie.map(|cookie| cookie.to_string()),
+        "{cookie:?}: {listener:?}"
+    );
 }
 
 /// A namespace with some ports, and a tracer that watches them from [`Story::trace`] on.
