@@ -41,6 +41,7 @@ pub fn trials() -> Vec<Trial> {
         trial("privilege::without_sys_admin", NEEDS, without_sys_admin),
         trial("privilege::without_sys_ptrace", NEEDS, without_sys_ptrace),
         trial("privilege::without_dac_read_search", NEEDS, without_dac_read_search),
+        trial("privilege::too_little_locked_memory", &[Need::Root, Need::LockedMemory], too_little_memory),
         trial("privilege::without_bpf", NEEDS, || {
             refuses(ALL - CapabilitySet::SYS_ADMIN - CapabilitySet::BPF, "CAP_BPF is missing");
         }),
@@ -290,6 +291,17 @@ fn root_without_others_rights() {
             story.end();
         },
     );
+}
+
+fn too_little_memory() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = sabotage::as_nobody_with_little_memory(directory.path(), None, ALL);
+    command.args(["trace", "-p", "20000", "-o", "json", "--for", "10"]);
+    let finished = finish(command);
+    assert_eq!((finished.status.code(), finished.stdout.as_str()), (Some(3), ""), "{}", finished.stderr);
+    for words in ["only 64 KiB of memory may be locked", "LimitMEMLOCK=infinity"] {
+        assert!(finished.stderr.contains(words), "`{words}`: {}", finished.stderr);
+    }
 }
 
 fn the_first_screen() {

@@ -28,6 +28,8 @@ pub enum Need {
     UringServer,
     /// Socket cookies in kernel programs.
     Cookies,
+    /// A kernel that counts what programs keep against the limit of locked memory.
+    LockedMemory,
     /// A control group hierarchy that root may make groups in.
     Cgroups,
     /// A machine that nobody else uses: an emulated one, of `cargo xtask vm`.
@@ -70,6 +72,8 @@ impl Need {
                 ring.is_err().then_some("needs a kernel with io_uring, and leave to use it")
             }
             Self::UringServer => *URING_SERVER,
+            Self::LockedMemory => (tracer::kernel::preflight::release() >= Some((5, 11)))
+                .then_some("needs a kernel that counts programs against locked memory (before 5.11)"),
             Self::Cookies => is_limited("no-socket-cookie")
                 .then_some("needs a kernel that lends socket cookies to tracing programs (5.12 and later)"),
         }

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::netns::{Netns, run};
@@ -33,7 +34,26 @@ pub fn as_root_with(netns: &Netns, capabilities: CapabilitySet) -> Command {
     let mut command = Command::new(BINARY);
     netns.enter(&mut command);
     // Root gets at exec all that the bounding set leaves (capabilities(7)).
-    before_exec(command, move || bound_by(capabilities))
+    before_exec(command, move || {
+        lock_memory(None)?;
+        bound_by(capabilities)
+    })
+}
+
+/// How much memory may be locked: before 5.11 what programs keep counts against it. A service manager sets it too
+/// (LimitMEMLOCK=), `None` for no limit.
+fn lock_memory(limit: Option<u64>) -> io::Result<()> {
+    Ok(setrlimit(Resource::Memlock, Rlimit { current: limit, maximum: limit })?)
+}
+
+/// As [`as_nobody`], with no more locked memory than a login gives.
+pub fn as_nobody_with_little_memory(
+    directory: &Path,
+    netns: Option<&Netns>,
+    capabilities: CapabilitySet,
+) -> Command {
+    let command = become_nobody(copied(directory, netns), capabilities);
+    before_exec(command, || lock_memory(Some(64 * 1024)))
 }
 
 /// The tracer as `nobody` with these capabilities, as a service manager hands them out (AmbientCapabilities=,
@@ -72,6 +92,7 @@ fn copied(directory: &Path, netns: Option<&Netns>) -> Command {
 fn become_nobody(command: Command, capabilities: CapabilitySet) -> Command {
     // Not by `Command::uid`, which comes before what it takes root to do.
     before_exec(command, move || {
+        lock_memory(None)?;
         bound_by(capabilities)?;
         rustix::thread::set_keep_capabilities(true)?;
         // SAFETY: plain system calls on this process.
@@ -285,14 +306,19 @@ impl Filter {
     }
 }
 
-/// The kernel's own BTF with one untruth: `sk_err` is said to lie inside the pointer `sk_socket`. The
-/// verifier, which knows better, refuses a program that believes it, and says why.
+/// The kernel's own BTF with two untruths: each of two numbers is said to lie inside a pointer. The verifier, which
+/// knows better, refuses a program that believes it, and says why. Which of the two a program reads by plain loads,
+/// which the verifier checks, is different from kernel to kernel.
 pub fn untrue_btf() -> Vec<u8> {
     let mut bytes = fs::read(Path::new(BTF).join("vmlinux")).expect("the kernel's BTF");
-    let (_, pointer) = find_member(&bytes, "sock", "sk_socket");
-    let (at, _) = find_member(&bytes, "sock", "sk_err");
-    // In bits. One byte further: no field of four bytes can begin there.
-    bytes[at..at + 4].copy_from_slice(&(pointer + 8).to_ne_bytes());
+    for (structure, pointer, number) in
+        [("sock", "sk_socket", "sk_err"), ("task_struct", "group_leader", "start_boottime")]
+    {
+        let (_, pointer) = find_member(&bytes, structure, pointer);
+        let (at, _) = find_member(&bytes, structure, number);
+        // In bits. One byte further: no field of so many bytes can begin there.
+        bytes[at..at + 4].copy_from_slice(&(pointer + 8).to_ne_bytes());
+    }
     bytes
 }
 

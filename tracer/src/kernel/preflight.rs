@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 
 use rustix::fs::stat;
+use rustix::process::{Resource, getrlimit};
 use rustix::system::uname;
 use rustix::thread::CapabilitySet;
 
@@ -19,6 +20,9 @@ const OLDEST_KERNEL: (u32, u32) = (5, 8);
 
 /// Types of the running kernel.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Memory that maps and programs take, with as much again to spare.
+const LOCKED_MEMORY: u64 = 32 << 20;
 
 /// Inode number of the user namespace that the host boots with (`PROC_USER_INIT_INO`, linux/proc_ns.h).
 const HOST_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
@@ -36,7 +40,7 @@ pub struct Missing {
 
 /// Everything that is missing; empty on a host that can trace. Loads nothing, and changes nothing.
 pub fn check() -> Vec<Missing> {
-    [endianness(), kernel(), proc(), btf(), user_namespace(), privilege(), sockets()]
+    [endianness(), kernel(), proc(), btf(), user_namespace(), privilege(), locked_memory(), sockets()]
         .into_iter()
         .flatten()
         .collect()
@@ -198,6 +202,24 @@ fn missing_capabilities(effective: CapabilitySet) -> Vec<&'static str> {
         .filter(|(capability, _)| !effective.contains(*capability))
         .map(|(_, name)| name)
         .collect()
+}
+
+/// Before 5.11 what programs and maps keep is counted as locked memory (`bpf_charge_memlock`, kernel/bpf/syscall.c); a
+/// process that may raise the limit has it raised by the loader.
+fn locked_memory() -> Option<Missing> {
+    let is_counted = release() < Some((5, 11)) && release().is_some();
+    let limit = getrlimit(Resource::Memlock).maximum?;
+    let is_enough = limit >= LOCKED_MEMORY || effective().contains(CapabilitySet::SYS_RESOURCE);
+    (is_counted && !is_enough).then(|| Missing {
+        what: "locked-memory",
+        sentence: format!(
+            "cannot load kernel programs: only {} KiB of memory may be locked, and before Linux 5.11 what programs keep \
+             counts as that",
+            limit / 1024
+        ),
+        hint: "CAP_SYS_RESOURCE as well, LimitMEMLOCK=infinity in a systemd unit, or as root: ulimit -l unlimited"
+            .to_owned(),
+    })
 }
 
 fn sockets() -> Option<Missing> {
