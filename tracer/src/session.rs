@@ -385,6 +385,11 @@ impl Session {
 
     /// Tells the correlator what it must know before it can take `event`.
     fn fulfil(&mut self, ring: &mut Ring, event: &mut Event) -> Result<()> {
+        if let Some((netns, name)) = self.correlator.known_by_name(event)
+            && !netns::is_named(netns, name)
+        {
+            self.correlator.forget(netns);
+        }
         for _ in 0..NEEDS {
             let now = clock::now();
             if now < self.blind_until {

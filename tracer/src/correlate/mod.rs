@@ -1066,14 +1066,37 @@ impl Correlator {
         }
     }
 
-    /// Forgets everything about a namespace.
-    fn forget(&mut self, netns: NetnsId) {
+    /// Forgets everything about a namespace that is gone, with all its sockets.
+    pub fn forget(&mut self, netns: NetnsId) {
         self.table.forget(netns);
         self.namespaces.forget(netns);
         self.binds.forget(netns);
         self.servers.forget(netns);
         self.folds.forget(netns);
         self.owners_looks.remove(&netns);
+    }
+
+    /// The namespace of an event with the name that it had, where the kernel gives nothing better to tell it from a
+    /// later one with its number by.
+    pub fn known_by_name(&self, event: &Event) -> Option<(NetnsId, &str)> {
+        let netns = match event {
+            Event::Opened(Opened { listener, .. }) | Event::Closed(Closed { listener, .. }) => listener.netns,
+            Event::Bound(bound) => bound.socket.netns,
+            Event::Refused(refused) => refused.netns,
+            Event::Destroyed(_)
+            | Event::Exited(_)
+            | Event::Candidate(_)
+            | Event::Connected(_)
+            | Event::Failed(_)
+            | Event::Snapshot(_)
+            | Event::OtherPorts(_)
+            | Event::Holders(_)
+            | Event::Claimed(_)
+            | Event::Configured(_)
+            | Event::Lost(_) => return None,
+        };
+        let known = self.namespaces.get(netns).filter(|known| known.cookie == 0)?;
+        Some((netns, known.name.as_deref()?))
     }
 
     fn lost(&mut self, lost: Lost, clock: &Clock, out: &mut Vec<Output>) {

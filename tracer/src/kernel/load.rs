@@ -183,6 +183,14 @@ impl Kernel {
         let index = Btf::parse(&types).map_err(unfit)?;
         let (offsets, v6only_mask) = index.offsets().map_err(unfit)?;
         let mut limits = Vec::new();
+        if offsets.net_cookie == tracer_ebpf::MISSING {
+            limits.push(Limit {
+                what: "no-netns-cookie".to_owned(),
+                why: "this kernel does not tell a network namespace from a later one with its number (5.14 and later do): \
+                      one without a name under /run/netns may be taken for one that is gone"
+                    .to_owned(),
+            });
+        }
         let mut wanted = Vec::new();
         for program in PROGRAMS {
             match (index.tracepoint_arguments(program.tracepoint), &program.without) {

@@ -277,6 +277,12 @@ fn names() -> Vec<(NetnsId, OsString)> {
     names
 }
 
+/// Whether a name still leads to a namespace. One that was escaped to be shown is taken to.
+pub fn is_named(id: NetnsId, name: &str) -> bool {
+    name.contains(['\\', '/'])
+        || stat(Path::new(NAMES).join(name)).is_ok_and(|stat| stat.st_ino == u64::from(id.0))
+}
+
 /// The network namespaces in the mount table.
 fn mounts() -> Vec<(NetnsId, PathBuf)> {
     let mut table = Vec::new();
