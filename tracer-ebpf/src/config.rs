@@ -51,6 +51,12 @@ pub fn receive_hook() -> bool {
     read(&CONFIG.receive_hook) == 1
 }
 
+/// Whether two programs see each `bind()` and state change, so that one does where the other is skipped.
+#[inline(always)]
+pub fn is_twice() -> bool {
+    read(&CONFIG.twice) == 1
+}
+
 /// Whether a program of this name may be a server whose start is to be told. A name counts by its first
 /// eight bytes.
 #[inline(always)]

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{
     ATTEMPT_BYTES, ATTEMPTS_MAX, BINDING_MAX, BOUND_MAX, FALLBACK_NS, FOLLOWED_MAX, Header, REFUSED_MAX,
-    RESETS_MAX, RING_BYTES, Task, kind, lost,
+    RESETS_MAX, RING_BYTES, SEEN_MAX, Task, kind, lost,
 };
 
 use crate::config;
@@ -59,6 +59,10 @@ static REFUSED: LruHashMap<u32, u64> = LruHashMap::with_max_entries(REFUSED_MAX,
 /// What a thread inside of `bind()` asked for, where the system call is followed.
 #[map]
 static BINDING: LruHashMap<u64, Binding> = LruHashMap::with_max_entries(BINDING_MAX, 0);
+
+/// Which copy of a program has seen what a thread does, where there are two.
+#[map]
+static SEEN: LruHashMap<u64, u32> = LruHashMap::with_max_entries(SEEN_MAX, 0);
 
 /// The arguments of a `bind()` under way.
 #[repr(C)]
@@ -301,6 +305,27 @@ pub fn was_refused(pid: u32) -> bool {
         Some(time) => now() - unsafe { *time } < FALLBACK_NS,
         None => false,
     }
+}
+
+/// What a thread does that two programs see: the upper bits of a key of [`SEEN`], which no process id has.
+pub const BIND: u64 = 0;
+pub const STATE_CHANGE: u64 = 1 << 63;
+
+/// Whether this copy of a program is the first to see what the current thread does. Each leaves its mark for the other;
+/// where that was skipped, its own, which the next one takes for something new.
+#[inline(always)]
+pub fn is_first(what: u64, copy: u32) -> bool {
+    let key = helpers::bpf_get_current_pid_tgid() | what;
+    if let Some(mark) = SEEN.get_ptr(key)
+        // SAFETY: map values stay valid while a program runs.
+        && unsafe { *mark } != copy
+    {
+        let _ = SEEN.remove(key);
+        return false;
+    }
+    // An LRU map always finds room.
+    let _ = SEEN.insert(key, copy, u64::from(BPF_ANY));
+    true
 }
 
 /// Remembers what a thread asks `bind()` for.

@@ -54,6 +54,10 @@ pub const FALLBACK_NS: u64 = 1_000_000_000;
 /// makes room by its age.
 pub const BINDING_MAX: u32 = 4_096;
 
+/// Threads between the first and the second program that sees what they do, where there are two; and those of whom the
+/// second was skipped.
+pub const SEEN_MAX: u32 = 4_096;
+
 /// Names of programs whose start is told, besides those of [`Config::exec_all`].
 pub const NAMES_MAX: usize = 4;
 
@@ -387,6 +391,12 @@ pub struct Offsets {
     pub skb_transport_header: u32,
     /// From a `struct sk_buff` to the `ee_errno` kept in its control block.
     pub skb_errno: u32,
+    /// Optional, as the next three: the records of classic tracepoints, `inet_sock_set_state`.
+    pub trace_state_sock: u32,
+    pub trace_state_old: u32,
+    pub trace_state_new: u32,
+    /// `tcp_destroy_sock`.
+    pub trace_destroy_sock: u32,
 }
 
 /// What the user side sets before the programs load. The kernel freezes it, so that its verifier
@@ -405,6 +415,10 @@ pub struct Config {
     pub receive_hook: u32,
     /// 1 when every program's start is told, whatever its name.
     pub exec_all: u32,
+    /// 1 when each program that may be preempted is there twice.
+    pub twice: u32,
+    /// Always 0.
+    pub reserved: u32,
     /// First eight bytes of the names of programs whose start is told, the unused ones at the end 0.
     pub exec_names: [u64; NAMES_MAX],
     /// Watched ports in host order, the unused ones at the end 0.
@@ -461,6 +475,10 @@ impl Offsets {
         skb_head: MISSING,
         skb_transport_header: MISSING,
         skb_errno: MISSING,
+        trace_state_sock: MISSING,
+        trace_state_old: MISSING,
+        trace_state_new: MISSING,
+        trace_destroy_sock: MISSING,
     };
 }
 
@@ -473,6 +491,8 @@ impl Config {
         send_hook: 0,
         receive_hook: 0,
         exec_all: 0,
+        twice: 0,
+        reserved: 0,
         exec_names: [0; NAMES_MAX],
         ports: [0; PORTS_MAX],
     };
@@ -492,6 +512,6 @@ const _: () = {
     assert!(size_of::<Executed>() == 16 + 56);
     assert!(size_of::<Connected>() == 16 + 72 + 56 + 8);
     assert!(size_of::<Failed>() == 16 + 72 + 56 + 16);
-    assert!(size_of::<Offsets>() == 47 * 4);
-    assert!(size_of::<Config>() == 47 * 4 + 20 + 32 + 32);
+    assert!(size_of::<Offsets>() == 51 * 4);
+    assert!(size_of::<Config>() == 51 * 4 + 28 + 32 + 32);
 };

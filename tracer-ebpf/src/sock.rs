@@ -30,9 +30,9 @@ const O_NONBLOCK: u32 = 0o4000;
 /// The key of a socket that nothing is joined with.
 const NO_KEY: (u64, u64) = (0, 0);
 
-/// A `struct sock *` handed over by a BTF tracepoint.
+/// A `struct sock *`: one that a BTF program was given, which the verifier knows, or else one that is only probed.
 #[derive(Clone, Copy)]
-pub struct Sock(pub *const c_void);
+pub struct Sock<const KNOWN: bool = true>(pub *const c_void);
 
 /// The same socket as a `struct tcp_sock *`; null when the verifier's way there finds that it is none.
 #[derive(Clone, Copy)]
@@ -74,14 +74,11 @@ pub fn member<T: Copy, const KNOWN: bool>(structure: *const c_void, offset: usiz
     if KNOWN { unsafe { address.read_volatile() } } else { read_or_zero(address.cast(), zero) }
 }
 
-impl Sock {
-    /// # Safety
-    /// `offset` must come from the kernel's BTF for a member of type `T` of `struct sock`.
+impl<const KNOWN: bool> Sock<KNOWN> {
+    /// A member, at an offset of the kernel's BTF for its type.
     #[inline(always)]
-    unsafe fn load<T: Copy>(self, offset: usize) -> T {
-        // SAFETY: the caller's; and the verifier checks the load against BTF. Volatile, so that LLVM
-        // neither merges nor widens it.
-        unsafe { self.0.byte_add(offset).cast::<T>().read_volatile() }
+    fn load<T: Copy>(self, offset: usize, zero: T) -> T {
+        member::<T, KNOWN>(self.0, offset, zero)
     }
 
     /// The pointer as a key: unique among the sockets alive.
@@ -92,22 +89,22 @@ impl Sock {
 
     #[inline(always)]
     pub fn state(self) -> i32 {
-        // SAFETY: `skc_state` is a `volatile unsigned char`.
-        i32::from(unsafe { self.load::<u8>(offset!(sock_state)) })
+        // `skc_state` is a `volatile unsigned char`.
+        i32::from(self.load(offset!(sock_state), 0u8))
     }
 
     /// The port a connect goes to.
     #[inline(always)]
     pub fn remote_port(self) -> u16 {
-        // SAFETY: `skc_dport` is a `__be16`.
-        u16::from_be(unsafe { self.load::<u16>(offset!(sock_dport)) })
+        // `skc_dport` is a `__be16`.
+        u16::from_be(self.load(offset!(sock_dport), 0u16))
     }
 
     /// The port a listener is bound to; 0 for a connect whose port is not chosen, or given back.
     #[inline(always)]
     pub fn local_port(self) -> u16 {
-        // SAFETY: `skc_num` is a `__u16`.
-        unsafe { self.load::<u16>(offset!(sock_num)) }
+        // `skc_num` is a `__u16`.
+        self.load(offset!(sock_num), 0u16)
     }
 
     /// What lies beyond `struct sock`: for plain loads, where it is often read (`OFTEN`), or for probing ones.
@@ -124,32 +121,26 @@ impl Sock {
     /// TCP itself: an MPTCP socket shows twice, and its TCP subflow exactly once.
     #[inline(always)]
     pub fn is_tcp(self) -> bool {
-        // SAFETY: `sk_protocol` is a `u16` since 5.6.
-        unsafe { self.load::<u16>(offset!(sock_protocol)) == IPPROTO_TCP }
-    }
-
-    /// The same by probing, for a pointer the verifier does not know.
-    #[inline(always)]
-    pub fn is_tcp_probed(self) -> bool {
-        self.probe(offset!(sock_protocol), 0u16) == IPPROTO_TCP
+        // `sk_protocol` is a `u16` since 5.6.
+        self.load(offset!(sock_protocol), 0u16) == IPPROTO_TCP
     }
 
     #[inline(always)]
     pub fn error(self) -> i32 {
-        // SAFETY: `sk_err` is an `int`.
-        unsafe { self.load::<i32>(offset!(sock_err)) }
+        // `sk_err` is an `int`.
+        self.load(offset!(sock_err), 0i32)
     }
 
     #[inline(always)]
     pub fn shutdown(self) -> u32 {
-        // SAFETY: `sk_shutdown` is a `u8` since 5.6.
-        u32::from(unsafe { self.load::<u8>(offset!(sock_shutdown)) })
+        // `sk_shutdown` is a `u8` since 5.6.
+        u32::from(self.load(offset!(sock_shutdown), 0u8))
     }
 
     #[inline(always)]
     pub fn backlog(self) -> u32 {
-        // SAFETY: `sk_max_ack_backlog` is a `u32`.
-        unsafe { self.load::<u32>(offset!(sock_max_ack_backlog)) }
+        // `sk_max_ack_backlog` is a `u32`.
+        self.load(offset!(sock_max_ack_backlog), 0u32)
     }
 
     /// The errno of the newest error in the socket's error queue; 0 when there is none. It is how an
@@ -204,23 +195,18 @@ impl Sock {
         read_or_zero(socket.wrapping_byte_add(offset!(socket_inode)), 0u64)
     }
 
-    /// The cookie, given to the socket where it has none yet.
-    ///
-    /// Only where the verifier trusts the pointer and lends the helper: in BTF programs.
+    /// The cookie. It is given to the socket where it has none yet and the verifier trusts the pointer and lends the
+    /// helper: in BTF programs.
     #[inline(always)]
     pub fn cookie(self) -> u64 {
-        if config::cookie_helper() {
+        if !KNOWN {
+            self.probe(offset!(sock_cookie), 0u64)
+        } else if config::cookie_helper() {
             // SAFETY: the helper takes a socket pointer the verifier trusts, which this is.
             unsafe { helpers::generated::bpf_get_socket_cookie(self.0.cast_mut().cast()) }
         } else {
             0
         }
-    }
-
-    /// The cookie, where the socket has one already.
-    #[inline(always)]
-    pub fn cookie_as_is(self) -> u64 {
-        self.probe(offset!(sock_cookie), 0u64)
     }
 
     /// Fills in what a record says of a socket that connects, without what only a listener is found by: by plain loads
@@ -237,11 +223,11 @@ impl Sock {
         }
     }
 
-    /// Fills in what a record says of a socket whose pointer the verifier trusts, and gives it a cookie.
+    /// Fills in what a record says of a socket, and gives it a cookie where that is possible.
     ///
-    /// By probing reads, for it is seldom done: the verifier takes milliseconds over each pointer that a
-    /// plain load gives (`btf_nested_type_is_trusted` searches all of the kernel's types, kernel/bpf/btf.c), which
-    /// whoever waits for the trace to begin waits for.
+    /// By probing reads, for it is seldom done: the verifier takes milliseconds over each pointer that a plain load gives
+    /// (`btf_nested_type_is_trusted` searches all of the kernel's types, kernel/bpf/btf.c), which whoever waits for the
+    /// trace to begin waits for.
     ///
     /// # Safety
     /// `out` must be valid for writes.
@@ -249,16 +235,6 @@ impl Sock {
     pub unsafe fn describe_seldom(self, out: *mut Socket) {
         // SAFETY: the caller's.
         unsafe { self.describe::<false>((self.cookie(), self.inode()), out) }
-    }
-
-    /// The same by probing reads only, for a pointer that the verifier does not know.
-    ///
-    /// # Safety
-    /// `out` must be valid for writes.
-    #[inline(always)]
-    pub unsafe fn describe_probed(self, out: *mut Socket) {
-        // SAFETY: the caller's.
-        unsafe { self.describe::<false>((self.cookie_as_is(), self.inode()), out) }
     }
 
     /// Piece by piece, so that no large value passes over the programs' 512 bytes of stack. The key is cookie and inode.

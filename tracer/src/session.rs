@@ -369,7 +369,7 @@ impl Session {
         let since = [
             (LostWhere::Ring, losses.ring - self.losses.ring),
             (LostWhere::Attempts, losses.attempts - self.losses.attempts),
-            (LostWhere::Recursion, losses.ends - self.losses.ends + losses.skipped - self.losses.skipped),
+            (LostWhere::Recursion, losses.skipped_since(&self.losses)),
             (LostWhere::Followed, losses.followed - self.losses.followed),
             (LostWhere::Decode, std::mem::take(&mut self.undecodable)),
         ];

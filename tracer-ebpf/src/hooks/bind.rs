@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use tracer_ebpf::{Bound, kind};
 
 use crate::{
-    config::{is_watched, offset},
+    config::{self, is_watched, offset},
     emit::{self, Request},
     sock::{AF_INET, AF_INET6, Sock, read_or_zero},
     task,
@@ -15,43 +15,67 @@ use crate::{
 /// int inet_bind_sk(struct sock *sk, struct sockaddr *uaddr, int addr_len)
 #[fexit(function = "inet_bind_sk")]
 fn bind_v4_sock(ctx: FExitContext) -> i32 {
-    bind_returns(Sock(ctx.arg(0)), ctx.arg(1), ctx.arg(3))
+    bind_returns::<true, 1>(Sock(ctx.arg(0)), ctx.arg(1), ctx.arg(3))
 }
 
 /// int inet6_bind_sk(struct sock *sk, struct sockaddr *uaddr, int addr_len)
 #[fexit(function = "inet6_bind_sk")]
 fn bind_v6_sock(ctx: FExitContext) -> i32 {
-    bind_returns(Sock(ctx.arg(0)), ctx.arg(1), ctx.arg(3))
+    bind_returns::<true, 1>(Sock(ctx.arg(0)), ctx.arg(1), ctx.arg(3))
+}
+
+/// A second `bind_v4_sock`, for kernels that preempt programs: `undisturbed` says why.
+#[fexit(function = "inet_bind_sk")]
+fn bind_v4_sock_again(ctx: FExitContext) -> i32 {
+    bind_returns::<true, 2>(Sock(ctx.arg(0)), ctx.arg(1), ctx.arg(3))
+}
+
+/// Likewise.
+#[fexit(function = "inet6_bind_sk")]
+fn bind_v6_sock_again(ctx: FExitContext) -> i32 {
+    bind_returns::<true, 2>(Sock(ctx.arg(0)), ctx.arg(1), ctx.arg(3))
 }
 
 /// int inet_bind(struct socket *sock, struct sockaddr *uaddr, int addr_len)
 #[fexit(function = "inet_bind")]
 fn bind_v4_socket(ctx: FExitContext) -> i32 {
-    bind_returns(sock_of(ctx.arg(0)), ctx.arg(1), ctx.arg(3))
+    bind_returns::<false, 1>(sock_of(ctx.arg(0)), ctx.arg(1), ctx.arg(3))
 }
 
 /// int inet6_bind(struct socket *sock, struct sockaddr *uaddr, int addr_len)
 #[fexit(function = "inet6_bind")]
 fn bind_v6_socket(ctx: FExitContext) -> i32 {
-    bind_returns(sock_of(ctx.arg(0)), ctx.arg(1), ctx.arg(3))
+    bind_returns::<false, 1>(sock_of(ctx.arg(0)), ctx.arg(1), ctx.arg(3))
 }
 
 /// The `struct sock` of a `struct socket`.
 #[inline(always)]
-fn sock_of(socket: *const c_void) -> Sock {
+fn sock_of(socket: *const c_void) -> Sock<false> {
     // SAFETY: `sk` is a pointer, at the offset that the kernel's BTF gives; the verifier checks the load.
     Sock(unsafe { socket.byte_add(offset!(socket_sk)).cast::<*const c_void>().read_volatile() })
 }
 
 #[inline(always)]
-fn bind_returns(sock: Sock, address: *const c_void, result: i32) -> i32 {
+fn bind_returns<const KNOWN: bool, const COPY: u32>(
+    sock: Sock<KNOWN>,
+    address: *const c_void,
+    result: i32,
+) -> i32 {
+    let probed: Sock<false> = Sock(sock.0);
     let request = read_request(
         address,
         |address, zero| read_or_zero(address, zero),
         |address, zero| read_or_zero(address, zero),
     );
-    if is_watched(request.port) && sock.is_tcp_probed() {
-        record(sock, &request, result);
+    if is_watched(request.port) && probed.is_tcp() {
+        if config::is_twice() && !emit::is_first(emit::BIND, COPY) {
+            return 0;
+        }
+        if KNOWN {
+            // For a listener whose program on the state change may not give it one.
+            sock.cookie();
+        }
+        record(probed, &request, result);
     }
     0
 }
@@ -77,7 +101,7 @@ pub fn read_request(
 
 /// Records a `bind()` to a watched port with its result, which is 0 or a negative error.
 #[inline(always)]
-pub fn record(sock: Sock, request: &Request, result: i32) {
+pub fn record(sock: Sock<false>, request: &Request, result: i32) {
     let followed = result == 0 && emit::follow_socket(sock.address());
     let Some(mut entry) = emit::reserve::<Bound>(kind::BOUND, emit::now()) else {
         return;
@@ -85,7 +109,7 @@ pub fn record(sock: Sock, request: &Request, result: i32) {
     let record = entry.as_mut_ptr();
     // SAFETY: the record is reserved and every member of it is written.
     unsafe {
-        sock.describe_probed(&raw mut (*record).socket);
+        sock.describe_seldom(&raw mut (*record).socket);
         task::describe_current(&raw mut (*record).task);
         let requested = (&raw mut (*record).requested).cast::<u64>();
         requested.write_unaligned(request.addr[0]);

@@ -36,7 +36,7 @@ fn bind_enter(ctx: TracePointContext) -> i32 {
         return 0;
     }
     let sock = sock_behind(fd as u32);
-    if sock.address() != 0 && sock.is_tcp_probed() {
+    if sock.address() != 0 && sock.is_tcp() {
         emit::begin_binding(helpers::bpf_get_current_pid_tgid(), &Binding { sock: sock.address(), request });
     }
     0
@@ -58,7 +58,7 @@ fn bind_exit(ctx: TracePointContext) -> i32 {
 
 /// The socket behind one of the current process's descriptors; null when it is none.
 #[inline(always)]
-fn sock_behind(fd: u32) -> Sock {
+fn sock_behind(fd: u32) -> Sock<false> {
     let at = |base: u64, offset: usize| (base as *const c_void).wrapping_byte_add(offset);
     // SAFETY: the helper has no preconditions.
     let task = unsafe { helpers::bpf_get_current_task() };

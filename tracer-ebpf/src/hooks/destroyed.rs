@@ -11,17 +11,22 @@ use crate::{config::is_watched, emit, sock::Sock};
 /// Each connection to a watched port ends here too: only sockets that a `bind()` named are followed.
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 fn socket_destroyed(ctx: BtfTracePointContext) -> i32 {
-    let sock = Sock(ctx.arg::<*const c_void>(0));
-    if is_watched(sock.local_port()) {
-        record(sock, false);
-    }
+    let sock: Sock = Sock(ctx.arg::<*const c_void>(0));
+    goes(sock);
     0
+}
+
+#[inline(always)]
+pub fn goes<const KNOWN: bool>(sock: Sock<KNOWN>) {
+    if is_watched(sock.local_port()) {
+        record(sock.address(), false);
+    }
 }
 
 /// Records that a followed socket is a server's no more.
 #[inline(always)]
-pub fn record(sock: Sock, connects: bool) {
-    if !emit::unfollow_socket(sock.address()) {
+pub fn record(sock: u64, connects: bool) {
+    if !emit::unfollow_socket(sock) {
         return;
     }
     let Some(mut entry) = emit::reserve::<Destroyed>(kind::DESTROYED, emit::now()) else {
@@ -30,7 +35,7 @@ pub fn record(sock: Sock, connects: bool) {
     let record = entry.as_mut_ptr();
     // SAFETY: the record is reserved and every member of it is written.
     unsafe {
-        (&raw mut (*record).sock).write(sock.address());
+        (&raw mut (*record).sock).write(sock);
         (&raw mut (*record).connects).write(u64::from(connects));
     }
     emit::submit(entry);

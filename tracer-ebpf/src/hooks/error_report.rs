@@ -18,7 +18,7 @@ use crate::{
 /// under way.
 #[btf_tracepoint(function = "inet_sk_error_report")]
 fn error_report(ctx: BtfTracePointContext) -> i32 {
-    let sock = Sock(ctx.arg::<*const c_void>(0));
+    let sock: Sock = Sock(ctx.arg::<*const c_void>(0));
     if !is_watched(sock.remote_port()) || !sock.is_tcp() {
         return 0;
     }
@@ -32,7 +32,7 @@ fn error_report(ctx: BtfTracePointContext) -> i32 {
     }
     if sock.state() != state::SYN_SENT {
         if sock.error() == ECONNREFUSED {
-            refused::record_and_end::<false>(sock, attempt);
+            refused::record_and_end::<false, _>(sock, attempt);
         }
         return 0;
     }

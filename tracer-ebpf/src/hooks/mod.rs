@@ -8,3 +8,4 @@ mod process;
 mod refused;
 mod reset;
 mod state;
+mod undisturbed;

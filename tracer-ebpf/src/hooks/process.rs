@@ -17,21 +17,27 @@ use crate::{
 /// and has counted the thread out of `signal->live`.
 #[btf_tracepoint(function = "sched_process_exit")]
 fn process_exit(_: BtfTracePointContext) -> i32 {
+    exits();
+    0
+}
+
+#[inline(always)]
+pub fn exits() {
     let pid = (helpers::bpf_get_current_pid_tgid() >> 32) as u32;
     if !emit::is_followed(pid) {
-        return 0;
+        return;
     }
     // SAFETY: the helper has no preconditions.
     let task = unsafe { helpers::bpf_get_current_task() } as *const c_void;
     let signal: u64 = read_or_zero(task.wrapping_byte_add(offset!(task_signal)), 0);
     let live: u32 = read_or_zero((signal as *const c_void).wrapping_byte_add(offset!(signal_live)), 0);
     if live != 0 || !emit::unfollow_process(pid) {
-        return 0;
+        return;
     }
     let leader: u64 = read_or_zero(task.wrapping_byte_add(offset!(task_group_leader)), 0);
     let leader = leader as *const c_void;
     let Some(mut entry) = emit::reserve::<Exited>(kind::EXITED, emit::now()) else {
-        return 0;
+        return;
     };
     let record = entry.as_mut_ptr();
     // SAFETY: the record is reserved and every member of it is written.
@@ -43,7 +49,6 @@ fn process_exit(_: BtfTracePointContext) -> i32 {
             .write(read_or_zero(task.wrapping_byte_add(offset!(task_exit_code)), 0));
     }
     emit::submit(entry);
-    0
 }
 
 /// TP_PROTO(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
@@ -51,18 +56,23 @@ fn process_exit(_: BtfTracePointContext) -> i32 {
 /// Runs in the context of the process, which has its new name by then (`begin_new_exec`, fs/exec.c).
 #[btf_tracepoint(function = "sched_process_exec")]
 fn process_exec(_: BtfTracePointContext) -> i32 {
+    starts();
+    0
+}
+
+#[inline(always)]
+pub fn starts() {
     let Ok(name) = helpers::bpf_get_current_comm() else {
-        return 0;
+        return;
     };
     if !is_server(name) {
-        return 0;
+        return;
     }
     let Some(mut entry) = emit::reserve::<Executed>(kind::EXECUTED, emit::now()) else {
-        return 0;
+        return;
     };
     let record = entry.as_mut_ptr();
     // SAFETY: the record is reserved and every member of it is written.
     unsafe { task::describe_current(&raw mut (*record).task) };
     emit::submit(entry);
-    0
 }

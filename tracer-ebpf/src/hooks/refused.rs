@@ -12,14 +12,14 @@ use crate::{
 
 /// Records a refusal whose attempt is over. `OFTEN`: this hook is the one that mostly does.
 #[inline(always)]
-pub fn record_and_end<const OFTEN: bool>(sock: Sock, attempt: *mut Attempt) {
+pub fn record_and_end<const OFTEN: bool, const KNOWN: bool>(sock: Sock<KNOWN>, attempt: *mut Attempt) {
     let now = emit::now();
     let Some(mut entry) = emit::reserve::<Refused>(kind::REFUSED, now) else {
         emit::end_attempt(sock.address());
         return;
     };
     // SAFETY: the record is reserved; the attempt is a map value, valid while a program runs.
-    unsafe { fill::<OFTEN>(entry.as_mut_ptr(), sock, attempt, now) };
+    unsafe { fill::<OFTEN, _>(entry.as_mut_ptr(), sock, attempt, now) };
     // Whoever removes the attempt owns its refusal.
     if emit::end_attempt(sock.address()) {
         emit::submit(entry);
@@ -38,14 +38,19 @@ pub fn record(sock: Sock, attempt: *mut Attempt) {
         return;
     };
     // SAFETY: as above.
-    unsafe { fill::<false>(entry.as_mut_ptr(), sock, attempt, now) };
+    unsafe { fill::<false, _>(entry.as_mut_ptr(), sock, attempt, now) };
     emit::submit(entry);
 }
 
 /// # Safety
 /// `record` must be valid for writes and `attempt` for reads.
 #[inline(always)]
-unsafe fn fill<const OFTEN: bool>(record: *mut Refused, sock: Sock, attempt: *const Attempt, now: u64) {
+unsafe fn fill<const OFTEN: bool, const KNOWN: bool>(
+    record: *mut Refused,
+    sock: Sock<KNOWN>,
+    attempt: *const Attempt,
+    now: u64,
+) {
     // SAFETY: the caller's; every member behind the header is written.
     unsafe {
         sock.describe_connecting::<OFTEN>(&raw mut (*record).socket);

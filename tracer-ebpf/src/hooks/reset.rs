@@ -37,7 +37,7 @@ fn reset_sent(ctx: BtfTracePointContext) -> i32 {
 /// (`tcp_reset`, net/ipv4/tcp_input.c).
 #[btf_tracepoint(function = "tcp_receive_reset")]
 fn reset_received(ctx: BtfTracePointContext) -> i32 {
-    let sock = Sock(ctx.arg::<*const c_void>(0));
+    let sock: Sock = Sock(ctx.arg::<*const c_void>(0));
     if !is_watched(sock.remote_port()) {
         return 0;
     }
@@ -50,7 +50,7 @@ fn reset_received(ctx: BtfTracePointContext) -> i32 {
         (*attempt).recorded != 0
     };
     if !recorded && sock.state() == state::SYN_SENT && sock.is_tcp() {
-        refused::record_and_end::<true>(sock, attempt);
+        refused::record_and_end::<true, _>(sock, attempt);
     }
     0
 }

@@ -1,11 +1,11 @@
 //! `inet_sock_set_state`: a TCP socket changes state.
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
 use core::ffi::c_void;
 use tracer_ebpf::{Closed, Connected, Failed, Opened, Task, kind, lost};
 
 use crate::{
-    config::is_watched,
+    config::{self, is_watched},
     emit::{self, Attempt},
     hooks::{destroyed, refused},
     sock::{ECONNREFUSED, Sock, state},
@@ -13,30 +13,45 @@ use crate::{
 };
 
 /// TP_PROTO(const struct sock *sk, const int oldstate, const int newstate)
-///
-/// Cheapest test first: the states are in registers, the port is one load, the protocol another.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn sock_state(ctx: BtfTracePointContext) -> i32 {
-    let old: i32 = ctx.arg(1);
-    let new: i32 = ctx.arg(2);
+    let sock: Sock = Sock(ctx.arg::<*const c_void>(0));
+    state_changes::<true, 1>(&ctx, sock, ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// Cheapest test first: the states are at hand, the port is one load, the protocol another.
+#[inline(always)]
+pub fn state_changes<const KNOWN: bool, const COPY: u32>(
+    ctx: &impl EbpfContext,
+    sock: Sock<KNOWN>,
+    old: i32,
+    new: i32,
+) {
     // An accepted connection is a copy of its listener that goes from LISTEN to SYN_RECV
     // (`inet_csk_clone_lock`): not the listener's end.
     let closes = old == state::LISTEN && new == state::CLOSE;
     if old != state::SYN_SENT && new != state::SYN_SENT && new != state::LISTEN && !closes {
-        return 0;
+        return;
     }
-    let sock = Sock(ctx.arg::<*const c_void>(0));
     // A client may connect from a watched port: what it bound is no server's.
     if new == state::SYN_SENT && is_watched(sock.local_port()) {
-        destroyed::record(sock, true);
+        destroyed::record(sock.address(), true);
     }
     let connecting = old == state::SYN_SENT || new == state::SYN_SENT;
     let port = if connecting { sock.remote_port() } else { sock.local_port() };
     if !is_watched(port) || !sock.is_tcp() {
-        return 0;
+        return;
+    }
+    // What ends a connect, the attempt's removal tells from what has ended it before.
+    if (new == state::SYN_SENT || new == state::LISTEN || closes)
+        && config::is_twice()
+        && !emit::is_first(emit::STATE_CHANGE, COPY)
+    {
+        return;
     }
     if new == state::SYN_SENT {
-        connect_begins(&ctx, sock);
+        connect_begins(ctx, sock.address());
     } else if new == state::LISTEN {
         listener_opens(sock);
     } else if closes {
@@ -44,12 +59,11 @@ fn sock_state(ctx: BtfTracePointContext) -> i32 {
     } else {
         connect_ends(sock, new);
     }
-    0
 }
 
 /// CLOSE -> SYN_SENT, in the context of the process that connects.
 #[inline(always)]
-fn connect_begins(ctx: &BtfTracePointContext, sock: Sock) {
+fn connect_begins(ctx: &impl EbpfContext, sock: u64) {
     let mut attempt = Attempt {
         started: emit::now(),
         task: Task {
@@ -70,7 +84,7 @@ fn connect_begins(ctx: &BtfTracePointContext, sock: Sock) {
     };
     // SAFETY: a value on this program's stack.
     unsafe { task::describe_current(&raw mut attempt.task) };
-    if !emit::begin_attempt(sock.address(), &attempt) {
+    if !emit::begin_attempt(sock, &attempt) {
         emit::count_alone(lost::ATTEMPTS);
         aya_log_ebpf::warn!(ctx, "attempts table full: a connect is not followed");
     }
@@ -80,7 +94,7 @@ fn connect_begins(ctx: &BtfTracePointContext, sock: Sock) {
 /// a cancelled attempt. Where an ICMP refusal has left it 0, that was recorded when it came
 /// (`error_report`), or its connect has ended otherwise.
 #[inline(always)]
-fn connect_ends(sock: Sock, new: i32) {
+fn connect_ends<const KNOWN: bool>(sock: Sock<KNOWN>, new: i32) {
     let Some(attempt) = emit::attempt(sock.address()) else {
         return;
     };
@@ -89,7 +103,7 @@ fn connect_ends(sock: Sock, new: i32) {
     if recorded == 0 && new == state::CLOSE {
         let error = sock.error();
         if error == ECONNREFUSED {
-            refused::record_and_end::<false>(sock, attempt);
+            refused::record_and_end::<false, _>(sock, attempt);
             return;
         }
         connect_fails(sock, attempt, if error != 0 { error } else { icmp });
@@ -101,7 +115,7 @@ fn connect_ends(sock: Sock, new: i32) {
 
 /// SYN_SENT -> CLOSE, and it was no refusal.
 #[inline(always)]
-fn connect_fails(sock: Sock, attempt: *const Attempt, error: i32) {
+fn connect_fails<const KNOWN: bool>(sock: Sock<KNOWN>, attempt: *const Attempt, error: i32) {
     let Some(mut entry) = emit::reserve::<Failed>(kind::FAILED, emit::now()) else {
         return;
     };
@@ -121,7 +135,7 @@ fn connect_fails(sock: Sock, attempt: *const Attempt, error: i32) {
 /// SYN_SENT -> ESTABLISHED, of a process that was refused a moment ago, or whose end is followed: a candidate that
 /// turns out to be a client.
 #[inline(always)]
-fn connect_succeeds(sock: Sock, attempt: *const Attempt) {
+fn connect_succeeds<const KNOWN: bool>(sock: Sock<KNOWN>, attempt: *const Attempt) {
     let Some(mut entry) = emit::reserve::<Connected>(kind::CONNECTED, emit::now()) else {
         return;
     };
@@ -139,7 +153,7 @@ fn connect_succeeds(sock: Sock, attempt: *const Attempt) {
 /// port (`inet_csk_listen_start`, net/ipv4/inet_connection_sock.c): a `listen()` that fails goes
 /// straight back to CLOSE.
 #[inline(always)]
-fn listener_opens(sock: Sock) {
+fn listener_opens<const KNOWN: bool>(sock: Sock<KNOWN>) {
     let Some(mut entry) = emit::reserve::<Opened>(kind::OPENED, emit::now()) else {
         return;
     };
@@ -157,7 +171,7 @@ fn listener_opens(sock: Sock) {
 
 /// LISTEN -> CLOSE, in the context of the last holder.
 #[inline(always)]
-fn listener_closes(sock: Sock) {
+fn listener_closes<const KNOWN: bool>(sock: Sock<KNOWN>) {
     let Some(mut entry) = emit::reserve::<Closed>(kind::CLOSED, emit::now()) else {
         return;
     };

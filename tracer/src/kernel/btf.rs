@@ -404,6 +404,10 @@ impl<'a> Btf<'a> {
             skb_head: self.offset("sk_buff.head")?,
             skb_transport_header: self.offset("sk_buff.transport_header")?,
             skb_errno: self.offset("sk_buff.cb")? + self.offset("sock_exterr_skb.ee.ee_errno")?,
+            trace_state_sock: self.optional_offset("trace_event_raw_inet_sock_set_state.skaddr"),
+            trace_state_old: self.optional_offset("trace_event_raw_inet_sock_set_state.oldstate"),
+            trace_state_new: self.optional_offset("trace_event_raw_inet_sock_set_state.newstate"),
+            trace_destroy_sock: self.optional_offset("trace_event_raw_tcp_event_sk.skaddr"),
         };
         Ok((offsets, v6only_mask))
     }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, FExit, ProgramError, TracePoint};
+use aya::programs::{BtfTracePoint, FEntry, FExit, ProgramError, TracePoint};
 use aya::{Ebpf, EbpfLoader, Endianness, Pod, VerifierLogLevel};
 use aya_log::EbpfLogger;
 use tracer_ebpf::{ATTEMPT_BYTES, Config, NAMES_MAX, PORTS_MAX, lost};
@@ -39,6 +39,8 @@ struct Program {
     arguments: usize,
     /// What is not seen without it; `None`: the tracer cannot do without.
     without: Option<KnownLimit>,
+    /// The program that does the same on a classic tracepoint, and which.
+    undisturbed: Option<(&'static str, &'static str)>,
 }
 
 /// A [`Limit`] known beforehand.
@@ -56,8 +58,9 @@ impl From<&KnownLimit> for Limit {
 /// Processes that are not followed and told apart.
 const UNFOLLOWED_MAX: usize = 4_096;
 
-/// The program that sees connects begin and end.
+/// The program that sees connects begin and end, and the one that does so undisturbed.
 const STATE: &str = "sock_state";
+const STATE_UNDISTURBED: &str = "sock_state_undisturbed";
 
 const PROGRAMS: [Program; 7] = [
     Program {
@@ -69,6 +72,7 @@ const PROGRAMS: [Program; 7] = [
             why: "this kernel has no inet_sk_error_report tracepoint (5.14 and later): a non-blocking \
                   connect that a firewall refuses by ICMP is not seen",
         }),
+        undisturbed: None,
     },
     Program {
         name: "reset_sent",
@@ -79,6 +83,7 @@ const PROGRAMS: [Program; 7] = [
             why: "this kernel's tcp_send_reset tracepoint does not show resets without a socket (6.10 and \
                   later): who sent a reset is not told",
         }),
+        undisturbed: None,
     },
     Program {
         name: "socket_destroyed",
@@ -89,6 +94,7 @@ const PROGRAMS: [Program; 7] = [
             why: "this kernel has no tcp_destroy_sock tracepoint: a socket that is bound and does not listen is \
                   not told of",
         }),
+        undisturbed: Some(("socket_destroyed_undisturbed", "tcp/tcp_destroy_sock")),
     },
     Program {
         name: "process_exit",
@@ -99,6 +105,7 @@ const PROGRAMS: [Program; 7] = [
             what: "no-exits",
             why: "this kernel has no sched_process_exit tracepoint: how a server ended is not told",
         }),
+        undisturbed: Some(("process_exit_undisturbed", "sched/sched_process_exit")),
     },
     Program {
         name: "process_exec",
@@ -108,6 +115,7 @@ const PROGRAMS: [Program; 7] = [
             what: "no-starts",
             why: "this kernel has no sched_process_exec tracepoint: a server that starts is seen once it binds",
         }),
+        undisturbed: Some(("process_exec_undisturbed", "sched/sched_process_exec")),
     },
     Program {
         name: "reset_received",
@@ -117,9 +125,19 @@ const PROGRAMS: [Program; 7] = [
             what: "no-icmp6-refusals",
             why: "this kernel has no tcp_receive_reset tracepoint: a refusal by ICMPv6 is told as one by a reset",
         }),
+        undisturbed: None,
     },
-    Program { name: STATE, tracepoint: "inet_sock_set_state", arguments: 3, without: None },
+    Program {
+        name: STATE,
+        tracepoint: "inet_sock_set_state",
+        arguments: 3,
+        without: None,
+        undisturbed: Some((STATE_UNDISTURBED, "sock/inet_sock_set_state")),
+    },
 ];
+
+/// The program that gives listeners their cookies for [`STATE_UNDISTURBED`], and the function it precedes.
+const COOKIE: (&str, &str) = ("listener_cookie", "inet_csk_listen_start");
 
 /// Any number of arguments will do.
 const ANY: usize = usize::MAX;
@@ -130,6 +148,10 @@ const BINDS: [[(&str, &str); 2]; 2] = [
     [("bind_v4_sock", "inet_bind_sk"), ("bind_v6_sock", "inet6_bind_sk")],
     [("bind_v4_socket", "inet_bind"), ("bind_v6_socket", "inet6_bind")],
 ];
+
+/// Each of the first pair and its copy, for kernels that preempt them.
+const BINDS_TWICE: [[&str; 2]; 2] =
+    [["bind_v4_sock", "bind_v4_sock_again"], ["bind_v6_sock", "bind_v6_sock_again"]];
 
 /// The programs that see it as a system call.
 const BIND_CALLS: [(&str, &str); 2] =
@@ -146,14 +168,15 @@ pub struct Kernel {
     unfollowed_count: u64,
     /// Holds programs on tracepoints.
     _events: Vec<OwnedFd>,
-    /// Programs are preempted while they run, and skipped for everybody else on that CPU meanwhile.
-    are_preempted: bool,
+    /// Programs that are preempted while they run, and skipped for everybody else on that CPU meanwhile, each with the
+    /// one that does the same.
+    pairs: Vec<[&'static str; 2]>,
     pub hooks: Vec<Hook>,
     pub limits: Vec<Limit>,
 }
 
 /// What was counted as lost since the programs were attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
     /// Records that found the ring full.
     pub ring: u64,
@@ -163,8 +186,33 @@ pub struct Losses {
     pub followed: u64,
     /// Connection attempts whose end no program saw, as far as that is known yet.
     pub ends: u64,
-    /// Where programs are preempted: state changes, of any socket, for which the program was skipped.
-    pub skipped: u64,
+    /// Where programs are preempted: what each of a pair was skipped for, on any socket. What neither saw is among those
+    /// of both.
+    pub skipped: Vec<[u64; 2]>,
+}
+
+impl Losses {
+    /// How many programs were skipped for and nobody saw since `before`, at most.
+    pub fn skipped_since(&self, before: &Self) -> u64 {
+        let pairs = self.skipped.iter().enumerate().map(|(pair, now)| {
+            let then = before.skipped.get(pair).unwrap_or(&[0; 2]);
+            (now[0] - then[0]).min(now[1] - then[1])
+        });
+        self.ends - before.ends + pairs.sum::<u64>()
+    }
+}
+
+/// What may be missed on a kernel that preempts programs: less where classic tracepoints see it too.
+fn preempted(is_alone: bool) -> Limit {
+    let how_often = if is_alone { "are missed" } else { "are missed now and then" };
+    Limit {
+        what: "preempted-programs".to_owned(),
+        why: format!(
+            "this kernel preempts programs while they run, and skips them for others meanwhile: on processors that are \
+             all busy with connects, some connects, binds and refusals by ICMP {how_often}; `lost` counts how many of \
+             the first two at most"
+        ),
+    }
 }
 
 impl Kernel {
@@ -201,7 +249,8 @@ impl Kernel {
                 (_, None) => return Err(no_tracepoint(program.tracepoint).into()),
             }
         }
-        let functions: Vec<&str> = BINDS.iter().flatten().map(|(_, function)| *function).collect();
+        let functions: Vec<&str> =
+            BINDS.iter().flatten().chain([&COOKIE]).map(|(_, function)| *function).collect();
         let names = index.names(&functions).map_err(unfit)?;
         drop(index);
         drop(types);
@@ -217,6 +266,8 @@ impl Kernel {
             send_hook: 0,
             receive_hook: 0,
             exec_all: u32::from(servers.every),
+            twice: 0,
+            reserved: 0,
             exec_names: [0; NAMES_MAX],
             ports: [0; PORTS_MAX],
         };
@@ -226,15 +277,25 @@ impl Kernel {
         for (slot, port) in config.ports.iter_mut().zip(ports) {
             *slot = *port;
         }
+        // Nothing but the version tells of preemption; seen on 7.3, where connects went missing, and not on 6.12.
+        let are_preempted = super::preflight::release() >= Some((7, 0));
+        config.twice = u32::from(are_preempted);
         let mut ebpf = load_what_it_allows(&mut config, &btf, &mut wanted, &mut limits, verbose)?;
         let mut hooks = Vec::new();
-        for Program { name, tracepoint, .. } in &wanted {
-            let program: &mut BtfTracePoint = program_mut(&mut ebpf, name)?;
-            program.attach().map_err(|error| refused_by_kernel(&format!("the program `{name}`"), &error))?;
-            hooks.push(Hook { name: (*tracepoint).to_owned(), kind: "tp_btf".to_owned() });
+        for program in &wanted {
+            hooks.push(attach_tracepoint(&mut ebpf, program)?);
         }
-
-        let events = attach_binds(&mut ebpf, &btf, bind_hook, &mut hooks, &mut limits);
+        let mut events = Vec::new();
+        let mut pairs = Vec::new();
+        if are_preempted {
+            events = attach_undisturbed(&mut ebpf, &btf, &wanted, &mut hooks, &mut limits);
+            pairs.push([STATE, STATE_UNDISTURBED]);
+        }
+        events.extend(attach_binds(&mut ebpf, &btf, bind_hook, are_preempted, &mut hooks, &mut limits));
+        if are_preempted {
+            pairs.extend(BINDS_TWICE.into_iter().filter(|_| hooks.iter().any(|hook| hook.kind == "fexit")));
+            limits.push(preempted(hooks.iter().all(|hook| hook.name != "sock:inet_sock_set_state")));
+        }
 
         // 3. What the session reads.
         let ring = RingBuf::try_from(ebpf.take_map("EVENTS").context("the object has no map `EVENTS`")?)?;
@@ -247,17 +308,6 @@ impl Kernel {
         drop(btf);
         // Parsing the types took tens of megabytes that are not needed again.
         memory::release();
-        // Tracepoints call their programs with preemption on (`__DO_TRACE_CALL()`, include/linux/tracepoint.h); seen on 7.3,
-        // where connects went missing, and not on 6.12. Nothing but the version tells.
-        let are_preempted = super::preflight::release() >= Some((7, 0));
-        if are_preempted {
-            limits.push(Limit {
-                what: "preempted-programs".to_owned(),
-                why: "this kernel preempts programs while they run, and skips them for others meanwhile: on processors that \
-                      are all busy with connects, some are missed; `lost` counts how many at most"
-                    .to_owned(),
-            });
-        }
         let kernel = Self {
             ebpf,
             lost,
@@ -266,7 +316,7 @@ impl Kernel {
             unfollowed: BTreeSet::new(),
             unfollowed_count: 0,
             _events: events,
-            are_preempted,
+            pairs,
             hooks,
             limits,
         };
@@ -298,22 +348,23 @@ impl Kernel {
     pub fn losses(&self) -> Result<Losses> {
         let counters = self.lost.get(&0, 0)?;
         let sum = |index: usize| counters.iter().map(|of_cpu| of_cpu[index]).sum();
-        let skipped = if self.are_preempted { self.skipped() } else { 0 };
+        let skipped = |[name, other]: &[&str; 2]| {
+            let skipped = self.skipped(name).unwrap_or_default();
+            [skipped, self.skipped(other).unwrap_or(skipped)]
+        };
         Ok(Losses {
             ring: sum(lost::RING),
             attempts: sum(lost::ATTEMPTS),
             followed: sum(lost::FOLLOWED) + self.unfollowed_count,
             ends: sum(lost::ENDS),
-            skipped,
+            skipped: self.pairs.iter().map(skipped).collect(),
         })
     }
 
-    /// How often the kernel has skipped the program that sees state changes, those of any socket.
-    fn skipped(&self) -> u64 {
-        match self.ebpf.program(STATE).and_then(|program| program.fd().ok()) {
-            Some(program) => recursion_misses(program.as_fd()),
-            None => 0,
-        }
+    /// How often the kernel has skipped a program, on any socket; `None`: it is not loaded.
+    fn skipped(&self, name: &str) -> Option<u64> {
+        let program = self.ebpf.program(name).and_then(|program| program.fd().ok())?;
+        Some(recursion_misses(program.as_fd()))
     }
 
     /// How many connection attempts may have ended unseen, besides [`Losses::ends`]: an upper bound. One that no
@@ -321,8 +372,12 @@ impl Kernel {
     /// that sees ends, because it had interrupted itself on a CPU, for each of them. It counts that since 5.12,
     /// and skips since 6.2 (`bpf_trace_run`, kernel/trace/bpf_trace.c).
     pub fn unseen_ends(&self) -> u64 {
-        let skipped = self.skipped();
-        if skipped == 0 || self.are_preempted {
+        // Counted as it goes.
+        if !self.pairs.is_empty() {
+            return 0;
+        }
+        let skipped = self.skipped(STATE).unwrap_or_default();
+        if skipped == 0 {
             return 0;
         }
         let under_way = self.attempts.keys().map_while(Result::ok).count() as u64;
@@ -348,12 +403,52 @@ fn first_eight(name: &str) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
+fn attach_tracepoint(ebpf: &mut Ebpf, program: &Program) -> Result<Hook, Failure> {
+    let refused = |error: &(dyn std::error::Error + 'static)| {
+        refused_by_kernel(&format!("the program `{}`", program.name), error)
+    };
+    let loaded = program_mut(ebpf, program.name).map_err(|error| refused(&*error))?;
+    loaded.attach().map_err(|error| refused(&error))?;
+    Ok(Hook { name: program.tracepoint.to_owned(), kind: "tp_btf".to_owned() })
+}
+
+/// Attaches programs that do the same as others by classic tracepoints, as far as this host has those. Gives what has to
+/// be held open.
+fn attach_undisturbed(
+    ebpf: &mut Ebpf,
+    btf: &aya::Btf,
+    programs: &[Program],
+    hooks: &mut Vec<Hook>,
+    limits: &mut Vec<Limit>,
+) -> Vec<OwnedFd> {
+    let Ok(tracefs) = Tracefs::open() else { return Vec::new() };
+    let mut events = Vec::new();
+    for (name, tracepoint) in programs.iter().filter_map(|program| program.undisturbed) {
+        let Ok(event) = attach_event(ebpf, &tracefs, (name, tracepoint)) else { continue };
+        events.push(event);
+        hooks.push(Hook { name: tracepoint.replace('/', ":"), kind: "tracepoint".to_owned() });
+    }
+    // A kernel that refuses this has said so of bind(); what it costs is a listener's cookie.
+    if !events.is_empty() {
+        match attach_cookie(ebpf, btf) {
+            Ok(hook) => hooks.push(hook),
+            Err(_) => limits.push(Limit {
+                what: "no-socket-cookie".to_owned(),
+                why: "this kernel refuses fentry programs: listeners may be told apart by inode number only"
+                    .to_owned(),
+            }),
+        }
+    }
+    events
+}
+
 /// Follows `bind()`, by the best means that this kernel's real answer leaves. Gives what has to be held
 /// open.
 fn attach_binds(
     ebpf: &mut Ebpf,
     btf: &aya::Btf,
     bind_hook: BindHook,
+    twice: bool,
     hooks: &mut Vec<Hook>,
     limits: &mut Vec<Limit>,
 ) -> Vec<OwnedFd> {
@@ -369,6 +464,12 @@ fn attach_binds(
             // A kernel without IPv6 has no such function, and nothing to follow.
             if attach_function(ebpf, btf, v6).is_ok() {
                 hooks.push(Hook { name: v6.1.to_owned(), kind: "fexit".to_owned() });
+            }
+            if twice {
+                for ([_, again], (_, function)) in BINDS_TWICE.into_iter().zip([v4, v6]) {
+                    // Without, a call for which the one is skipped is missed, and counted: see `Kernel::losses`.
+                    let _ = attach_function(ebpf, btf, (again, function));
+                }
             }
             return Vec::new();
         }
@@ -444,18 +545,31 @@ fn attach_function(ebpf: &mut Ebpf, btf: &aya::Btf, (name, function): (&str, &st
     Ok(())
 }
 
+fn attach_cookie(ebpf: &mut Ebpf, btf: &aya::Btf) -> Result<Hook> {
+    let (name, function) = COOKIE;
+    let program = ebpf.program_mut(name).with_context(|| format!("the object has no program `{name}`"))?;
+    let program: &mut FEntry = program.try_into()?;
+    program.load(function, btf)?;
+    program.attach()?;
+    Ok(Hook { name: function.to_owned(), kind: "fentry".to_owned() })
+}
+
 fn attach_calls(ebpf: &mut Ebpf) -> Result<Vec<OwnedFd>> {
     let tracefs = Tracefs::open().context("cannot open tracefs")?;
     let mut events = Vec::new();
-    for (name, tracepoint) in BIND_CALLS {
-        let program =
-            ebpf.program_mut(name).with_context(|| format!("the object has no program `{name}`"))?;
-        let program: &mut TracePoint = program.try_into()?;
-        program.load()?;
-        let event = tracefs.attach(tracepoint, program.fd()?.as_fd());
-        events.push(event.with_context(|| format!("cannot attach to `{tracepoint}`"))?);
+    for call in BIND_CALLS {
+        events.push(attach_event(ebpf, &tracefs, call)?);
     }
     Ok(events)
+}
+
+/// Attaches a program to a classic tracepoint, as long as what this gives is open.
+fn attach_event(ebpf: &mut Ebpf, tracefs: &Tracefs, (name, tracepoint): (&str, &str)) -> Result<OwnedFd> {
+    let program = ebpf.program_mut(name).with_context(|| format!("the object has no program `{name}`"))?;
+    let program: &mut TracePoint = program.try_into()?;
+    program.load()?;
+    let event = tracefs.attach(tracepoint, program.fd()?.as_fd());
+    event.with_context(|| format!("cannot attach to `{tracepoint}`"))
 }
 
 /// One attempt to load every wanted program with one configuration. Of a refusal it gives the program, where
