@@ -510,6 +510,7 @@ impl Refusal {
         if cause > Cause::BoundNotListening && is_limited("bound-before-start") {
             expected.push(Because::HookMissing);
             expected.sort_unstable();
+            expected.dedup();
         }
         assert_eq!((verdict.cause, &verdict.because), (cause, &expected), "{}", self.told());
         self
