@@ -296,12 +296,20 @@ fn no_proc() {
 }
 
 fn a_proc_that_vanishes() {
-    let mut story = Story::begin();
+    let mut story = Story::with_ports(2);
     let gateway = story.listen("10.77.0.1");
     let command = sabotage::with_own_mounts(&story.netns);
     story.trace_as(command);
     let pid = story.tracer().pid();
+    // One that is about to listen on the other port.
+    let _server = Actor::start(&story.netns.place(), &Costume::program("openclaw-gateway"));
+    let refusal = story.refused(Client::blocking("127.0.0.1").port(1));
+    assert_eq!(refusal.line.verdict.cause, Cause::Starting, "{}", refusal.told());
     sabotage::change_mounts(pid, false);
+    // Time enough for another look: that nobody is to be seen any more is no news of it.
+    wait_past(mono_now_us() + 1_000_000);
+    let refusal = story.refused(Client::blocking("127.0.0.1").port(1));
+    assert_eq!(refusal.line.verdict.cause, Cause::Starting, "{}", refusal.told());
     let refusal = story.refused("127.0.0.1");
     refusal.cause(Cause::WrongAddress).weighs(&gateway, Mismatch::Address);
     let client = &refusal.line.client;

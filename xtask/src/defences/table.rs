@@ -46,7 +46,7 @@ const HOSTILE: &[Defence] = &[
         then: "shows controls as `\\x1b`, in JSON too: nothing of it reaches a terminal",
         tests: &[
             "live clients::a_hostile_name_is_escaped_in_json",
-            "live clients::a_hostile_name_is_escaped_in_text",
+            "live clients::a_hostile_name_is_escaped_in_colour",
             "lib escape::tests::nothing_unsafe_is_left",
         ],
         without: Edits(&[edit(ESCAPE, "character.is_control()\n        ||", "false ||")]),
@@ -169,6 +169,16 @@ const HOSTILE: &[Defence] = &[
             SESSION,
             "            Err(_) => {\n                self.blind_until",
             "            Err(error) if error.chain().count() > 0 => Err(error),\n            Err(_) => {\n                self.blind_until",
+        )]),
+    },
+    Defence {
+        when: "`/proc` lists nobody any more",
+        then: "takes that for no news of anybody",
+        tests: &["live hostile::a_proc_that_vanishes"],
+        without: Edits(&[edit(
+            SESSION,
+            "processes.iter().any(|(pid, _)| *pid == std::process::id())",
+            "processes.iter().all(|(pid, _)| *pid != 0)",
         )]),
     },
     Defence {
