@@ -56,8 +56,8 @@ struct Edit {
     put: &'static str,
 }
 
-/// Longer than any test waits in vain, several times over: one that still runs hangs, which is a failure too.
-const LIMIT: Duration = Duration::from_secs(200);
+/// Twice as long as any test waits in vain: one that still runs hangs, which is a failure too.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Where the kernel side is, whose object is built from it.
 const KERNEL_SIDE: &str = "tracer-ebpf/";

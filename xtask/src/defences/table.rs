@@ -316,7 +316,7 @@ const CONFIGURATIONS: &[Defence] = &[
     },
     Defence {
         when: "its file system goes on hanging",
-        then: "has one thread wait there, however often it is asked",
+        then: "has one thread wait there, however many there are to be asked",
         tests: &["live configs::hostile::a_file_system_that_hangs"],
         without: Edits(&[edit(
             CLAIMS,
