@@ -782,10 +782,11 @@ fn the_right_pid_under_load() {
         let (comm, ports) = expected.remove(&pid).unwrap_or_else(|| panic!("{refused:?} is of no client"));
         assert_eq!(refused.client.comm, Some(comm));
         assert!(ports.contains(&refused.src.port.expect("a source port")), "{refused:?}");
-        assert_eq!(count, EACH as u64, "process {pid}; {:?}", log.stop());
+        let is_all = count == EACH as u64 || count < EACH as u64 && log.skipped() > 0;
+        assert!(is_all, "{count} of process {pid}; {:?}", log.stop());
     }
     assert!(expected.is_empty(), "{expected:?} are not told");
-    assert_eq!(log.stop().refused, (CLIENTS * EACH) as u64);
+    log.assert_refused((CLIENTS * EACH) as u64);
 }
 
 /// A tracer that is kept from reading loses records, says how many, and of the rest is no less right.

@@ -18,6 +18,7 @@ use tracer::line::{
     Body, Cause, Change, Line, ListenerLine, LostWhere, Refused, Repeated, Start, Stop, StopReason,
 };
 
+use super::needs::is_limited;
 use super::netns::inode;
 use super::token::{Checked, leak};
 use super::{LIMIT, poll, schema};
@@ -359,6 +360,28 @@ impl Log {
             }
         }
         tally.into_values().collect()
+    }
+
+    /// Asserts that so many refusals were told; where the kernel skips programs that are preempted, but for what the log
+    /// says was skipped.
+    pub fn assert_refused(&self, made: u64) {
+        let stop = self.stop();
+        let skipped = if is_limited("preempted-programs") { self.skipped() } else { 0 };
+        let told = stop.refused;
+        assert!(
+            told <= made && told + skipped >= made,
+            "{told} of {made}, {skipped} skipped: {}",
+            self.text()
+        );
+    }
+
+    /// What programs were skipped for, at most.
+    pub fn skipped(&self) -> u64 {
+        let skipped = self.lines.iter().filter_map(|line| match &line.body {
+            Body::Lost(lost) if lost.place == LostWhere::Recursion => Some(lost.records),
+            _ => None,
+        });
+        skipped.sum()
     }
 
     pub fn listeners(&self) -> impl Iterator<Item = &ListenerLine> {
