@@ -1,6 +1,9 @@
 //! The ring buffer that the kernel programs write to, as a file descriptor that wakes its reader.
 
 use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aya::maps::{Array, MapData, RingBuf};
@@ -14,6 +17,8 @@ const POLL: Duration = Duration::from_millis(1);
 /// The user side's end of the ring.
 pub struct Ring {
     ring: AsyncFd<RingBuf<MapData>>,
+    /// `None`: the kernel does not show them.
+    ends: Option<Ends>,
     /// Tells the kernel side not to wake this one.
     polled: Array<MapData, u32>,
     pace: Pace,
@@ -25,10 +30,11 @@ impl Ring {
     /// # Errors
     /// When the reactor does not take the descriptor.
     pub fn new(ring: RingBuf<MapData>, polled: Array<MapData, u32>) -> io::Result<Self> {
+        let ends = Ends::of(ring.as_fd()).ok();
         // SAFETY: `RingBuf` owns its map's descriptor, gives the same one every time, and is dropped
         // with the `AsyncFd` that owns it.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?;
-        Ok(Self { ring, polled, pace: Pace::default(), taken: 0 })
+        Ok(Self { ring, ends, polled, pace: Pace::default(), taken: 0 })
     }
 
     /// Waits until there may be something to take.
@@ -85,6 +91,52 @@ impl Ring {
         }
         self.taken += taken;
         taken
+    }
+}
+
+impl Ring {
+    /// Whether all that has begun to be recorded has been taken. A program that is interrupted, or preempted, leaves its
+    /// record unfinished meanwhile: the ring then ends before it, and what happened since is not known.
+    pub fn is_settled(&self) -> bool {
+        self.ends.as_ref().is_none_or(Ends::have_met)
+    }
+}
+
+/// Where the ring's two ends are: how far it is read, and how far it is written, unfinished records included.
+struct Ends {
+    /// The two pages that the kernel keeps them in, each at the beginning (`struct bpf_ringbuf`,
+    /// kernel/bpf/ringbuf.c).
+    pages: NonNull<libc::c_void>,
+    page: usize,
+}
+
+impl Ends {
+    fn of(ring: BorrowedFd<'_>) -> io::Result<Self> {
+        let page = rustix::param::page_size();
+        // SAFETY: a new mapping of what the kernel shows to be read.
+        let pages = unsafe {
+            libc::mmap(std::ptr::null_mut(), 2 * page, libc::PROT_READ, libc::MAP_SHARED, ring.as_raw_fd(), 0)
+        };
+        match NonNull::new(pages) {
+            Some(pages) if pages.as_ptr() != libc::MAP_FAILED => Ok(Self { pages, page }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    fn have_met(&self) -> bool {
+        let position = |page: usize| {
+            // SAFETY: mapped, and aligned as a page is; the kernel writes it as a whole.
+            unsafe { self.pages.byte_add(page * self.page).cast::<AtomicU64>().as_ref() }
+                .load(Ordering::Acquire)
+        };
+        position(0) == position(1)
+    }
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        // SAFETY: the mapping that `of` made, and nobody else knows of.
+        unsafe { libc::munmap(self.pages.as_ptr(), 2 * self.page) };
     }
 }
 
