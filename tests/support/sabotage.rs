@@ -35,15 +35,15 @@ pub fn as_root_with(netns: &Netns, capabilities: CapabilitySet) -> Command {
     netns.enter(&mut command);
     // Root gets at exec all that the bounding set leaves (capabilities(7)).
     before_exec(command, move || {
-        lock_memory(None)?;
+        lock_memory_without_limit();
         bound_by(capabilities)
     })
 }
 
-/// How much memory may be locked: before 5.11 what programs keep counts against it. A service manager sets it too
-/// (LimitMEMLOCK=), `None` for no limit.
-fn lock_memory(limit: Option<u64>) -> io::Result<()> {
-    Ok(setrlimit(Resource::Memlock, Rlimit { current: limit, maximum: limit })?)
+/// Lets as much memory be locked as a service manager does with LimitMEMLOCK=infinity: before 5.11 what programs keep
+/// counts against it. Where that takes a right that root has not here, it is left: a later kernel asks for none.
+fn lock_memory_without_limit() {
+    let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
 }
 
 /// As [`as_nobody`], with no more locked memory than a login gives.
@@ -53,7 +53,10 @@ pub fn as_nobody_with_little_memory(
     capabilities: CapabilitySet,
 ) -> Command {
     let command = become_nobody(copied(directory, netns), capabilities);
-    before_exec(command, || lock_memory(Some(64 * 1024)))
+    before_exec(command, || {
+        let limit = Some(64 * 1024);
+        Ok(setrlimit(Resource::Memlock, Rlimit { current: limit, maximum: limit })?)
+    })
 }
 
 /// The tracer as `nobody` with these capabilities, as a service manager hands them out (AmbientCapabilities=,
@@ -92,7 +95,7 @@ fn copied(directory: &Path, netns: Option<&Netns>) -> Command {
 fn become_nobody(command: Command, capabilities: CapabilitySet) -> Command {
     // Not by `Command::uid`, which comes before what it takes root to do.
     before_exec(command, move || {
-        lock_memory(None)?;
+        lock_memory_without_limit();
         bound_by(capabilities)?;
         rustix::thread::set_keep_capabilities(true)?;
         // SAFETY: plain system calls on this process.
