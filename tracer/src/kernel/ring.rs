@@ -43,7 +43,7 @@ impl Ring {
     /// When the reactor is gone.
     pub async fn readable(&mut self) -> io::Result<()> {
         let taken = std::mem::take(&mut self.taken);
-        match self.pace.step(taken, Instant::now()) {
+        match self.pace.step(taken, self.is_settled(), Instant::now()) {
             Step::Wait => self.woken(None).await,
             Step::WaitUntil(again) => self.woken(Some(again)).await,
             Step::Poll => {
@@ -92,9 +92,7 @@ impl Ring {
         self.taken += taken;
         taken
     }
-}
 
-impl Ring {
     /// Whether all that has begun to be recorded has been taken. A program that is interrupted, or preempted, leaves its
     /// record unfinished meanwhile: the ring then ends before it, and what happened since is not known.
     pub fn is_settled(&self) -> bool {
@@ -198,8 +196,8 @@ impl Pace {
     /// first to the last.
     const AGAIN: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(512)];
 
-    /// What to do after so many records were taken.
-    fn step(&mut self, taken: usize, now: Instant) -> Step {
+    /// What to do after so many records were taken, and all that have begun (`is_settled`) or not.
+    fn step(&mut self, taken: usize, is_settled: bool, now: Instant) -> Step {
         match self {
             Self::Woken { last, quick, again } => {
                 if taken > 0 {
@@ -214,7 +212,8 @@ impl Pace {
                 if let Some(Again { at, after }) = *again
                     && at <= now
                 {
-                    let after = after * 2;
+                    // An unfinished record may yet end without waking anybody, and no later one would then.
+                    let after = if is_settled { after * 2 } else { Self::AGAIN[0] };
                     *again = (after <= Self::AGAIN[1]).then_some(Again { at: now + after, after });
                 }
                 match again {
@@ -242,14 +241,14 @@ mod tests {
     /// Steps with so many records each, a tenth of a millisecond apart.
     fn steps(pace: &mut Pace, from: Instant, taken: &[usize]) -> Vec<Step> {
         let at = |turn: usize| from + Duration::from_micros(100) * u32::try_from(turn).expect("few");
-        taken.iter().enumerate().map(|(turn, &taken)| pace.step(taken, at(turn))).collect()
+        taken.iter().enumerate().map(|(turn, &taken)| pace.step(taken, true, at(turn))).collect()
     }
 
     #[test]
     fn a_refusal_now_and_then_wakes_its_reader() {
         let (mut pace, mut now) = (Pace::default(), Instant::now());
         for _ in 0..100 {
-            assert_eq!(pace.step(1, now), Step::Wait);
+            assert_eq!(pace.step(1, true, now), Step::Wait);
             now += Duration::from_millis(2);
         }
     }
@@ -275,14 +274,27 @@ mod tests {
     #[test]
     fn whoever_is_woken_again_looks_more_and_more_seldom_by_itself() {
         let (mut pace, mut now) = (Pace::Polled { calm: Pace::CALM - 1 }, Instant::now());
-        assert_eq!(pace.step(0, now), Step::Stop);
+        assert_eq!(pace.step(0, true, now), Step::Stop);
         let mut distances = Vec::new();
         // Woken meanwhile, it looks no later for it.
-        while let Step::WaitUntil(at) = pace.step(3, now) {
+        while let Step::WaitUntil(at) = pace.step(3, true, now) {
             distances.push((at - now).as_millis());
             now = at;
         }
         assert_eq!(distances, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
-        assert_eq!(pace.step(0, now), Step::Wait);
+        assert_eq!(pace.step(0, true, now), Step::Wait);
+    }
+
+    #[test]
+    fn whoever_is_woken_again_looks_by_itself_until_nothing_is_unfinished() {
+        let (mut pace, mut now) = (Pace::Polled { calm: Pace::CALM - 1 }, Instant::now());
+        assert_eq!(pace.step(0, true, now), Step::Stop);
+        for _ in 0..1_000 {
+            now += Duration::from_secs(1);
+            let soon = Step::WaitUntil(now + Pace::AGAIN[0]);
+            assert_eq!(pace.step(0, false, now), soon);
+        }
+        now += Duration::from_secs(1);
+        assert_eq!(pace.step(0, true, now), Step::WaitUntil(now + Pace::AGAIN[0] * 2));
     }
 }
