@@ -96,16 +96,28 @@ fn what_a_stopped_one_loses_is_counted() {
     const OTHERS: u64 = 50;
     let mut story = Story::begin();
     story.trace();
+    // The first verdict that rests on an absence has everything looked at, lost or not.
+    story.refused("127.0.0.3").cause(Cause::NothingListening);
+    let mut old = story.listen("10.77.0.1");
     story.tracer().signal(Signal::STOP);
     let mut client = Actor::start(&story.netns.place(), &Costume::named("client"));
     for _ in 0..4 {
         client.must(&format!("flood 127.0.0.1:{} {}", story.port(), FLOOD / 4));
     }
     let mut gateway = Actor::start(&story.netns.place(), &Costume::named("gateway"));
-    gateway.must(&format!("bind 10.77.0.1:{}", story.port()));
+    gateway.must(&format!("bind 127.0.0.4:{}", story.port()));
     gateway.listen(16).expect("to listen");
+    old.close();
     story.tracer().signal(Signal::CONT);
-    story.refused("127.0.0.2").cause(Cause::WrongAddress);
+    let refusal = story.refused("127.0.0.2");
+    refusal.cause(Cause::WrongAddress).weighs_only(1);
+    assert_eq!(
+        refusal.line.verdict.listeners[0].listener.process.pid,
+        Some(gateway.pid),
+        "{}",
+        refusal.told()
+    );
+    drop(refusal);
     drop(gateway);
     let log = story.tracer.take().expect("a story that is traced").stop_with_losses();
     let in_ring = |body: &Body| match body {
@@ -113,7 +125,7 @@ fn what_a_stopped_one_loses_is_counted() {
         _ => None,
     };
     let lost: u64 = log.lines.iter().filter_map(|line| in_ring(&line.body)).sum();
-    let told = log.stop().refused - 1;
+    let told = log.stop().refused - 2;
     assert!(lost > 0, "the ring holds {FLOOD} refusals");
     // So is what the gateway did, and programs that other tests start under the name of a server.
     assert!((FLOOD..=FLOOD + OTHERS).contains(&(told + lost)), "{told} told, {lost} lost of {FLOOD}");
