@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 /// How long a test waits for an event that must come, on an emulated machine too. Only a failing test ever
 /// waits so long.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(180);
 
 /// Asks until there is an answer, for what the kernel announces by no event.
 pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
