@@ -44,6 +44,7 @@
 //! | `write` | connect: writes a byte as soon as it returns |
 //! | `from=ADDR:PORT` | connect: bound before |
 //! | `usertimeout=MS` | connect: TCP_USER_TIMEOUT |
+//! | `retries=COUNT` | connect: TCP_SYNCNT |
 //! | `nonblocking` | connect: waits for its outcome by poll() |
 //! | `abandon` | connect: does not block, and closes what is under way |
 //! | `pending` | connect: does not block, and keeps what is under way |
@@ -341,6 +342,9 @@ fn open(addr: &str, options: &[&str]) -> Result<OwnedFd, Errno> {
     }
     if let Some(timeout) = option(options, "usertimeout") {
         set_tcp_option(&socket, libc::TCP_USER_TIMEOUT, number(timeout))?;
+    }
+    if let Some(retries) = option(options, "retries") {
+        set_tcp_option(&socket, libc::TCP_SYNCNT, number(retries))?;
     }
     if options.contains(&"fastopen") {
         set_tcp_option(&socket, libc::TCP_FASTOPEN_CONNECT, 1)?;
