@@ -221,8 +221,8 @@ fn slow(soak: &mut Soak<'_>) -> Result<String> {
     let stdout = another.take_stdout()?;
     // Each destination is a line, so that the pipe is full soon.
     let address = soak.local(Ipv4Addr::new(127, 40, 0, 0));
-    // Two rings full.
-    let args = ["load", "refused", &address, "--millis", "0", "--least", "25000", "--spread", "100000"];
+    // Four rings full: what is in one is taken before the first line is written, where the tracer looks at the host for it.
+    let args = ["load", "refused", &address, "--millis", "0", "--least", "50000", "--spread", "100000"];
     let before = soak.witness.before(another.pid())?;
     let made = crate::load::Done::read(&output(&mut soak.namespace.this(&args)?)?)?.made;
     soak.made += made;
