@@ -176,10 +176,10 @@ impl Namespaces {
         forgotten
     }
 
+    /// Forgets what is known of a namespace that is gone. A look that failed since was at the one that has its number
+    /// now: that stands.
     pub fn forget(&mut self, netns: NetnsId) {
         self.known.remove(&netns);
-        self.unreadable.remove(&netns);
-        self.missed.remove(&netns);
         self.past.remove(&netns);
     }
 
