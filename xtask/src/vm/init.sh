@@ -21,7 +21,9 @@ for module in /modules/*.ko; do
 done
 # Of what is in memory only, old kernels do not tell who changes a file.
 mke2fs /dev/ram0 >/dev/null
-mount -t ext4 /dev/ram0 /tmp
+mkdir /ram
+mount -t ext4 /dev/ram0 /ram
+export TMPDIR=/ram
 hostname guest
 ip link set dev lo up
 
