@@ -282,13 +282,24 @@ impl Kernel {
         config.twice = u32::from(are_preempted);
         let mut ebpf = load_what_it_allows(&mut config, &btf, &mut wanted, &mut limits, verbose)?;
         let mut hooks = Vec::new();
+        if are_preempted {
+            // First, so that no listener is seen without its cookie.
+            match attach_cookie(&mut ebpf, &btf) {
+                Ok(hook) => hooks.push(hook),
+                Err(_) => limits.push(Limit {
+                    what: "no-socket-cookie".to_owned(),
+                    why: "this kernel refuses fentry programs: listeners may be told apart by inode number only"
+                        .to_owned(),
+                }),
+            }
+        }
         for program in &wanted {
             hooks.push(attach_tracepoint(&mut ebpf, program)?);
         }
         let mut events = Vec::new();
         let mut pairs = Vec::new();
         if are_preempted {
-            events = attach_undisturbed(&mut ebpf, &btf, &wanted, &mut hooks, &mut limits);
+            events = attach_undisturbed(&mut ebpf, &wanted, &mut hooks);
             pairs.push([STATE, STATE_UNDISTURBED]);
         }
         events.extend(attach_binds(&mut ebpf, &btf, bind_hook, are_preempted, &mut hooks, &mut limits));
@@ -414,30 +425,13 @@ fn attach_tracepoint(ebpf: &mut Ebpf, program: &Program) -> Result<Hook, Failure
 
 /// Attaches programs that do the same as others by classic tracepoints, as far as this host has those. Gives what has to
 /// be held open.
-fn attach_undisturbed(
-    ebpf: &mut Ebpf,
-    btf: &aya::Btf,
-    programs: &[Program],
-    hooks: &mut Vec<Hook>,
-    limits: &mut Vec<Limit>,
-) -> Vec<OwnedFd> {
+fn attach_undisturbed(ebpf: &mut Ebpf, programs: &[Program], hooks: &mut Vec<Hook>) -> Vec<OwnedFd> {
     let Ok(tracefs) = Tracefs::open() else { return Vec::new() };
     let mut events = Vec::new();
     for (name, tracepoint) in programs.iter().filter_map(|program| program.undisturbed) {
         let Ok(event) = attach_event(ebpf, &tracefs, (name, tracepoint)) else { continue };
         events.push(event);
         hooks.push(Hook { name: tracepoint.replace('/', ":"), kind: "tracepoint".to_owned() });
-    }
-    // A kernel that refuses this has said so of bind(); what it costs is a listener's cookie.
-    if !events.is_empty() {
-        match attach_cookie(ebpf, btf) {
-            Ok(hook) => hooks.push(hook),
-            Err(_) => limits.push(Limit {
-                what: "no-socket-cookie".to_owned(),
-                why: "this kernel refuses fentry programs: listeners may be told apart by inode number only"
-                    .to_owned(),
-            }),
-        }
     }
     events
 }
