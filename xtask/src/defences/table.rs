@@ -560,11 +560,15 @@ const KERNEL_SIDE: &[Defence] = &[
         when: "more sockets are bound than `BOUND_MAX`",
         then: "says of each whether its end will be told, and asks the port for the others",
         tests: &["live bounds::bound_sockets"],
-        without: Edits(&[edit(
-            "tracer-ebpf/src/hooks/bind.rs",
-            "let followed = result == 0 && emit::follow_socket(sock.address());",
-            "let followed = result == 0 && (emit::follow_socket(sock.address()) || true);",
-        )]),
+        // The user side follows no more of them either.
+        without: Edits(&[
+            edit(
+                "tracer-ebpf/src/hooks/bind.rs",
+                "let followed = result == 0 && emit::follow_socket(sock.address());",
+                "let followed = result == 0 && (emit::follow_socket(sock.address()) || true);",
+            ),
+            edit(BINDS, "port.followed.len() < FOLLOWED_MAX", "port.followed.len() < FOLLOWED_MAX * 16"),
+        ]),
     },
     Defence {
         when: "more processes are followed than `FOLLOWED_MAX`",
@@ -692,7 +696,7 @@ const PRIVILEGE: &[Defence] = &[
         without: Edits(&[edit(
             SESSION,
             "limits.extend(privilege::reduce(|| kernel.losses().is_ok()));",
-            "let _ = privilege::reduce;",
+            "if ports.is_empty() {\n            limits.extend(privilege::reduce(|| kernel.losses().is_ok()));\n        }",
         )]),
     },
     Defence {
