@@ -174,7 +174,7 @@ const HOSTILE: &[Defence] = &[
     Defence {
         when: "`/proc` lists nobody any more",
         then: "takes that for no news of anybody",
-        tests: &["live hostile::a_proc_that_vanishes"],
+        tests: &["live hostile::a_proc_that_lists_nobody"],
         without: Edits(&[edit(
             SESSION,
             "processes.iter().any(|(pid, _)| *pid == std::process::id())",
