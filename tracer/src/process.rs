@@ -81,15 +81,25 @@ impl Handle {
 
     /// Everything there is to say of it now; `None`: it has ended.
     pub fn describe(&self) -> Option<Process> {
-        self.describe_with_stat().map(|(process, _)| process)
+        self.describe_with_stat(&Process::default()).map(|(process, _)| process)
     }
 
-    fn describe_with_stat(&self) -> Option<(Process, Stat)> {
+    /// The same, but for its container where it has been described before: a process is put into one before it runs the
+    /// container's program.
+    pub fn describe_again(&self, before: &Process) -> Option<Process> {
+        self.describe_with_stat(before).map(|(process, _)| process)
+    }
+
+    fn describe_with_stat(&self, before: &Process) -> Option<(Process, Stat)> {
         let mut buffer = [0; 1024];
         let (name, stat) = parse_stat(self.read(c"stat", &mut buffer)?)?;
         let comm = Some(escape(name));
         let mut buffer = [0; STATUS];
         let status = self.read(c"status", &mut buffer).map(parse_status).unwrap_or_default();
+        let start_time = Some(start_time(stat.start.saturating_mul(TICK)));
+        // One whose executable could not be read had not been described.
+        let is_known =
+            before.exe.is_some() && (before.pid, before.start_time) == (Some(self.pid), start_time);
         let process = Process {
             pid: Some(self.pid),
             ns_pid: status.ns_pid,
@@ -97,8 +107,8 @@ impl Handle {
             uid: status.uid,
             comm,
             exe: self.exe(),
-            start_time: Some(start_time(stat.start.saturating_mul(TICK))),
-            container: self.container(),
+            start_time,
+            container: if is_known { before.container.clone() } else { self.container() },
         };
         Some((process, stat))
     }
@@ -145,7 +155,7 @@ impl Handle {
 /// time, or to none.
 pub fn describe(pid: u32, expected_start: Option<u64>) -> Option<Process> {
     let handle = Handle::open(pid).ok()?;
-    let (mut process, stat) = handle.describe_with_stat()?;
+    let (mut process, stat) = handle.describe_with_stat(&Process::default())?;
     if let Some(expected) = expected_start {
         if stat.start != expected / TICK {
             return None;
@@ -293,6 +303,25 @@ mod tests {
             b"Name:\tNSpid:\\n1\nUid:\t1000\t0\t0\t0\nGroups:\t4 \xff\nNSpid:\t4242\t7\nKthread:\t0\nUid:\t1";
         assert_eq!(parse_status(text), Status { uid: Some(1000), ns_pid: Some(7) });
         assert_eq!(parse_status(b"Uid:\t10"), Status::default());
+    }
+
+    #[test]
+    fn only_of_the_same_process_the_container_is_taken_to_be_the_same() {
+        let handle = Handle::open(std::process::id()).unwrap();
+        let now = handle.describe().unwrap();
+        let container = Some(Container {
+            id: "0".repeat(64),
+            runtime: Some("docker".to_owned()),
+            name: None,
+            pod_uid: None,
+        });
+        let before = Process { container: container.clone(), ..now.clone() };
+        assert_eq!(handle.describe_again(&before).unwrap().container, container);
+        let earlier = Process { start_time: Some(start_time(1)), ..before.clone() };
+        let unread = Process { exe: None, ..before };
+        for other in [earlier, unread] {
+            assert_eq!(handle.describe_again(&other).unwrap(), now);
+        }
     }
 
     #[test]

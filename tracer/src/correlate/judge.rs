@@ -402,25 +402,41 @@ fn weight(listener: &Listener, destination: &Destination, connected: Mono) -> Op
     }
 }
 
+/// A listener with how near it was to answering, and why it did not.
+type Near<'a> = (u8, &'a Listener, Option<Mismatch>);
+
+/// The listeners on the port in every namespace, in no order.
+fn on_port<'a>(
+    destination: &'a Destination,
+    connected: Mono,
+    table: &'a Table,
+) -> impl Iterator<Item = Near<'a>> {
+    table.open().filter(|listener| listener.port == destination.port).map(move |listener| {
+        let mismatch = weight(listener, destination, connected);
+        (distance(listener, mismatch, destination), listener, mismatch)
+    })
+}
+
+/// What they are ordered by, the nearest first.
+fn order((distance, listener, _): &Near<'_>) -> impl Ord + use<> {
+    (*distance, listener.netns, listener.addr, listener.process.pid, listener.key.inode)
+}
+
+/// The namespace of the nearest listener on the port: of the first one that is shown.
+pub fn nearest_netns(refused: &Refused, destination: &Destination, table: &Table) -> Option<NetnsId> {
+    on_port(destination, refused.started, table).min_by_key(order).map(|(_, listener, _)| listener.netns)
+}
+
 /// The listeners on the port in every namespace, nearest first, and how many there are.
 fn weigh(destination: &Destination, connected: Mono, table: &Table) -> (Vec<WeighedListener>, u64) {
-    let on_port = || table.open().filter(|listener| listener.port == destination.port);
-    let mut order: Vec<(u8, &Listener, Option<Mismatch>)> = on_port()
-        .map(|listener| {
-            let mismatch = weight(listener, destination, connected);
-            (distance(listener, mismatch, destination), listener, mismatch)
-        })
-        .collect();
-    let total = order.len() as u64;
-    let key = |(distance, listener, _): &(u8, &Listener, _)| {
-        (*distance, listener.netns, listener.addr, listener.process.pid, listener.key.inode)
-    };
-    if order.len() > WEIGHED_MAX {
-        order.select_nth_unstable_by_key(WEIGHED_MAX - 1, key);
-        order.truncate(WEIGHED_MAX);
+    let mut near: Vec<Near<'_>> = on_port(destination, connected, table).collect();
+    let total = near.len() as u64;
+    if near.len() > WEIGHED_MAX {
+        near.select_nth_unstable_by_key(WEIGHED_MAX - 1, order);
+        near.truncate(WEIGHED_MAX);
     }
-    order.sort_unstable_by_key(key);
-    let weighed = order
+    near.sort_unstable_by_key(order);
+    let weighed = near
         .into_iter()
         .map(|(_, listener, mismatch)| WeighedListener { listener: listener.clone(), mismatch })
         .collect();

@@ -342,14 +342,13 @@ impl Correlator {
             return Some(Need::Client);
         }
         // Of the namespace that the verdict is about, or of the one that the listener is in.
-        let judgement = judge::explain(refused, Decision { cause, because, destination }, self.world());
-        let is_open = |one: &&judge::WeighedListener| one.mismatch != Some(Mismatch::Closed);
-        let shown = judgement.weighed.iter().find(is_open).map(|one| one.listener.netns);
+        let shown = judge::nearest_netns(refused, &destination, &self.table);
         if let Some(netns) =
             shown.filter(|netns| is_due(self.owners_looks.get(netns).map(|known| known.look), FRESH_NS))
         {
             return Some(Need::Owners(netns));
         }
+        let judgement = judge::explain(refused, Decision { cause, because, destination }, self.world());
         let is_old = |pid: &u32| is_due(self.claims.look(*pid), SECOND_LOOK_NS);
         claimants(&judgement).filter_map(|process| process.pid).find(is_old).map(Need::Claims)
     }

@@ -77,8 +77,9 @@ pub fn refresh(
     let mut known: HashMap<u32, Option<Holder>> = HashMap::new();
     let mut others = Vec::new();
     for listener in listeners {
-        let holder =
-            owner(listener).and_then(|pid| known.entry(pid).or_insert_with(|| Holder::open(pid)).as_mut());
+        let holder = owner(listener).and_then(|pid| {
+            known.entry(pid).or_insert_with(|| Holder::open(pid, &listener.process)).as_mut()
+        });
         let process = holder
             .and_then(|holder| holder.holds(listener.key.inode, descriptors).then_some(&holder.process));
         match process {
@@ -96,7 +97,7 @@ pub fn confirm(mut listeners: Vec<Listener>, descriptors: &mut Descriptors) -> O
     let mut known: HashMap<u32, Option<Holder>> = HashMap::new();
     for listener in &mut listeners {
         let pid = listener.process.pid?;
-        let holder = known.entry(pid).or_insert_with(|| Holder::open(pid)).as_mut()?;
+        let holder = known.entry(pid).or_insert_with(|| Holder::open(pid, &listener.process)).as_mut()?;
         if !holder.holds(listener.key.inode, descriptors) {
             return None;
         }
@@ -119,9 +120,9 @@ struct Holder {
 }
 
 impl Holder {
-    fn open(pid: u32) -> Option<Self> {
+    fn open(pid: u32, before: &Process) -> Option<Self> {
         let handle = Handle::open(pid).ok()?;
-        let process = handle.describe()?;
+        let process = handle.describe_again(before)?;
         Some(Self { handle, process, sockets: None })
     }
 
@@ -233,7 +234,7 @@ mod tests {
     #[test]
     fn a_socket_is_found_where_it_was_and_where_it_is_now() {
         let mut descriptors = Descriptors::default();
-        let holder = || Holder::open(std::process::id()).unwrap();
+        let holder = || Holder::open(std::process::id(), &Process::default()).unwrap();
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let inode = rustix::fs::fstat(&socket).unwrap().st_ino;
         assert!(holder().holds(inode, &mut descriptors));
