@@ -180,8 +180,6 @@ struct Session {
     /// Time of the newest event taken from the ring.
     newest: Mono,
     attached_at: Mono,
-    /// The ring was read to its end.
-    is_settled: bool,
     /// Until when the host is not looked at, because that has just failed.
     blind_until: Mono,
     losses: Losses,
@@ -230,7 +228,6 @@ impl Session {
             tells_failed: options.all,
             newest: Mono::default(),
             attached_at: clock::now(),
-            is_settled: true,
             blind_until: Mono::default(),
             losses: Losses::default(),
             losses_at: clock::now(),
@@ -277,8 +274,9 @@ impl Session {
                 break StopReason::Count;
             }
             let deadlines = [self.correlator.deadline(), self.sink.deadline()];
-            // Whatever is due waits for a record that is not finished, which the ring tells of.
-            let deadline = deadlines.into_iter().flatten().min().filter(|_| self.is_settled).map(instant);
+            // Whatever is due waits for a record that is not finished, which the ring tells of. Not as it was before the
+            // last batch was taken: what has been finished and taken since wakes nobody any more.
+            let deadline = deadlines.into_iter().flatten().min().filter(|_| ring.is_settled()).map(instant);
             tokio::select! {
                 biased;
                 reason = signals.next() => break reason,
@@ -303,9 +301,8 @@ impl Session {
         self.clock = self.clock.followed_by(clock::read());
         let drained_at = clock::now();
         let more = self.drain(ring) == BATCH;
-        self.is_settled = ring.is_settled();
         // What is known to be complete: all until the ring was found empty, or the newest of the batch.
-        let until = if more || !self.is_settled { self.newest } else { drained_at };
+        let until = if more || !ring.is_settled() { self.newest } else { drained_at };
         while let Some(mut event) = self.queue.pop_front() {
             self.fulfil(ring, &mut event)?;
             // A server that has come up, or may: what it says of itself, and where its configuration is.
@@ -324,6 +321,8 @@ impl Session {
         self.write_all(outputs)?;
         self.sink.release(until)?;
         self.sink.flush()?;
+        // Whoever looked at the host meanwhile has taken more, and may have left some.
+        let more = ring.has_more();
         if !more {
             self.shed();
         }

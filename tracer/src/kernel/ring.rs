@@ -24,6 +24,8 @@ pub struct Ring {
     pace: Pace,
     /// Records taken since the reader waited last.
     taken: usize,
+    /// The last look ended at its limit, and not at the end of the ring.
+    has_more: bool,
 }
 
 impl Ring {
@@ -34,7 +36,7 @@ impl Ring {
         // SAFETY: `RingBuf` owns its map's descriptor, gives the same one every time, and is dropped
         // with the `AsyncFd` that owns it.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?;
-        Ok(Self { ring, ends, polled, pace: Pace::default(), taken: 0 })
+        Ok(Self { ring, ends, polled, pace: Pace::default(), taken: 0, has_more: false })
     }
 
     /// Waits until there may be something to take.
@@ -90,7 +92,13 @@ impl Ring {
             taken += 1;
         }
         self.taken += taken;
+        self.has_more = taken == limit;
         taken
+    }
+
+    /// Whether there may be more to take, for which nobody is woken: only who has read all is.
+    pub fn has_more(&self) -> bool {
+        self.has_more
     }
 
     /// Whether all that has begun to be recorded has been taken. A program that is interrupted, or preempted, leaves its
