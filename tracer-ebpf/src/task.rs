@@ -58,11 +58,13 @@ unsafe fn describe<const KNOWN: bool>(task: *const c_void, out: *mut Task) {
         (&raw mut (*out).cgroup).write(helpers::bpf_get_current_cgroup_id());
         (&raw mut (*out).pid).write((pid_tgid >> 32) as u32);
         (&raw mut (*out).tid).write(pid_tgid as u32);
-        // Its place varies, which no plain load may; in the first namespace the host counts.
+        // In the first namespace the host counts. Else its place varies, which may be added to no pointer that the verifier
+        // knows: "math between ptr_ pointer and register with unbounded min value is not allowed" (6.1).
         let ns_pid = if level == 0 && !pid.is_null() {
             (pid_tgid >> 32) as u32
         } else {
-            read_or_zero(pid.wrapping_byte_add(innermost), 0)
+            let pid: u64 = read_or_zero(leader.wrapping_byte_add(offset!(task_thread_pid)), 0);
+            read_or_zero((pid as *const c_void).wrapping_byte_add(innermost), 0)
         };
         (&raw mut (*out).ns_pid).write(ns_pid);
         (&raw mut (*out).parent).write(member::<_, KNOWN>(parent, offset!(task_tgid), 0));

@@ -15,7 +15,7 @@ use super::btf::{self, Btf};
 use super::ring::Ring;
 use super::tracepoint::Tracefs;
 use crate::cli::BindHook;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, talk};
 use crate::line::{Hook, Limit};
 use crate::memory;
 
@@ -511,6 +511,10 @@ fn load_what_it_allows(
             Ok(ebpf) => return Ok(ebpf),
             Err(refusal) => refusal,
         };
+        // What the kernel said is of no more use where it takes the programs in another form, but for who mends that.
+        if verbose && let Some(detail) = &failure.detail {
+            talk(format_args!("tracer: without socket cookies, for {detail}"));
+        }
         config.cookie_helper = 0;
         if let Ok(ebpf) = load(config, btf, wanted, verbose) {
             limits.push(Limit {
