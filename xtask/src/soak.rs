@@ -216,10 +216,26 @@ impl<'a> Soak<'a> {
 
     /// Has connects refused for so long, from all cores; counts them.
     fn flood(&mut self, duration: Duration) -> Result<u64> {
+        self.flood_with(duration, 1)
+    }
+
+    /// The same, with so many at least from each core: on a busy host time alone does not fill a ring.
+    fn flood_with(&mut self, duration: Duration, least: u64) -> Result<u64> {
         self.ctrl_c.look()?;
-        let millis = duration.as_millis().to_string();
+        let (millis, least) = (duration.as_millis().to_string(), least.to_string());
         let address = self.local(Ipv4Addr::LOCALHOST);
-        let args = ["load", "refused", &address, "--mixed", "--threads", "2", "--millis", &millis];
+        let args = [
+            "load",
+            "refused",
+            &address,
+            "--mixed",
+            "--threads",
+            "2",
+            "--millis",
+            &millis,
+            "--least",
+            &least,
+        ];
         let done = Done::read(&output(&mut self.namespace.this(&args)?)?)?;
         self.made += done.made;
         Ok(done.made)

@@ -51,7 +51,8 @@ fn flood(soak: &mut Soak<'_>) -> Result<String> {
 fn stopped(soak: &mut Soak<'_>) -> Result<String> {
     let before = soak.calm()?;
     soak.tracer.signal(Signal::STOP)?;
-    let flooded = soak.flood(Duration::from_secs(10));
+    // Two rings full, or more.
+    let flooded = soak.flood_with(Duration::from_secs(10), 12_500);
     let server = serve(soak, Ipv4Addr::new(127, 0, 0, 9), 1);
     soak.tracer.signal(Signal::CONT)?;
     let (made, _server) = (flooded?, server?);
