@@ -25,6 +25,7 @@ mod live {
 }
 
 use std::process::ExitCode;
+use std::sync::{PoisonError, RwLock};
 
 use libtest_mimic::{Arguments, Completion, Trial};
 use support::needs::Need;
@@ -58,6 +59,9 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
 }
 
+/// Held by every test that runs.
+static MACHINE: RwLock<()> = RwLock::new(());
+
 /// A test that is ignored, by name and with the reason, where the host lacks what it needs.
 fn trial(name: impl Into<String>, needs: &'static [Need], test: impl FnOnce() + Send + 'static) -> Trial {
     trial_that_needs(name, needs.to_vec(), test)
@@ -73,7 +77,14 @@ fn trial_that_needs(
         if let Some(reason) = needs.iter().find_map(|need| need.missing()) {
             return Ok(Completion::ignored_with(reason));
         }
-        test();
+        // One that changes the machine under all others has it for itself.
+        if needs.contains(&Need::OwnMachine) {
+            let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+            test();
+        } else {
+            let _with_others = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+            test();
+        }
         Ok(Completion::Completed)
     })
 }
