@@ -60,9 +60,29 @@ static REFUSED: LruHashMap<u32, u64> = LruHashMap::with_max_entries(REFUSED_MAX,
 #[map]
 static BINDING: LruHashMap<u64, Binding> = LruHashMap::with_max_entries(BINDING_MAX, 0);
 
-/// Which copy of a program has seen what a thread does, where there are two.
+/// What a thread has done that one of two programs has seen, and the other has yet to.
 #[map]
-static SEEN: LruHashMap<u64, u32> = LruHashMap::with_max_entries(SEEN_MAX, 0);
+static SEEN: LruHashMap<u64, Sight> = LruHashMap::with_max_entries(SEEN_MAX, 0);
+
+/// What a program saw, and which.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Sight {
+    /// Address of the `struct sock`.
+    sock: u64,
+    /// One of [`sight`].
+    what: u32,
+    copy: u32,
+}
+
+/// What threads do that two programs see.
+pub mod sight {
+    pub const BIND: u32 = 1;
+    pub const LISTEN: u32 = 2;
+    pub const CLOSE: u32 = 3;
+    /// A connect for which there is no room: of the others, [`super::Attempt::copy`] tells.
+    pub const OVER: u32 = 4;
+}
 
 /// The arguments of a `bind()` under way.
 #[repr(C)]
@@ -99,8 +119,8 @@ pub struct Attempt {
     pub reset: u32,
     /// 1 once its refusal has been recorded.
     pub recorded: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Which copy of the program has seen it begin, where there are two.
+    pub copy: u32,
 }
 
 const _: () = assert!(size_of::<Attempt>() == ATTEMPT_BYTES);
@@ -131,8 +151,8 @@ pub fn now() -> u64 {
 #[inline(always)]
 pub fn count(counter: usize) {
     if let Some(values) = LOST.get_ptr_mut(0) {
-        // SAFETY: this CPU's own slot, and an index below their number. A nested program can make one increment
-        // vanish: the counter is a lower bound by at most the nesting depth.
+        // SAFETY: this CPU's own slot, and an index below their number. A nested program can make one increment vanish;
+        // one that is preempted, those of all who ran meanwhile (the target has no atomic addition).
         unsafe { *values.cast::<u64>().add(counter) += 1 };
     }
 }
@@ -150,18 +170,20 @@ pub fn count_alone(counter: usize) {
     }
 }
 
-/// Room for a record with its header filled in; counts the loss when there is none.
+/// Room for a record with its header filled in, and the time that stands in there; counts the loss when there is none. The
+/// time is taken once there is room: who has read all of the ring knows what happened until then.
 #[inline(always)]
-pub fn reserve<T: 'static>(kind: u32, time: u64) -> Option<RingBufEntry<T>> {
+pub fn reserve<T: 'static>(kind: u32) -> Option<(RingBufEntry<T>, u64)> {
     let Some(mut entry) = EVENTS.reserve::<T>(0) else {
         count(lost::RING);
         return None;
     };
+    let time = now();
     // SAFETY: every record begins with a header (`tracer_ebpf`, `repr(C)`).
     unsafe {
         entry.as_mut_ptr().cast::<Header>().write(Header { kind, size: size_of::<T>() as u32, time });
     }
-    Some(entry)
+    Some((entry, time))
 }
 
 /// Hands a record over.
@@ -307,26 +329,42 @@ pub fn was_refused(pid: u32) -> bool {
     }
 }
 
-/// What a thread does that two programs see: the upper bits of a key of [`SEEN`], which no process id has.
-pub const BIND: u64 = 0;
-pub const STATE_CHANGE: u64 = 1 << 63;
-
-/// Whether this copy of a program is the first to see what the current thread does. Each leaves its mark for the other;
-/// where that was skipped, its own, which the next one takes for something new.
+/// Whether this copy of a program is the first to see what the current thread does to a socket. It leaves a mark for the
+/// other, which takes it. Where the other was skipped the mark stays, and is none of what the thread does next.
 #[inline(always)]
-pub fn is_first(what: u64, copy: u32) -> bool {
-    let key = helpers::bpf_get_current_pid_tgid() | what;
-    if let Some(mark) = SEEN.get_ptr(key)
+pub fn is_first(sock: u64, what: u32, copy: u32) -> bool {
+    let key = helpers::bpf_get_current_pid_tgid();
+    if let Some(mark) = SEEN.get_ptr(key) {
         // SAFETY: map values stay valid while a program runs.
-        && unsafe { *mark } != copy
-    {
-        let _ = SEEN.remove(key);
-        return false;
+        let mark = unsafe { *mark };
+        if mark.copy != copy && mark.sock == sock && mark.what == what {
+            let _ = SEEN.remove(key);
+            return false;
+        }
     }
     // An LRU map always finds room.
-    let _ = SEEN.insert(key, copy, u64::from(BPF_ANY));
+    let _ = SEEN.insert(key, Sight { sock, what, copy }, u64::from(BPF_ANY));
     true
 }
+
+/// The same of a connect that begins: its attempt is the mark, which goes with it.
+#[inline(always)]
+pub fn has_begun(sock: u64, copy: u32) -> bool {
+    let Some(attempt) = attempt(sock) else { return false };
+    let thread = helpers::bpf_get_current_pid_tgid() as u32;
+    // SAFETY: map values stay valid while a program runs.
+    unsafe {
+        let seen = (*attempt).copy;
+        let is_same = (*attempt).task.tid == thread && seen != copy && seen != BOTH;
+        if is_same {
+            (&raw mut (*attempt).copy).write(BOTH);
+        }
+        is_same
+    }
+}
+
+/// Both copies of a program have seen a connect begin.
+const BOTH: u32 = u32::MAX;
 
 /// Remembers what a thread asks `bind()` for.
 #[inline(always)]

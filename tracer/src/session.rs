@@ -52,6 +52,12 @@ const RING_BATCHES: usize = tracer_ebpf::RING_BYTES as usize / size_of::<tracer_
 /// How long a look at every process goes on before the ring gets its turn.
 const DRAIN_NS: u64 = 5_000_000;
 
+/// How long a record that is not finished is waited for: whoever writes it has been interrupted or preempted.
+const UNFINISHED_MS: u64 = 5;
+
+/// The same at the end, when nothing else waits.
+const ENDING_MS: u64 = 200;
+
 /// Events in the queue that are enough: what comes then, the ring holds.
 const QUEUE_MAX: usize = 8 * BATCH;
 
@@ -370,11 +376,12 @@ impl Session {
         let Ok(losses) = self.kernel.losses() else {
             return Vec::new();
         };
+        let Losses { ring, attempts, followed, ends, skipped: _ } = losses.since(&self.losses);
         let since = [
-            (LostWhere::Ring, losses.ring - self.losses.ring),
-            (LostWhere::Attempts, losses.attempts - self.losses.attempts),
-            (LostWhere::Recursion, losses.skipped_since(&self.losses)),
-            (LostWhere::Followed, losses.followed - self.losses.followed),
+            (LostWhere::Ring, ring),
+            (LostWhere::Attempts, attempts),
+            (LostWhere::Recursion, ends),
+            (LostWhere::Followed, followed),
             (LostWhere::Decode, std::mem::take(&mut self.undecodable)),
         ];
         let (from, to) = (self.losses_at, now);
@@ -465,11 +472,19 @@ impl Session {
         }
     }
 
-    /// Takes everything from the ring that happened until then, and no more than a ring's worth of it.
+    /// Takes everything from the ring that happened until then, and no more than a ring's worth of it. A record that is not
+    /// finished is waited for, a moment.
     fn catch_up(&mut self, ring: &mut Ring, until: Mono) {
-        for _ in 0..RING_BATCHES {
-            if self.drain(ring) < BATCH || self.newest > until {
+        let patience = clock::now().plus_millis(UNFINISHED_MS);
+        let mut batches = 0;
+        while batches < RING_BATCHES {
+            let is_full = self.drain(ring) == BATCH;
+            batches += usize::from(is_full);
+            if self.newest > until || !is_full && (ring.is_settled() || clock::now() > patience) {
                 break;
+            }
+            if !is_full {
+                std::thread::yield_now();
             }
         }
     }
@@ -633,7 +648,15 @@ impl Session {
     fn end(&mut self, ring: &mut Ring, reason: StopReason) -> Result<()> {
         // What happened until now is still told; what goes on happening is not.
         let now = clock::now();
-        while self.pump(ring)? && !self.correlator.is_full() && self.newest < now {}
+        let patience = now.plus_millis(ENDING_MS);
+        while !self.correlator.is_full() && self.newest < now {
+            if !self.pump(ring)? {
+                if ring.is_settled() || clock::now() > patience {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
         let outputs = self.correlator.finish(&self.clock);
         self.write_all(outputs)?;
         let mut losses = self.count_losses();

@@ -68,7 +68,7 @@ fn bind_returns<const KNOWN: bool, const COPY: u32>(
         |address, zero| read_or_zero(address, zero),
     );
     if is_watched(request.port) && probed.is_tcp() {
-        if config::is_twice() && !emit::is_first(emit::BIND, COPY) {
+        if config::is_twice() && !emit::is_first(sock.address(), emit::sight::BIND, COPY) {
             return 0;
         }
         if KNOWN {
@@ -103,7 +103,7 @@ pub fn read_request(
 #[inline(always)]
 pub fn record(sock: Sock<false>, request: &Request, result: i32) {
     let followed = result == 0 && emit::follow_socket(sock.address());
-    let Some(mut entry) = emit::reserve::<Bound>(kind::BOUND, emit::now()) else {
+    let Some((mut entry, _)) = emit::reserve::<Bound>(kind::BOUND) else {
         return;
     };
     let record = entry.as_mut_ptr();

@@ -29,7 +29,7 @@ pub fn record(sock: u64, connects: bool) {
     if !emit::unfollow_socket(sock) {
         return;
     }
-    let Some(mut entry) = emit::reserve::<Destroyed>(kind::DESTROYED, emit::now()) else {
+    let Some((mut entry, _)) = emit::reserve::<Destroyed>(kind::DESTROYED) else {
         return;
     };
     let record = entry.as_mut_ptr();

@@ -36,7 +36,7 @@ pub fn exits() {
     }
     let leader: u64 = read_or_zero(task.wrapping_byte_add(offset!(task_group_leader)), 0);
     let leader = leader as *const c_void;
-    let Some(mut entry) = emit::reserve::<Exited>(kind::EXITED, emit::now()) else {
+    let Some((mut entry, _)) = emit::reserve::<Exited>(kind::EXITED) else {
         return;
     };
     let record = entry.as_mut_ptr();
@@ -68,7 +68,7 @@ pub fn starts() {
     if !is_server(name) {
         return;
     }
-    let Some(mut entry) = emit::reserve::<Executed>(kind::EXECUTED, emit::now()) else {
+    let Some((mut entry, _)) = emit::reserve::<Executed>(kind::EXECUTED) else {
         return;
     };
     let record = entry.as_mut_ptr();

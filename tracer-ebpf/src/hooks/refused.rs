@@ -13,8 +13,7 @@ use crate::{
 /// Records a refusal whose attempt is over. `OFTEN`: this hook is the one that mostly does.
 #[inline(always)]
 pub fn record_and_end<const OFTEN: bool, const KNOWN: bool>(sock: Sock<KNOWN>, attempt: *mut Attempt) {
-    let now = emit::now();
-    let Some(mut entry) = emit::reserve::<Refused>(kind::REFUSED, now) else {
+    let Some((mut entry, now)) = emit::reserve::<Refused>(kind::REFUSED) else {
         emit::end_attempt(sock.address());
         return;
     };
@@ -33,8 +32,7 @@ pub fn record_and_end<const OFTEN: bool, const KNOWN: bool>(sock: Sock<KNOWN>, a
 pub fn record(sock: Sock, attempt: *mut Attempt) {
     // SAFETY: a map value, valid while a program runs; first, so that a full ring is counted once.
     unsafe { (&raw mut (*attempt).recorded).write(1) };
-    let now = emit::now();
-    let Some(mut entry) = emit::reserve::<Refused>(kind::REFUSED, now) else {
+    let Some((mut entry, now)) = emit::reserve::<Refused>(kind::REFUSED) else {
         return;
     };
     // SAFETY: as above.

@@ -6,7 +6,7 @@ use tracer_ebpf::{Closed, Connected, Failed, Opened, Task, kind, lost};
 
 use crate::{
     config::{self, is_watched},
-    emit::{self, Attempt},
+    emit::{self, Attempt, sight},
     hooks::{destroyed, refused},
     sock::{ECONNREFUSED, Sock, state},
     task,
@@ -43,27 +43,28 @@ pub fn state_changes<const KNOWN: bool, const COPY: u32>(
     if !is_watched(port) || !sock.is_tcp() {
         return;
     }
-    // What ends a connect, the attempt's removal tells from what has ended it before.
-    if (new == state::SYN_SENT || new == state::LISTEN || closes)
-        && config::is_twice()
-        && !emit::is_first(emit::STATE_CHANGE, COPY)
-    {
-        return;
-    }
     if new == state::SYN_SENT {
-        connect_begins(ctx, sock.address());
+        connect_begins::<COPY>(ctx, sock.address());
     } else if new == state::LISTEN {
-        listener_opens(sock);
+        if !config::is_twice() || emit::is_first(sock.address(), sight::LISTEN, COPY) {
+            listener_opens(sock);
+        }
     } else if closes {
-        listener_closes(sock);
+        if !config::is_twice() || emit::is_first(sock.address(), sight::CLOSE, COPY) {
+            listener_closes(sock);
+        }
     } else {
+        // The attempt's removal tells whether it has been seen.
         connect_ends(sock, new);
     }
 }
 
 /// CLOSE -> SYN_SENT, in the context of the process that connects.
 #[inline(always)]
-fn connect_begins(ctx: &impl EbpfContext, sock: u64) {
+fn connect_begins<const COPY: u32>(ctx: &impl EbpfContext, sock: u64) {
+    if config::is_twice() && emit::has_begun(sock, COPY) {
+        return;
+    }
     let mut attempt = Attempt {
         started: emit::now(),
         task: Task {
@@ -80,11 +81,13 @@ fn connect_begins(ctx: &impl EbpfContext, sock: u64) {
         icmp: 0,
         reset: 0,
         recorded: 0,
-        reserved: 0,
+        copy: COPY,
     };
     // SAFETY: a value on this program's stack.
     unsafe { task::describe_current(&raw mut attempt.task) };
-    if !emit::begin_attempt(sock, &attempt) {
+    if !emit::begin_attempt(sock, &attempt)
+        && (!config::is_twice() || emit::is_first(sock, sight::OVER, COPY))
+    {
         emit::count_alone(lost::ATTEMPTS);
         aya_log_ebpf::warn!(ctx, "attempts table full: a connect is not followed");
     }
@@ -116,7 +119,7 @@ fn connect_ends<const KNOWN: bool>(sock: Sock<KNOWN>, new: i32) {
 /// SYN_SENT -> CLOSE, and it was no refusal.
 #[inline(always)]
 fn connect_fails<const KNOWN: bool>(sock: Sock<KNOWN>, attempt: *const Attempt, error: i32) {
-    let Some(mut entry) = emit::reserve::<Failed>(kind::FAILED, emit::now()) else {
+    let Some((mut entry, _)) = emit::reserve::<Failed>(kind::FAILED) else {
         return;
     };
     let record = entry.as_mut_ptr();
@@ -136,7 +139,7 @@ fn connect_fails<const KNOWN: bool>(sock: Sock<KNOWN>, attempt: *const Attempt, 
 /// turns out to be a client.
 #[inline(always)]
 fn connect_succeeds<const KNOWN: bool>(sock: Sock<KNOWN>, attempt: *const Attempt) {
-    let Some(mut entry) = emit::reserve::<Connected>(kind::CONNECTED, emit::now()) else {
+    let Some((mut entry, _)) = emit::reserve::<Connected>(kind::CONNECTED) else {
         return;
     };
     let record = entry.as_mut_ptr();
@@ -154,7 +157,7 @@ fn connect_succeeds<const KNOWN: bool>(sock: Sock<KNOWN>, attempt: *const Attemp
 /// straight back to CLOSE.
 #[inline(always)]
 fn listener_opens<const KNOWN: bool>(sock: Sock<KNOWN>) {
-    let Some(mut entry) = emit::reserve::<Opened>(kind::OPENED, emit::now()) else {
+    let Some((mut entry, _)) = emit::reserve::<Opened>(kind::OPENED) else {
         return;
     };
     let record = entry.as_mut_ptr();
@@ -172,7 +175,7 @@ fn listener_opens<const KNOWN: bool>(sock: Sock<KNOWN>) {
 /// LISTEN -> CLOSE, in the context of the last holder.
 #[inline(always)]
 fn listener_closes<const KNOWN: bool>(sock: Sock<KNOWN>) {
-    let Some(mut entry) = emit::reserve::<Closed>(kind::CLOSED, emit::now()) else {
+    let Some((mut entry, _)) = emit::reserve::<Closed>(kind::CLOSED) else {
         return;
     };
     let record = entry.as_mut_ptr();

@@ -975,7 +975,8 @@ impl Correlator {
         let read: Vec<NetnsId> = namespaces.iter().map(|namespace| namespace.id).collect();
         if is_complete {
             // What is not there any more is gone, but for a namespace that only its sockets keep.
-            let (table, there) = (&self.table, read.iter().copied().collect::<HashSet<NetnsId>>());
+            let seen = read.iter().copied().chain(unreadable.iter().map(|unreadable| unreadable.id));
+            let (table, there) = (&self.table, seen.collect::<HashSet<NetnsId>>());
             let is_there = |netns| there.contains(&netns) || table.open_in(netns).next().is_some();
             for netns in self.namespaces.retain(is_there) {
                 self.forget(netns);

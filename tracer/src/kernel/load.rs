@@ -169,7 +169,7 @@ pub struct Kernel {
     /// Holds programs on tracepoints.
     _events: Vec<OwnedFd>,
     /// Programs that are preempted while they run, and skipped for everybody else on that CPU meanwhile, each with the
-    /// one that does the same.
+    /// one that does the same; with itself where that is not attached.
     pairs: Vec<[&'static str; 2]>,
     pub hooks: Vec<Hook>,
     pub limits: Vec<Limit>,
@@ -192,13 +192,17 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// How many programs were skipped for and nobody saw since `before`, at most.
-    pub fn skipped_since(&self, before: &Self) -> u64 {
-        let pairs = self.skipped.iter().enumerate().map(|(pair, now)| {
-            let then = before.skipped.get(pair).unwrap_or(&[0; 2]);
-            (now[0] - then[0]).min(now[1] - then[1])
-        });
-        self.ends - before.ends + pairs.sum::<u64>()
+    /// What has been lost since `before`.
+    pub fn since(&self, before: &Self) -> Self {
+        // What was missed takes a skip of each of a pair, which may lie far apart.
+        let both = |losses: &Self| losses.skipped.iter().map(|[one, other]| one.min(other)).sum::<u64>();
+        Self {
+            ring: self.ring.saturating_sub(before.ring),
+            attempts: self.attempts.saturating_sub(before.attempts),
+            followed: self.followed.saturating_sub(before.followed),
+            ends: self.ends.saturating_sub(before.ends) + both(self).saturating_sub(both(before)),
+            skipped: Vec::new(),
+        }
     }
 }
 
@@ -300,12 +304,17 @@ impl Kernel {
         let mut pairs = Vec::new();
         if are_preempted {
             events = attach_undisturbed(&mut ebpf, &wanted, &mut hooks);
-            pairs.push([STATE, STATE_UNDISTURBED]);
+            let is_alone = hooks.iter().all(|hook| hook.name != "sock:inet_sock_set_state");
+            pairs.push([STATE, if is_alone { STATE } else { STATE_UNDISTURBED }]);
+            limits.push(preempted(is_alone));
         }
-        events.extend(attach_binds(&mut ebpf, &btf, bind_hook, are_preempted, &mut hooks, &mut limits));
+        events.extend(attach_binds(&mut ebpf, &btf, bind_hook, &mut hooks, &mut limits));
         if are_preempted {
-            pairs.extend(BINDS_TWICE.into_iter().filter(|_| hooks.iter().any(|hook| hook.kind == "fexit")));
-            limits.push(preempted(hooks.iter().all(|hook| hook.name != "sock:inet_sock_set_state")));
+            for name in
+                BINDS.iter().flatten().filter(|(_, function)| hooks.iter().any(|hook| hook.name == *function))
+            {
+                pairs.push(attach_again(&mut ebpf, &btf, *name));
+            }
         }
 
         // 3. What the session reads.
@@ -359,10 +368,7 @@ impl Kernel {
     pub fn losses(&self) -> Result<Losses> {
         let counters = self.lost.get(&0, 0)?;
         let sum = |index: usize| counters.iter().map(|of_cpu| of_cpu[index]).sum();
-        let skipped = |[name, other]: &[&str; 2]| {
-            let skipped = self.skipped(name).unwrap_or_default();
-            [skipped, self.skipped(other).unwrap_or(skipped)]
-        };
+        let skipped = |pair: &[&str; 2]| pair.map(|name| self.skipped(name).unwrap_or_default());
         Ok(Losses {
             ring: sum(lost::RING),
             attempts: sum(lost::ATTEMPTS),
@@ -436,13 +442,26 @@ fn attach_undisturbed(ebpf: &mut Ebpf, programs: &[Program], hooks: &mut Vec<Hoo
     events
 }
 
+/// Attaches a second program beside one that sees `bind()`, where there is one for its function. Gives the two; where a call
+/// is missed for which the one is skipped, that one twice: see [`Kernel::losses`].
+fn attach_again(
+    ebpf: &mut Ebpf,
+    btf: &aya::Btf,
+    (name, function): (&'static str, &str),
+) -> [&'static str; 2] {
+    let again = BINDS_TWICE.into_iter().find(|[first, _]| *first == name).map(|[_, again]| again);
+    match again.filter(|again| attach_function(ebpf, btf, (again, function)).is_ok()) {
+        Some(again) => [name, again],
+        None => [name, name],
+    }
+}
+
 /// Follows `bind()`, by the best means that this kernel's real answer leaves. Gives what has to be held
 /// open.
 fn attach_binds(
     ebpf: &mut Ebpf,
     btf: &aya::Btf,
     bind_hook: BindHook,
-    twice: bool,
     hooks: &mut Vec<Hook>,
     limits: &mut Vec<Limit>,
 ) -> Vec<OwnedFd> {
@@ -458,12 +477,6 @@ fn attach_binds(
             // A kernel without IPv6 has no such function, and nothing to follow.
             if attach_function(ebpf, btf, v6).is_ok() {
                 hooks.push(Hook { name: v6.1.to_owned(), kind: "fexit".to_owned() });
-            }
-            if twice {
-                for ([_, again], (_, function)) in BINDS_TWICE.into_iter().zip([v4, v6]) {
-                    // Without, a call for which the one is skipped is missed, and counted: see `Kernel::losses`.
-                    let _ = attach_function(ebpf, btf, (again, function));
-                }
             }
             return Vec::new();
         }
@@ -668,4 +681,23 @@ fn recursion_misses(program: BorrowedFd<'_>) -> u64 {
         )
     };
     if result == 0 { info.recursion_misses } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_neither_of_a_pair_saw_is_counted_however_far_apart_they_were_skipped() {
+        let at = |skipped: [u64; 2]| Losses { skipped: vec![skipped], ..Losses::default() };
+        let steps = [[0, 0], [1, 0], [1, 0], [1, 1], [5, 1], [5, 9], [5, 9]].map(at);
+        let lost: Vec<u64> = steps.windows(2).map(|pair| pair[1].since(&pair[0]).ends).collect();
+        assert_eq!(lost, [0, 0, 1, 0, 4, 0]);
+    }
+
+    #[test]
+    fn a_counter_that_goes_back_counts_nothing() {
+        let before = Losses { ring: 7, ends: 1, ..Losses::default() };
+        assert_eq!(Losses::default().since(&before), Losses::default());
+    }
 }

@@ -337,11 +337,18 @@ const FAULTS: &[Defence] = &[
         when: "it ends under load",
         then: "says `stop` and leaves nothing attached",
         tests: &["live faults::nothing_stays_after_an_end_under_load"],
-        without: Edits(&[edit(
-            SESSION,
-            "        while self.pump(ring)? && !self.correlator.is_full() && self.newest < now {}",
-            "        while self.pump(ring)? || now > Mono::default() {}",
-        )]),
+        without: Edits(&[
+            edit(
+                SESSION,
+                "        while !self.correlator.is_full() && self.newest < now {",
+                "        while now > Mono::default() {",
+            ),
+            edit(
+                SESSION,
+                "                if ring.is_settled() || clock::now() > patience {",
+                "                if patience < now {",
+            ),
+        ]),
     },
     Defence {
         when: "it is stopped under load",
