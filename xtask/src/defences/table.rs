@@ -359,8 +359,8 @@ const FAULTS: &[Defence] = &[
         ],
         without: Edits(&[edit(
             SESSION,
-            "(LostWhere::Ring, losses.ring - self.losses.ring)",
-            "(LostWhere::Ring, 0)",
+            "(LostWhere::Ring, ring),",
+            "(LostWhere::Ring, ring * 0),",
         )]),
     },
     Defence {
