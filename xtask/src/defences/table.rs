@@ -357,11 +357,7 @@ const FAULTS: &[Defence] = &[
             "live faults::what_a_stopped_one_loses_is_counted",
             "live clients::what_a_full_ring_loses_is_counted",
         ],
-        without: Edits(&[edit(
-            SESSION,
-            "(LostWhere::Ring, ring),",
-            "(LostWhere::Ring, ring * 0),",
-        )]),
+        without: Edits(&[edit(SESSION, "(LostWhere::Ring, ring),", "(LostWhere::Ring, ring * 0),")]),
     },
     Defence {
         when: "a listener opened or closed meanwhile",
