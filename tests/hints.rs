@@ -24,9 +24,11 @@ const LAN: &str = "192.168.50.2:18789";
 const TAILNET: &str = "100.101.102.103:18789";
 const GATEWAY: &str = "openclaw-gatewa";
 
-/// After and before the processes of the stories started, in milliseconds since boot.
+/// After and before the processes of the stories started, in milliseconds since boot, and in the same hundredth of a
+/// second.
 const YOUNGER: u64 = 60_000;
 const OLDER: u64 = 40_000;
+const EITHER: u64 = 50_001;
 
 /// The table as it is checked in.
 const CHECKED_IN: &str = include_str!("../docs/hints.md");
@@ -329,6 +331,10 @@ fn wrong_address(owner: Option<Kind>, when: &str) -> Told {
         (None, "its file asks for the address, and is older than its process") => told(
             "the process is younger than it: its log says why",
             gateway(TAILNET, LOCALHOST, &[], &file("lan", ""), OLDER),
+        ),
+        (None, "its file asks for the address, and which of the two is older cannot be told") => told(
+            "whether the process started with it cannot be told: end it and start a new one",
+            gateway(TAILNET, LOCALHOST, &[], &file("lan", ""), EITHER),
         ),
         (None, "its arguments or its environment ask for the address") => told(
             "the bind by its arguments is right already",
@@ -665,6 +671,30 @@ fn a_newer_version_is_proposed_to_an_older_one() {
     assert!(version("2026.9.6", "tailnet").starts_with("the file is already right"));
     let auto = version("2026.9.6", "auto");
     assert!(auto.contains("gateway.bind \"lan\"") && !auto.contains("2026.8.1"), "{auto}");
+}
+
+/// A file's time is behind the true one by as much as its file system and the kernel's clock leave out.
+#[test]
+fn a_file_is_older_than_its_process_only_where_no_rounding_makes_it_so() {
+    let hint = |written| hint(gateway(TAILNET, LOCALHOST, &[], &file("lan", ""), written));
+    let (younger, older) = ("The process took its bind when it started", "the process is younger than it");
+    let either = "cannot be told";
+    let hints = [
+        (50_011, younger),
+        (50_010, younger),
+        (50_009, either),
+        (49_991, either),
+        (49_990, older),
+        // What may be whole seconds, or each other one.
+        (51_000, younger),
+        (50_000, either),
+        (49_000, either),
+        (48_000, older),
+    ];
+    for (written, expected) in hints {
+        let hint = hint(written);
+        assert!(hint.contains(expected), "{written}: {hint}");
+    }
 }
 
 #[test]

@@ -8,6 +8,9 @@ pub mod table;
 mod words;
 
 use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::claims::Rewrite;
 use super::listeners::OwnerEnd;
@@ -43,6 +46,16 @@ pub fn select(case: &Case<'_>) -> Option<&'static Row> {
     table::ROWS.iter().find(|row| {
         row.cause == case.cause() && row.owner.is_none_or(|kind| kind == case.kind) && (row.fits)(case)
     })
+}
+
+/// What a time in `/proc`, which is in hundredths of a second, and one that a kernel with a hundred interrupts a second
+/// gives a file (`ktime_get_coarse_real_ts64`) can be behind the true one.
+const TICK: Duration = Duration::from_millis(10);
+
+/// How far behind the true one a file's time can be. Whole seconds are likely all that its file system keeps: so do ext3,
+/// ext4 with inodes of 128 bytes and some servers of NFS, and FAT keeps each other one.
+fn precision(changed: Timestamp) -> Duration {
+    if changed.subsec_nanosecond() == 0 { Duration::from_secs(2) } else { TICK }
 }
 
 impl<'a> Case<'a> {
@@ -172,8 +185,15 @@ impl<'a> Case<'a> {
 
     /// The file was written after its process had started; `None`: that cannot be told.
     pub fn is_older_than_the_file(&self) -> Option<bool> {
-        let changed = self.claims?.file.as_ref()?.changed?;
-        Some(self.process?.start_time? < changed)
+        let changed = self.claims?.file.as_ref()?.changed?.0;
+        let started = self.process?.start_time?.0;
+        if started + TICK <= changed {
+            Some(true)
+        } else if changed + precision(changed) <= started {
+            Some(false)
+        } else {
+            None
+        }
     }
 
     /// Who asked for the address in the file, and who took that back.

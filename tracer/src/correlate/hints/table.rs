@@ -436,6 +436,16 @@ pub const ROWS: &[Row] = &[
     ),
     any(
         WrongAddress,
+        "its file asks for the address, and which of the two is older cannot be told",
+        |case| case.file_is_right() && case.is_older_than_the_file().is_none(),
+        |_| {
+            "the file is already right, and whether the process started with it cannot be told: end it and start a new one; \
+             if that one listens elsewhere too, its log says why"
+                .to_owned()
+        },
+    ),
+    any(
+        WrongAddress,
         "its arguments or its environment ask for the address",
         |case| case.claims_the_address() == Some(true) && case.bind_source().is_some(),
         |case| {
