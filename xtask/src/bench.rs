@@ -3,6 +3,7 @@
 //! All traffic is on the loopback of a network namespace that the run makes. What is compared is measured in turns,
 //! so that what disturbs the host disturbs both sides.
 
+mod emulated;
 mod flood;
 mod idle;
 mod kernel;
@@ -54,6 +55,24 @@ pub enum Part {
     Flood,
     Start,
     Idle,
+    /// What this kernel refuses, on one that does not: nothing where it refuses nothing.
+    Emulated,
+}
+
+/// What is measured, and where that is written.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Less than a minute, to see that it works: writes target/bench.json alone
+    #[arg(long)]
+    quick: bool,
+    /// Only these parts: writes target/bench.json alone
+    parts: Vec<Part>,
+    /// Print the JSON, and write nothing
+    #[arg(long, hide = true)]
+    json: bool,
+    /// Measure this binary, instead of building one
+    #[arg(long, hide = true, value_name = "PATH")]
+    tracer: Option<PathBuf>,
 }
 
 impl Part {
@@ -65,20 +84,23 @@ impl Part {
             Self::Flood => flood::measure(bench),
             Self::Start => start::measure(bench),
             Self::Idle => idle::measure(bench),
+            Self::Emulated => emulated::measure(bench),
         }
     }
 }
 
 /// Measures everything, or the parts asked for, and writes it down.
-pub fn run(quick: bool, parts: &[Part]) -> Result<ExitCode> {
+pub fn run(options: Options) -> Result<ExitCode> {
+    let Options { quick, parts, json, tracer } = options;
     staged("bench", "the benchmark makes network namespaces and loads kernel programs", |ctrl_c| {
-        let bench = Bench { tracer: build_tracer()?, namespace: Namespace::create("bench")?, quick, ctrl_c };
+        let tracer = tracer.map_or_else(build_tracer, Ok)?;
+        let bench = Bench { tracer, namespace: Namespace::create("bench")?, quick, ctrl_c };
         let _first = First::be()?;
         let before = load_average();
         let others = loaded().len();
         let all = Part::value_variants();
         let mut rows = Vec::new();
-        for part in if parts.is_empty() { all } else { parts } {
+        for part in if parts.is_empty() { all } else { &parts } {
             eprintln!("bench: {part:?}");
             rows.extend(part.measure(&bench).with_context(|| format!("cannot measure {part:?}"))?);
         }
@@ -90,7 +112,11 @@ pub fn run(quick: bool, parts: &[Part]) -> Result<ExitCode> {
         machine.push(("priority".to_owned(), format!("nice {FIRST}")));
         machine.push(("other eBPF programs loaded when it began".to_owned(), others.to_string()));
         machine.push(("run".to_owned(), if quick { "quick" } else { "full" }.to_owned()));
-        write(&machine, &rows, !quick && parts.is_empty())?;
+        if json {
+            println!("{}", report::json(&machine, &rows));
+        } else {
+            write(&machine, &rows, !quick && parts.is_empty())?;
+        }
         Ok(ExitCode::SUCCESS)
     })
 }

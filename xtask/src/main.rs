@@ -60,13 +60,7 @@ enum Chore {
         args: Vec<OsString>,
     },
     /// Measure what tracer costs, and write docs/benchmarks.md and target/bench.json
-    Bench {
-        /// Less than a minute, to see that it works: writes target/bench.json alone
-        #[arg(long)]
-        quick: bool,
-        /// Only these parts: writes target/bench.json alone
-        parts: Vec<bench::Part>,
-    },
+    Bench(bench::Options),
     /// Build tracer as one static binary, target/dist/tracer
     Dist,
     /// Build the kernel side and install it as the checked-in object
@@ -136,7 +130,7 @@ fn main() -> ExitCode {
             vm::run(&kernels, &args).map(|ok| if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Chore::Dist => dist::run(),
-        Chore::Bench { quick, parts } => bench::run(quick, &parts),
+        Chore::Bench(options) => bench::run(options),
         Chore::BuildEbpf { check: false } => ebpf::install(),
         Chore::BuildEbpf { check: true } => ebpf::check(),
         Chore::Setup { tests } => setup::run(tests),

@@ -12,7 +12,6 @@ mod report;
 use std::{
     collections::VecDeque,
     ffi::{OsStr, OsString},
-    fmt::Write as _,
     fs,
     path::Path,
     sync::Mutex,
@@ -67,6 +66,29 @@ pub fn run(series: &[String], args: &[OsString]) -> Result<bool> {
     Ok(ok)
 }
 
+/// Runs one command on a kernel, `command` of the path that tracer has there, and gives what it printed.
+pub fn in_guest(series: &str, command: impl FnOnce(&Path) -> Vec<OsString>) -> Result<String> {
+    let kernels = kernels(&[known(series)?])?;
+    let kernel = kernels.first().context("no kernel is at hand")?;
+    let programs = Programs::build()?;
+    let directory = target_directory()?.join("vm").join(format!("{series}-command"));
+    fs::create_dir_all(&directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
+    let words = command(&programs.tracer()?);
+    let script = suite("command", words.iter().map(OsString::as_os_str));
+    let initramfs = initramfs::build(kernel, &programs, &script, &directory)?;
+    let ended = guest::run(kernel, &initramfs, &directory)?;
+    let (told, _) = report::told(&ended.results);
+    match (ended.trouble, told.into_iter().next()) {
+        (None, Some(told)) if told.status == Some(0) => Ok(told.output),
+        (trouble, told) => {
+            let status = told.and_then(|told| told.status);
+            let how = trouble.or_else(|| status.map(|status| format!("the command ended with {status}")));
+            let how = how.unwrap_or_else(|| "the command did not come to its end".to_owned());
+            bail!("the kernel {}: {how}: what it said is in `{}`", kernel.release, ended.log.display())
+        }
+    }
+}
+
 /// The series of this name.
 fn known(name: &str) -> Result<&'static str> {
     match SERIES.iter().find(|series| **series == name) {
@@ -88,11 +110,16 @@ fn suites(tracer: &Path, args: &[OsString]) -> String {
     };
     let commands: [Vec<&OsStr>; 3] =
         [demo.into_iter().chain([tracer.as_os_str()]).collect(), tests("/bin/live"), tests("/bin/oracle")];
-    for (suite, command) in SUITES.iter().zip(commands) {
-        let words: Vec<_> = command.into_iter().map(quoted).collect();
-        let _ = writeln!(script, "suite {suite} {}", words.join(" "));
+    for (name, command) in SUITES.iter().zip(commands) {
+        script += &suite(name, command.into_iter());
     }
     script
+}
+
+/// One line of it.
+fn suite<'a>(name: &str, command: impl Iterator<Item = &'a OsStr>) -> String {
+    let words: Vec<_> = command.map(quoted).collect();
+    format!("suite {name} {}\n", words.join(" "))
 }
 
 /// Does `work` with each kernel, as many at a time as there are processors: an emulated machine with one

@@ -25,6 +25,10 @@ pub enum Goal {
     AtLeast(f64),
 }
 
+/// What a bound is called in JSON.
+const AT_MOST: &str = "at_most";
+const AT_LEAST: &str = "at_least";
+
 /// One line of the table.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -95,12 +99,46 @@ impl Row {
             ),
             Measured::Not(reason) => (None, json!({"not_measured": reason})),
         };
-        let goal = self.goal.as_ref().map(|aim| json!({"text": aim.text, "reached": aim.reached}));
+        let goal = self.goal.as_ref().map(|aim| {
+            let (side, bound) = match aim.goal {
+                Goal::AtMost(bound) => (AT_MOST, bound),
+                Goal::AtLeast(bound) => (AT_LEAST, bound),
+            };
+            json!({"text": aim.text, side: bound, "reached": aim.reached})
+        });
         json!({
             "group": self.group, "what": self.what, "unit": unit, "measured": values, "goal": goal,
             "met": self.is_met(), "note": self.note,
         })
     }
+
+    /// A row that was told as JSON, into another group; none of what was not measured.
+    pub fn read(group: &'static str, row: &Value) -> Option<Self> {
+        let unit = Unit::ALL.into_iter().find(|unit| row["unit"] == unit.to_string())?;
+        let values =
+            row["measured"]["values"].as_array()?.iter().map(Value::as_f64).collect::<Option<_>>()?;
+        let measured = Measured::Values(unit, Sample::new(values)?);
+        let read = Self::new(group, row["what"].as_str()?, measured).note(row["note"].as_str()?);
+        let goal = &row["goal"];
+        let bound = |side| goal[side].as_f64();
+        let aim = bound(AT_MOST).map(Goal::AtMost).or_else(|| bound(AT_LEAST).map(Goal::AtLeast));
+        Some(match aim {
+            None => read,
+            Some(aim) => read.goal_for(goal["text"].as_str()?, aim, goal["reached"].as_f64()),
+        })
+    }
+}
+
+impl Unit {
+    const ALL: [Self; 7] = [
+        Self::Nanoseconds,
+        Self::Microseconds,
+        Self::Milliseconds,
+        Self::PerSecond,
+        Self::Kibibytes,
+        Self::Count,
+        Self::Percent,
+    ];
 }
 
 impl fmt::Display for Unit {
@@ -210,6 +248,20 @@ mod tests {
         let json = json(&[], &[row(Goal::AtMost(99.0))]);
         assert_eq!(json["rows"][0]["met"], false);
         assert_eq!(json["rows"][0]["measured"]["mad"], 10.0);
+    }
+
+    #[test]
+    fn a_row_is_read_back_as_it_was_told() {
+        let told = row(Goal::AtLeast(101.0)).goal_for("a ratio", Goal::AtMost(1.3), Some(1.2)).note("so");
+        let told = told.json();
+        let mut read = Row::read("Another", &told).expect("a row").json();
+        assert_eq!(read["group"], "Another");
+        read["group"] = told["group"].clone();
+        assert_eq!(read, told);
+        let plain = Row { goal: None, ..row(Goal::AtMost(1.0)) }.json();
+        assert_eq!(Row::read("Group", &plain).expect("a row").json(), plain);
+        let unmeasured = Row::new("Group", "thing", Measured::Not("no".to_owned()));
+        assert!(Row::read("Group", &unmeasured.json()).is_none());
     }
 
     #[test]

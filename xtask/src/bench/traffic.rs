@@ -92,7 +92,7 @@ pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
                 Setting::Traced(hook) => format!("{}, tracer, binds by {hook}", kind.what()),
             };
             let Some(place) = settings.iter().position(|other| *other == setting) else {
-                let reason = "this kernel refuses fexit programs".to_owned();
+                let reason = "this kernel refuses fexit programs: see below for one that does not".to_owned();
                 rows.push(aimed(kind, setting, Row::new(GROUP, title, Measured::Not(reason)), None));
                 continue;
             };
@@ -128,7 +128,7 @@ fn aimed(kind: Kind, setting: Setting, row: Row, ratio: Option<f64>) -> Row {
 }
 
 /// Whether this kernel takes fexit programs.
-fn hooks_by_fexit(bench: &Bench<'_>) -> Result<bool> {
+pub fn hooks_by_fexit(bench: &Bench<'_>) -> Result<bool> {
     let tracer = bench.trace(&["--bind-hook", "fexit"], Stdio::null())?;
     Ok(costs_of(tracer.pid())?.iter().any(|cost| cost.name.starts_with("bind_v4")))
 }
