@@ -28,6 +28,7 @@ const NAMESPACES: &str = "tracer/src/correlate/namespaces.rs";
 const LISTENERS: &str = "tracer/src/correlate/listeners.rs";
 const BINDS: &str = "tracer/src/correlate/binds.rs";
 const BOOK: &str = "tracer/src/correlate/claims.rs";
+const HINTS: &str = "tracer/src/correlate/hints/mod.rs";
 const WIRE: &str = "tracer-ebpf/src/lib.rs";
 const EMIT: &str = "tracer-ebpf/src/emit.rs";
 
@@ -519,6 +520,16 @@ const FAULTS: &[Defence] = &[
             PROCESS,
             "CLOCK.get_or_init(clock::read).time_of",
             "CLOCK.get().copied().unwrap_or_else(clock::read).time_of",
+        )]),
+    },
+    Defence {
+        when: "the time of a file is kept in whole seconds",
+        then: "does not tell which is older, the file or a process that started in the same ones",
+        tests: &["hints a_file_is_older_than_its_process_only_where_no_rounding_makes_it_so"],
+        without: Edits(&[edit(
+            HINTS,
+            "if changed.subsec_nanosecond() == 0 { Duration::from_secs(2) } else { TICK }",
+            "if changed.subsec_nanosecond() == 0 { TICK } else { TICK }",
         )]),
     },
     Defence {
