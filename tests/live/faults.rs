@@ -71,10 +71,15 @@ fn nothing_stays_after_sigkill() {
     wait_gone(&programs);
 }
 
+/// Three make more of it than one can tell.
 fn nothing_stays_after_an_end_under_load() {
     let story = Story::begin();
-    let mut client = Actor::start(&story.netns.place(), &Costume::named("client"));
-    client.must(&format!("noise 127.0.0.1:{}", story.port()));
+    let noise = |_| {
+        let mut client = Actor::start(&story.netns.place(), &Costume::named("client"));
+        client.must(&format!("noise 127.0.0.1:{}", story.port()));
+        client
+    };
+    let _clients: Vec<Actor> = (0..3).map(noise).collect();
     for _ in 0..5 {
         let mut tracer = Running::spawn(["-p", &story.port().to_string(), "-o", "json"]);
         let mut stdout = tracer.take_stdout();

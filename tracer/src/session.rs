@@ -292,8 +292,9 @@ impl Session {
                     let alive = self.correlator.alive();
                     self.say(alive)?;
                 }
-                () = std::future::ready(()), if more => {}
-                readable = ring.readable() => readable?,
+                // Signals and time come in by the runtime, which has its turn only while nothing is ready.
+                () = tokio::task::yield_now(), if more => {}
+                readable = ring.readable(), if !more => readable?,
                 () = self.configs.readable() => self.tell_configs()?,
                 () = readers.gone() => return Ok(()),
                 () = sleep_until(deadline), if deadline.is_some() => {}
@@ -306,10 +307,13 @@ impl Session {
     fn pump(&mut self, ring: &mut Ring) -> Result<bool> {
         self.clock = self.clock.followed_by(clock::read());
         let drained_at = clock::now();
-        let more = self.drain(ring) == BATCH;
+        let more = self.queue.len() >= QUEUE_MAX || self.drain(ring) == BATCH;
         // What is known to be complete: all until the ring was found empty, or the newest of the batch.
         let until = if more || !ring.is_settled() { self.newest } else { drained_at };
-        while let Some(mut event) = self.queue.pop_front() {
+        // What looks at the host take from the ring meanwhile waits for the next turn: in a flood it would never end,
+        // and signals and time would not have theirs.
+        for _ in 0..self.queue.len() {
+            let Some(mut event) = self.queue.pop_front() else { break };
             self.fulfil(ring, &mut event)?;
             // A server that has come up, or may: what it says of itself, and where its configuration is.
             let server = match &event {
@@ -323,16 +327,22 @@ impl Session {
                 self.apply(Event::Claimed(claimed))?;
             }
         }
+        let until = self.waiting_since().map_or(until, |waiting| until.min(waiting));
         let outputs = self.correlator.tick(until, &self.clock);
         self.write_all(outputs)?;
         self.sink.release(until)?;
         self.sink.flush()?;
         // Whoever looked at the host meanwhile has taken more, and may have left some.
-        let more = ring.has_more();
+        let more = !self.queue.is_empty() || ring.has_more();
         if !more {
             self.shed();
         }
         Ok(more)
+    }
+
+    /// When the first event in the queue happened, if there is any.
+    fn waiting_since(&self) -> Option<Mono> {
+        self.queue.iter().find_map(Event::time)
     }
 
     /// Gives back what a burst has taken: a ring's worth of events is megabytes.
@@ -649,7 +659,7 @@ impl Session {
         // What happened until now is still told; what goes on happening is not.
         let now = clock::now();
         let patience = now.plus_millis(ENDING_MS);
-        while !self.correlator.is_full() && self.newest < now {
+        while !self.correlator.is_full() && self.waiting_since().unwrap_or(self.newest) < now {
             if !self.pump(ring)? {
                 if ring.is_settled() || clock::now() > patience {
                     break;

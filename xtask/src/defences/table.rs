@@ -341,7 +341,7 @@ const FAULTS: &[Defence] = &[
         without: Edits(&[
             edit(
                 SESSION,
-                "        while !self.correlator.is_full() && self.newest < now {",
+                "        while !self.correlator.is_full() && self.waiting_since().unwrap_or(self.newest) < now {",
                 "        while now > Mono::default() {",
             ),
             edit(
@@ -350,6 +350,22 @@ const FAULTS: &[Defence] = &[
                 "                if patience < now {",
             ),
         ]),
+    },
+    Defence {
+        when: "more happens than it can tell",
+        then: "leaves signals and time their turn",
+        tests: &["live faults::nothing_stays_after_an_end_under_load"],
+        without: Edits(&[edit(
+            SESSION,
+            "tokio::task::yield_now(), if more",
+            "std::future::ready(()), if more",
+        )]),
+    },
+    Defence {
+        when: "more happens than it can tell, and each look at the host takes longer than what it makes up for",
+        then: "takes what comes meanwhile in the next turn",
+        tests: &["live faults::nothing_stays_after_an_end_under_load"],
+        without: Edits(&[edit(SESSION, "for _ in 0..self.queue.len() {", "while !self.queue.is_empty() {")]),
     },
     Defence {
         when: "it is stopped under load",
