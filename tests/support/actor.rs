@@ -7,7 +7,7 @@
 //! | command | answer |
 //! |---|---|
 //! | `bind ADDR:PORT [OPTION...]` | `ok` |
-//! | `listen BACKLOG [uring...]` (on its socket: the one bound, kept or taken last) | `ok COOKIE` |
+//! | `listen BACKLOG [uring...]` (on its socket: the one bound, kept or taken last) | `ok COOKIE`; before an errno that took long, `late` |
 //! | `shutdown` (a listener leaves LISTEN, its socket stays) | `ok` |
 //! | `accept` (and close what was accepted) | `ok` |
 //! | `close` (its socket) | `ok` |
@@ -67,10 +67,13 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{self, AddressFamily, SendFlags, SocketFlags, SocketType, sockopt};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+
+use crate::support::late;
 
 /// Plays an actor until stdin ends; never returns to the tests.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -316,10 +319,18 @@ fn bind(addr: &str, options: &[&str]) -> Result<OwnedFd, Errno> {
 
 fn listen(socket: Option<&OwnedFd>, backlog: i32, options: &[&str]) -> Result<String, Errno> {
     let socket = socket.ok_or(Errno::BADF)?;
-    undisturbed(|| match uring::Way::of(options) {
-        Some(way) => uring::listen(socket, backlog, way),
-        None => net::listen(socket, backlog),
-    })?;
+    let (returned, took) = undisturbed(|| {
+        let begun = Instant::now();
+        let returned = match uring::Way::of(options) {
+            Some(way) => uring::listen(socket, backlog, way),
+            None => net::listen(socket, backlog),
+        };
+        (returned, begun.elapsed())
+    });
+    if returned.is_err() && took >= late::IN_TIME {
+        say("late");
+    }
+    returned?;
     Ok(sockopt::socket_cookie(socket)?.to_string())
 }
 

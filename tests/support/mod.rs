@@ -7,6 +7,7 @@
 pub mod actor;
 pub mod cast;
 pub mod cgroup;
+pub mod late;
 pub mod maps;
 pub mod needs;
 pub mod netns;
