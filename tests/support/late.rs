@@ -11,7 +11,7 @@ use std::time::Duration;
 pub const IN_TIME: Duration = Duration::from_millis(1);
 
 /// How often a test may be late.
-const TRIES: u32 = 5;
+const TRIES: u32 = 10;
 
 thread_local! {
     static IS_LATE: Cell<bool> = const { Cell::new(false) };
