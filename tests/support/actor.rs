@@ -319,14 +319,14 @@ fn bind(addr: &str, options: &[&str]) -> Result<OwnedFd, Errno> {
 
 fn listen(socket: Option<&OwnedFd>, backlog: i32, options: &[&str]) -> Result<String, Errno> {
     let socket = socket.ok_or(Errno::BADF)?;
-    let (returned, took) = undisturbed(|| {
-        let begun = Instant::now();
-        let returned = match uring::Way::of(options) {
-            Some(way) => uring::listen(socket, backlog, way),
-            None => net::listen(socket, backlog),
-        };
-        (returned, begun.elapsed())
-    });
+    let (returned, took) = undisturbed(|| match uring::Way::of(options) {
+        Some(way) => uring::listen(socket, backlog, way),
+        None => {
+            let begun = Instant::now();
+            let returned = net::listen(socket, backlog);
+            Ok((returned, begun.elapsed()))
+        }
+    })?;
     if returned.is_err() && took >= late::IN_TIME {
         say("late");
     }

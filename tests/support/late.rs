@@ -1,14 +1,16 @@
 //! Tests of a `listen()` that fails, on a machine that is busy.
 //!
-//! The tracer knows it by its failing within a millisecond. One that takes longer is told as a listener that opened and
-//! closed, which is no fault of the tracer's, and not what is tested: the test is run again.
+//! The tracer knows it by its failing within [`FAILURE_NS`]. One that takes longer is told as a listener that opened and
+//! closed (README, Limits), which is not what is tested: the test is run again.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
+use tracer::correlate::FAILURE_NS;
+
 /// How soon a `listen()` must have failed to be known by it.
-pub const IN_TIME: Duration = Duration::from_millis(1);
+pub const IN_TIME: Duration = Duration::from_nanos(FAILURE_NS);
 
 /// How often a test may be late.
 const TRIES: u32 = 10;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::Fd;
@@ -40,8 +41,12 @@ pub fn bind(socket: &OwnedFd, addr: SocketAddr, way: Way) -> Result<(), Errno> {
     with_address(addr, |addr, length| run(opcode::Bind::new(fd, addr, length).build(), way))
 }
 
-pub fn listen(socket: &OwnedFd, backlog: i32, way: Way) -> Result<(), Errno> {
-    run(opcode::Listen::new(Fd(socket.as_raw_fd()), backlog).build(), way)
+/// Says how long the request took, too, without the making of its ring.
+pub fn listen(socket: &OwnedFd, backlog: i32, way: Way) -> Result<(Result<(), Errno>, Duration), Errno> {
+    let mut ring = ring(way)?;
+    let begun = Instant::now();
+    let returned = run_in(&mut ring, opcode::Listen::new(Fd(socket.as_raw_fd()), backlog).build(), way);
+    Ok((returned, begun.elapsed()))
 }
 
 pub fn connect(socket: &OwnedFd, addr: SocketAddr, way: Way) -> Result<(), Errno> {
@@ -60,20 +65,27 @@ const CANCEL: u64 = 2;
 
 /// Runs one request to its end.
 fn run(request: Entry, way: Way) -> Result<(), Errno> {
-    let mut ring = match way {
+    run_in(&mut ring(way)?, request, way)
+}
+
+fn ring(way: Way) -> Result<IoUring, Errno> {
+    match way {
         Way::Poller => IoUring::builder().setup_sqpoll(1_000).build(2),
         Way::Caller | Way::Worker | Way::Cancelled => IoUring::new(2),
     }
-    .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+fn run_in(ring: &mut IoUring, request: Entry, way: Way) -> Result<(), Errno> {
     let flags = if way == Way::Worker { Flags::ASYNC } else { Flags::empty() };
-    push(&mut ring, &request.flags(flags).user_data(REQUEST));
+    push(ring, &request.flags(flags).user_data(REQUEST));
     let mut expected = 1;
     if way == Way::Cancelled {
-        submit(&ring, 0)?;
-        push(&mut ring, &opcode::AsyncCancel::new(REQUEST).build().user_data(CANCEL));
+        submit(ring, 0)?;
+        push(ring, &opcode::AsyncCancel::new(REQUEST).build().user_data(CANCEL));
         expected = 2;
     }
-    submit(&ring, expected)?;
+    submit(ring, expected)?;
     let result = ring.completion().find(|completion| completion.user_data() == REQUEST);
     match result.expect("a request's end").result() {
         error @ ..0 => Err(Errno::from_raw_os_error(-error)),

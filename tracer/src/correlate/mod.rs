@@ -40,7 +40,7 @@ use servers::{Known, Servers};
 use wording::Wording;
 
 /// A `listen()` that fails goes back to CLOSE within this time, in the same task.
-const FAILURE_NS: u64 = 1_000_000;
+pub const FAILURE_NS: u64 = 1_000_000;
 
 /// Listeners of a namespace that are few.
 const FEW: usize = 64;
