@@ -46,10 +46,7 @@ pub fn run(series: &[String], args: &[OsString]) -> Result<bool> {
     let directory = target_directory()?.join("vm");
     let suites = suites(&programs.tracer()?, args);
     let outcomes = side_by_side(&kernels, |kernel| {
-        let directory = directory.join(&kernel.series);
-        fs::create_dir_all(&directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
-        let initramfs = initramfs::build(kernel, &programs, &suites, &directory)?;
-        let ended = guest::run(kernel, &initramfs, &directory)?;
+        let ended = boot(kernel, &programs, &suites, &directory.join(&kernel.series))?;
         outcome(kernel, &ended, args.is_empty())
     });
     let mut rows = Vec::new();
@@ -71,12 +68,10 @@ pub fn in_guest(series: &str, command: impl FnOnce(&Path) -> Vec<OsString>) -> R
     let kernels = kernels(&[known(series)?])?;
     let kernel = kernels.first().context("no kernel is at hand")?;
     let programs = Programs::build()?;
-    let directory = target_directory()?.join("vm").join(format!("{series}-command"));
-    fs::create_dir_all(&directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
     let words = command(&programs.tracer()?);
     let script = suite("command", words.iter().map(OsString::as_os_str));
-    let initramfs = initramfs::build(kernel, &programs, &script, &directory)?;
-    let ended = guest::run(kernel, &initramfs, &directory)?;
+    let directory = target_directory()?.join("vm").join(format!("{series}-command"));
+    let ended = boot(kernel, &programs, &script, &directory)?;
     let (told, _) = report::told(&ended.results);
     match (ended.trouble, told.into_iter().next()) {
         (None, Some(told)) if told.status == Some(0) => Ok(told.output),
@@ -87,6 +82,13 @@ pub fn in_guest(series: &str, command: impl FnOnce(&Path) -> Vec<OsString>) -> R
             bail!("the kernel {}: {how}: what it said is in `{}`", kernel.release, ended.log.display())
         }
     }
+}
+
+/// Boots a kernel that runs a script of suites; what belongs to it is kept in `directory`.
+fn boot(kernel: &Kernel, programs: &Programs, script: &str, directory: &Path) -> Result<Ended> {
+    fs::create_dir_all(directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
+    let initramfs = initramfs::build(kernel, programs, script, directory)?;
+    guest::run(kernel, &initramfs, directory)
 }
 
 /// The series of this name.
