@@ -1,6 +1,8 @@
-//! What the user side decided before the programs were loaded.
+//! The constants that the user side sets before the programs are loaded.
 
-use tracer_ebpf::{Config, NAMES_MAX, PORTS_MAX};
+use tracer_ebpf::{Config, PORTS_MAX};
+
+use crate::maps;
 
 /// Set by the loader, then frozen: see [`Config`].
 #[unsafe(no_mangle)]
@@ -27,13 +29,19 @@ pub fn v6only_mask() -> u8 {
     read(&CONFIG.v6only_mask) as u8
 }
 
-/// Whether this kernel lends `bpf_get_socket_cookie` to tracing programs.
+/// `SOCK_RCU_FREE` in `skc_flags`; 0: this kernel does not name it.
+#[inline(always)]
+pub fn rcu_free_mask() -> u32 {
+    read(&CONFIG.rcu_free_mask)
+}
+
+/// Whether this kernel allows `bpf_get_socket_cookie` to tracing programs.
 #[inline(always)]
 pub fn cookie_helper() -> bool {
     read(&CONFIG.cookie_helper) == 1
 }
 
-/// Whether this kernel has `bpf_get_current_task_btf` (5.11): it is older than the other helper's being lent.
+/// Whether this kernel has `bpf_get_current_task_btf` (5.11): a kernel that allows the cookie helper (5.12) does.
 #[inline(always)]
 pub fn task_helper() -> bool {
     cookie_helper()
@@ -51,39 +59,28 @@ pub fn receive_hook() -> bool {
     read(&CONFIG.receive_hook) == 1
 }
 
-/// Whether two programs see each `bind()` and state change, so that one does where the other is skipped.
+/// Whether redundant probes are attached: see [`crate::dedup`].
 #[inline(always)]
-pub fn is_twice() -> bool {
-    read(&CONFIG.twice) == 1
+pub fn redundant_probes() -> bool {
+    read(&CONFIG.redundant_probes) == 1
 }
 
-/// Whether a program of this name may be a server whose start is to be told. A name counts by its first
-/// eight bytes.
+/// Whether the start of every program is recorded.
 #[inline(always)]
-pub fn is_server(name: [u8; 16]) -> bool {
-    if read(&CONFIG.exec_all) == 1 {
-        return true;
-    }
-    let [a, b, c, d, e, f, g, h, ..] = name;
-    let start = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-    let mut index = 0;
-    while index < NAMES_MAX {
-        let wanted = read(&CONFIG.exec_names[index]);
-        if wanted == 0 {
-            return false;
-        }
-        if wanted == start {
-            return true;
-        }
-        index += 1;
-    }
-    false
+pub fn records_every_start() -> bool {
+    read(&CONFIG.exec_all) == 1
 }
 
-/// Whether the port is watched. The ports are constants for the verifier, which cuts the comparisons
-/// behind the first unused one out of the loaded program.
+/// Whether the port is watched: from the start, or since the user side added it.
 #[inline(always)]
 pub fn is_watched(port: u16) -> bool {
+    is_configured(port) || maps::is_added(port)
+}
+
+/// Whether the port is watched from the start. The ports are constants for the verifier, which removes the comparisons
+/// behind the first unused one from the loaded program.
+#[inline(always)]
+pub fn is_configured(port: u16) -> bool {
     let mut index = 0;
     while index < PORTS_MAX {
         let watched = read(&CONFIG.ports[index]);

@@ -6,11 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use tracer_ebpf::PORTS_MAX;
 
+use crate::bpf::loader::BindHook;
 use crate::exit::Failure;
-use crate::line::Cause;
+use crate::output::schema::Cause;
+use crate::output::sink::{Color, Form};
+use crate::products::recognise::Pattern;
 
 /// The port of the OpenClaw gateway.
 const DEFAULT_PORT: u16 = 18_789;
@@ -32,6 +35,10 @@ pub enum Command {
     Trace(Trace),
     /// One shot: who listens, and is each address answered (exit code 1: one is not)
     Status(Status),
+    /// Trace, and write everything that was received to a file
+    Record(Record),
+    /// The lines of a recorded run, once more
+    Replay(Replay),
     /// Show a log of `-o json` as text
     Show(Show),
     /// Say what a verdict means, how it is known, and what to do
@@ -48,6 +55,26 @@ pub enum Command {
     Man,
     /// Print a shell's completions
     Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Record {
+    /// The recording that is written
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub trace: Trace,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Replay {
+    /// The recording; `-`: standard input
+    pub file: PathBuf,
+    /// Form of the log on stdout
+    #[arg(short, long, value_enum, default_value_t = Form::Text, value_name = "FORM")]
+    pub output: Form,
+    /// When to colour text
+    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -89,15 +116,19 @@ pub struct Trace {
     /// Say every so often that tracer is running
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub heartbeat: Option<Duration>,
-    /// Text in the name or arguments of the server's process, when it is not OpenClaw's
-    #[arg(long, value_name = "PATTERN", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub server: Option<String>,
+    /// Text in the name of the server's process, program or script, where tracer does not know its product; with PORT= of
+    /// that port alone; repeatable
+    #[arg(long, value_name = "[PORT=]PATTERN")]
+    pub server: Vec<Pattern>,
     /// When to colour text
     #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub color: Color,
     /// How binds are followed, for who compares what each way costs
     #[arg(long, value_enum, default_value_t = BindHook::Best, hide = true)]
     pub bind_hook: BindHook,
+    /// How long a refusal waits for what is asked of the host, on machines that are emulated (100ms)
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, hide = true)]
+    pub patience: Option<Duration>,
     /// Also say what the kernel programs and the verifier say
     #[arg(short, long)]
     pub verbose: bool,
@@ -105,9 +136,12 @@ pub struct Trace {
 
 #[derive(Clone, Debug, Args)]
 pub struct Status {
-    /// Addresses to ask about; `localhost` is 127.0.0.1 and ::1
-    #[arg(value_name = "ADDR", default_value = "127.0.0.1", value_parser = parse_addresses)]
-    addresses: Vec<Addresses>,
+    /// What to ask about: ADDR, HOST:PORT or a URL; `localhost` is 127.0.0.1 and ::1
+    #[arg(value_name = "TARGET", default_value = "127.0.0.1", value_parser = parse_target)]
+    pub targets: Vec<Target>,
+    /// Connect to each, close the connection immediately, and report the outcome
+    #[arg(long)]
+    pub probe: bool,
     #[command(flatten)]
     pub ports: Ports,
     /// Form of the answer on stdout
@@ -125,32 +159,6 @@ pub struct Ports {
           default_values_t = [NonZeroU16::new(DEFAULT_PORT).unwrap_or(NonZeroU16::MIN)],
           value_parser = parse_port)]
     ports: Vec<NonZeroU16>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Form {
-    /// For people
-    Text,
-    /// One JSON object a line
-    Json,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Color {
-    /// On a terminal, unless NO_COLOR is set
-    Auto,
-    Always,
-    Never,
-}
-
-/// How `bind()` is followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BindHook {
-    /// By fexit programs where the kernel takes them, else by the system call's tracepoints
-    Best,
-    Fexit,
-    Tracepoint,
-    None,
 }
 
 impl Ports {
@@ -179,28 +187,65 @@ fn parse_port(text: &str) -> Result<NonZeroU16, String> {
     text.parse().map_err(|_| "a port is a number from 1 to 65535".to_owned())
 }
 
-/// The addresses that one argument names.
-#[derive(Clone, Debug)]
-struct Addresses(Vec<IpAddr>);
+/// What one argument asks about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub host: Host,
+    /// `None`: each of `-p`.
+    pub port: Option<NonZeroU16>,
+}
 
-impl Status {
-    /// The addresses asked about, in order.
-    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.addresses.iter().flat_map(|Addresses(addresses)| addresses.iter().copied())
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    Addresses(Vec<IpAddr>),
+    /// A name of this host.
+    Name(String),
+}
+
+/// The port of a URL that names none.
+fn default_port(scheme: &str) -> Option<NonZeroU16> {
+    match scheme {
+        "http" | "ws" => NonZeroU16::new(80),
+        "https" | "wss" => NonZeroU16::new(443),
+        _ => None,
     }
 }
 
-fn parse_addresses(text: &str) -> Result<Addresses, String> {
-    match text {
-        "localhost" => Ok(Addresses(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])),
-        _ => parse_address(text).map(|address| Addresses(vec![address])),
-    }
+fn parse_target(text: &str) -> Result<Target, String> {
+    let form = || "it is like 127.0.0.1, [::1]:8080, localhost:8080 or http://localhost:8080/".to_owned();
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, text),
+    };
+    let authority = scheme.map_or(rest, |_| rest.split(['/', '?', '#']).next().unwrap_or_default());
+    // Of a URL: whose password it is does not matter.
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let (host, port) = match authority.rsplit_once(':') {
+        // An IPv6 address without brackets has no port.
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            (host, Some(port.parse().map_err(|_| format!("`{port}` is no port: {}", form()))?))
+        }
+        _ => (authority, None),
+    };
+    let port = match scheme {
+        Some(scheme) => Some(port.or_else(|| default_port(scheme)).ok_or_else(form)?),
+        None => port,
+    };
+    let is_name = |host: &str| {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        host.bytes().all(is_allowed) && host.bytes().any(|byte| byte.is_ascii_alphabetic())
+    };
+    let host = match host {
+        "localhost" => Host::Addresses(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]),
+        name if is_name(name) => Host::Name(name.to_owned()),
+        addr => Host::Addresses(vec![parse_address(addr).map_err(|_| form())?]),
+    };
+    Ok(Target { host, port })
 }
 
 fn parse_address(text: &str) -> Result<IpAddr, String> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    let addr: IpAddr =
-        bare.parse().map_err(|_| "an address is like 127.0.0.1 or ::1; the port goes with -p".to_owned())?;
+    let addr: IpAddr = bare.parse().map_err(|_| "an address is like 127.0.0.1 or ::1".to_owned())?;
     // A connect to no address in particular goes to loopback.
     Ok(match addr.to_canonical() {
         IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -250,7 +295,7 @@ fn usage(error: &clap::Error) -> Failure {
         return Failure::usage(
             format!(
                 "`{}` cannot be the value of `{argument}`{reason}",
-                crate::escape::escape(value.as_bytes())
+                crate::model::escape::escape(value.as_bytes())
             ),
             hint,
         );

@@ -1,45 +1,45 @@
 //! Every parser of bytes that others write, and what must hold of what it makes of them. One function a fuzz
 //! target (`cargo xtask fuzz`); the tests replay the targets' seeds through the same ones.
 
+use std::os::unix::ffi::OsStrExt as _;
+
+use jiff::tz::TimeZone;
 use netlink_packet_route::AddressFamily;
 
-use crate::container;
-use crate::decode;
-use crate::escape::escape;
-use crate::event::{Event, NetnsId};
-use crate::kernel::snapshot::{netlink, owners};
-use crate::kernel::{btf, netns, routes, sock_diag};
-use crate::process;
-use crate::server::Recognition;
+use crate::bpf::btf;
+use crate::cmd::show;
+use crate::host::{fanotify, netlink, netns, owners, process, routes, settings, sock_diag};
+use crate::model::container;
+use crate::model::escape::escape;
+use crate::model::socket::{NetnsId, TcpState};
+use crate::output::schema::Line;
+use crate::output::text::Text;
+use crate::products::recognise::Recognition;
+use crate::products::registry;
+use crate::record::Recording;
+use crate::run::Run;
+use crate::stream::decode;
 
 /// A target: it panics where what must hold does not.
 pub type Target = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Target); 4] =
-    [("decode", decode), ("btf", btf), ("proc", proc), ("sock_diag", sock_diag)];
+pub const TARGETS: [(&str, Target); 10] = [
+    ("decode", decode),
+    ("btf", btf),
+    ("proc", proc),
+    ("sock_diag", sock_diag),
+    ("config", config),
+    ("fanotify", fanotify),
+    ("passwd", passwd),
+    ("uid_map", uid_map),
+    ("show", show),
+    ("replay", replay),
+];
 
 /// Records from the ring.
 pub fn decode(bytes: &[u8]) {
-    let Ok(decoded) = decode::decode(bytes) else { return };
-    let process = match decoded.event {
-        Event::Opened(opened) => opened.listener.process,
-        Event::Closed(closed) => closed.listener.process,
-        Event::Refused(refused) => refused.client,
-        Event::Bound(bound) => bound.socket.process,
-        Event::Failed(failed) => failed.client,
-        Event::Candidate(candidate) => candidate.process,
-        Event::Exited(_)
-        | Event::Connected(_)
-        | Event::Destroyed(_)
-        | Event::Snapshot(_)
-        | Event::OtherPorts(_)
-        | Event::Holders(_)
-        | Event::Claimed(_)
-        | Event::Configured(_)
-        | Event::Lost(_) => return,
-    };
-    assert!(process.comm.is_none_or(|comm| is_escaped(&comm)));
+    let _ = decode::decode(bytes);
 }
 
 /// The kernel's type information, in which everything that is looked for at start-up is looked for.
@@ -61,7 +61,7 @@ pub fn proc(bytes: &[u8]) {
     let _ = netns::parse_mount(bytes);
     let _ = netns::parse_id(bytes);
     let _ = owners::parse_socket(bytes);
-    let _ = Recognition::default().recognise(bytes, bytes);
+    let _ = Recognition::default().recognise(bytes, Some(bytes), bytes);
     assert!(is_escaped(&escape(bytes)));
 }
 
@@ -80,7 +80,7 @@ fn message(payload: &[u8]) {
     if let Ok(response) = sock_diag::response(payload) {
         let holder = sock_diag::holder(&response, NetnsId(1));
         if let Some(listener) = sock_diag::listener(&response, NetnsId(1)) {
-            assert_eq!((listener, "LISTEN"), (holder.socket, holder.state));
+            assert_eq!((listener, TcpState::Listen), (holder.socket, holder.state));
         }
     }
     if let Ok(link) = routes::link(payload) {
@@ -88,6 +88,90 @@ fn message(payload: &[u8]) {
     }
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let _ = routes::local_route(payload, family);
+    }
+}
+
+/// A configuration file of a server, as each product reads it.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for product in registry() {
+        let settings = product.settings(text);
+        let values = settings.iter().flat_map(|settings| &settings.values).map(|(_, value)| value);
+        assert!(values.into_iter().all(|value| is_escaped(value)));
+    }
+}
+
+/// Events of fanotify, as one read returns them.
+pub fn fanotify(bytes: &[u8]) {
+    /// `struct fanotify_event_metadata`, and the fewest bytes that name a directory.
+    const EVENT: usize = 24;
+    const DIRECTORY: usize = 16;
+    let events = fanotify::parse(bytes);
+    assert!(events.len() <= bytes.len() / EVENT);
+    for event in events {
+        let _ = fanotify::change(event.mask);
+        assert!(event.directory.len() >= DIRECTORY && !event.name.contains(&0));
+    }
+}
+
+/// `/etc/passwd` of a server's root.
+pub fn passwd(bytes: &[u8]) {
+    for uid in USERS {
+        if let Some(home) = settings::home_of(bytes, uid) {
+            let home = home.as_os_str().as_bytes();
+            assert!(home.starts_with(b"/") && !home.iter().any(|byte| b":\n".contains(byte)));
+        }
+    }
+}
+
+/// The map of a user namespace, and the ids of a process.
+pub fn uid_map(bytes: &[u8]) {
+    for uid in USERS {
+        let _ = settings::inside(bytes, uid);
+    }
+    let _ = settings::Identity::from_status(bytes);
+}
+
+/// Users whose homes and ids are looked for.
+const USERS: [u32; 3] = [0, 1_000, u32::MAX];
+
+/// A log that `tracer show` is given: all its lines, one after the other.
+pub fn show(bytes: &[u8]) {
+    let mut text = Text::new(TimeZone::UTC, 80);
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let Ok(line) = show::line(line) else { continue };
+        let strings = serde_json::to_value(&line).expect("a line that was read can be written");
+        assert!(is_all_escaped(&strings), "{strings}");
+        text.write(&line, &mut std::io::sink()).expect("a sink takes everything");
+    }
+}
+
+/// A recording that `tracer replay` is given: its lines, as text and as JSON.
+pub fn replay(bytes: &[u8]) {
+    let Ok((mut recording, setup)) = Recording::open(bytes) else { return };
+    let mut text = Text::new(TimeZone::UTC, 80);
+    let (mut run, first) = Run::new(setup);
+    let mut write = |line: &Line| {
+        serde_json::to_vec(line).expect("a line can be written");
+        text.write(line, &mut std::io::sink()).expect("a sink takes everything");
+    };
+    write(&first);
+    while let Ok(Some(input)) = recording.next_input() {
+        run.take(input).iter().for_each(&mut write);
+        run.queries();
+        run.follow();
+        run.deadline();
+    }
+}
+
+fn is_all_escaped(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::String(text) => is_escaped(text),
+        serde_json::Value::Array(values) => values.iter().all(is_all_escaped),
+        serde_json::Value::Object(values) => {
+            values.iter().all(|(key, value)| is_escaped(key) && is_all_escaped(value))
+        }
+        _ => true,
     }
 }
 

@@ -1,43 +1,45 @@
-//! Says, at the moment a connect is refused, who was refused, who should have answered, and why it could
-//! not.
+//! Explains, at the moment a connect is refused, which client was refused, which socket should have answered, and why it
+//! did not.
 //!
 //! ```text
-//! kernel hooks ─▶ ring buffer ─▶ decode ─▶ correlate ─▶ render
-//! tracer-ebpf     kernel::ring   pure      pure         pure, into a Write
+//! kernel programs ─▶ bpf::ring ─▶ stream ─▶ state ─▶ verdict ─▶ lifecycle ─▶ output ─▶ stdout
+//! (tracer-ebpf)                   events     │  ▲        │                     lines
+//!                                            ▼  │        ▼
+//!                                   observations └── host ◀── queries
 //! ```
 //!
-//! [`session`] turns the crank. Only [`kernel`], [`process`] and [`session`] touch the world; the rest are
-//! functions of their arguments, without clock, I/O or `/proc`.
+//! Data runs one way. [`stream`] turns ring records into kernel events, complete until a watermark. [`state`] takes events
+//! and observations, and says what changed. [`verdict`] classifies a refusal by one table of rules, and plans which queries
+//! of the host it needs. [`lifecycle`] follows each refusal from its record to its last line, and gives findings.
+//! [`output`] turns findings into numbered, dated, escaped lines. [`host`] answers queries on threads of its own.
+//!
+//! [`run`] joins the pure part: inputs in, lines out; no clock, no I/O. [`cmd::trace`] is the main loop around it, and
+//! [`record`] writes its inputs to a file, from which the same lines come again.
+//!
+//! The floors, each importing only those below it: [`model`]; [`products`]; [`query`]; [`host`]; [`bpf`]; [`stream`];
+//! [`state`]; [`verdict`]; [`lifecycle`]; [`output`]; [`run`]; [`cmd`]. `tests/suites/architecture.rs` holds them.
 
 #[cfg(not(target_endian = "little"))]
 compile_error!(
     "tracer's kernel programs and records are little-endian: big-endian machines are not supported"
 );
 
+pub mod bpf;
 pub mod cli;
-pub mod doctor;
+pub mod cmd;
 pub mod exit;
-pub mod session;
-pub mod show;
-pub mod status;
-
-pub mod kernel;
-pub mod process;
-pub mod server;
-
-pub mod claims;
-pub mod clients;
-pub mod clock;
-pub mod container;
-pub mod correlate;
-pub mod decode;
-pub mod errno;
-pub mod escape;
-pub mod event;
-pub mod explain;
 #[doc(hidden)]
 pub mod fuzz;
-pub mod line;
+pub mod host;
+pub mod lifecycle;
 pub mod memory;
-pub mod render;
-pub mod sink;
+pub mod model;
+pub mod output;
+pub mod products;
+pub mod query;
+pub mod record;
+pub mod run;
+pub mod sandbox;
+pub mod state;
+pub mod stream;
+pub mod verdict;

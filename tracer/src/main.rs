@@ -1,25 +1,32 @@
+//! The program: runs the command that the command line names, and ends with its exit code.
+
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::CommandFactory as _;
 use tracer::cli::{Cli, Command};
+use tracer::cmd::explain::Page;
+use tracer::cmd::{doctor, replay, show, status, trace};
 use tracer::exit::{self, print};
-use tracer::explain::Page;
-use tracer::line::Cause;
-use tracer::{doctor, render, session, show, status};
+use tracer::output::json;
+use tracer::output::schema::Cause;
 
 fn main() -> ExitCode {
     let (result, verbose) = match Cli::from_arguments() {
         Ok(cli) => {
             let verbose = cli.trace.verbose;
             match cli.command {
-                None => (session::trace(&cli.trace), verbose),
-                Some(Command::Trace(trace)) => (session::trace(&trace), trace.verbose),
+                None => (trace::trace(&cli.trace, None), verbose),
+                Some(Command::Trace(trace)) => (trace::trace(&trace, None), trace.verbose),
+                Some(Command::Record(record)) => {
+                    (trace::trace(&record.trace, Some(&record.file)), record.trace.verbose)
+                }
+                Some(Command::Replay(replay)) => (replay::replay(&replay), false),
                 Some(Command::Status(status)) => (status::status(&status), false),
                 Some(Command::Show(options)) => (show::show(&options), false),
                 Some(Command::Doctor) => (doctor::doctor(), false),
-                Some(Command::Schema) => (render::json::schema_text().and_then(|text| print(&text)), false),
+                Some(Command::Schema) => (json::schema_text().and_then(|text| print(&text)), false),
                 Some(Command::Explain { cause }) => {
                     let causes = cause.map_or_else(|| Cause::ALL.to_vec(), |cause| vec![cause]);
                     let pages: Vec<String> =

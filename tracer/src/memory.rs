@@ -1,4 +1,6 @@
-//! What a burst has taken goes back to the system: the allocator alone would keep it.
+//! What a burst, or the start, has taken goes back to the system: the allocator alone would keep it.
+
+use rustix::mm::{Advice, madvise};
 
 /// Blocks of this size and more are the system's again as soon as they are free. Larger than what every batch of
 /// records takes anew.
@@ -22,5 +24,28 @@ pub fn release() {
     // SAFETY: only returns free pages to the system.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+/// Gives back the pages of the program's own code: most of it is for the start, the verifier's and the kernel's types. What
+/// goes on to run comes back from the file, in a few faults.
+pub fn release_code() {
+    let (Ok(maps), Ok(program)) = (std::fs::read_to_string("/proc/self/maps"), std::env::current_exe())
+    else {
+        return;
+    };
+    let program = program.to_string_lossy();
+    for line in maps.lines().filter(|line| line.ends_with(&*program)) {
+        let mut fields = line.split_ascii_whitespace();
+        let (Some(range), Some("r-xp")) = (fields.next(), fields.next()) else { continue };
+        let number = |text: &str| usize::from_str_radix(text, 16).ok();
+        let Some((Some(begin), Some(end))) =
+            range.split_once('-').map(|(begin, end)| (number(begin), number(end)))
+        else {
+            continue;
+        };
+        // SAFETY: a private mapping of the program's file that is executed and never written: what is dropped is the
+        // same when it is read from the file again.
+        let _ = unsafe { madvise(begin as *mut std::ffi::c_void, end - begin, Advice::LinuxDontNeed) };
     }
 }

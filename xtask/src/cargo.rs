@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use cargo_metadata::{Message, MetadataCommand};
 
 /// The directory of the workspace, as cargo knows it when it runs this program.
 pub fn root() -> PathBuf {
@@ -29,14 +30,17 @@ pub fn home() -> Option<PathBuf> {
         .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")))
 }
 
-/// The program `name` on `PATH`, or in the directories of system programs that Debian leaves out of
-/// the `PATH` of ordinary users.
-pub fn find(name: &str) -> Option<PathBuf> {
+/// `PATH`, and the directories of system programs that Debian leaves out of the `PATH` of ordinary users: `su` and
+/// `sudo -E` keep it so for root.
+pub fn search_path() -> impl Iterator<Item = PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|directory| directory.join(name))
-        .find(|file| file.is_file())
+    let own: Vec<_> = env::split_paths(&path).collect();
+    own.into_iter().chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
+}
+
+/// The program `name` in the directories of [`search_path`].
+pub fn find(name: &str) -> Option<PathBuf> {
+    search_path().map(|directory| directory.join(name)).find(|file| file.is_file())
 }
 
 /// The command as a person would type it.
@@ -83,30 +87,37 @@ pub fn build_tracer() -> Result<PathBuf> {
     executable(&build(command)?, "tracer")
 }
 
-/// Something that cargo built and that can be run.
+/// Builds a program of the testbed and gives its path. Not in release: it undoes what it made by unwinding.
+pub fn build_testbed(name: &str) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["build", "--profile", "testbed", "--package", "tests", "--bin", name]);
+    executable(&build(command)?, name)
+}
+
+/// An executable that cargo built.
 pub struct Executable {
     /// The target's name.
     pub name: String,
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
 }
 
-/// Runs a command of cargo that builds, and gives what can be run of what it built.
+/// Runs a cargo command that builds, and returns the executables that it built.
 pub fn build(mut command: Command) -> Result<Vec<Executable>> {
     command.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
     let built = command.output().with_context(|| format!("cannot run `{}`", shown(&command)))?;
     if !built.status.success() {
         bail!("`{}` failed: {}", shown(&command), built.status);
     }
-    let messages = String::from_utf8_lossy(&built.stdout);
-    let executables = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter_map(|message| {
-            let name = message["target"]["name"].as_str()?.to_owned();
-            Some(Executable { name, path: message["executable"].as_str()?.into() })
-        });
-    Ok(executables.collect())
+    let mut executables = Vec::new();
+    for message in Message::parse_stream(&built.stdout[..]) {
+        if let Message::CompilerArtifact(artifact) = message.context("cannot read cargo's messages")?
+            && let Some(path) = artifact.executable
+        {
+            executables.push(Executable { name: artifact.target.name, path: path.into() });
+        }
+    }
+    Ok(executables)
 }
 
 /// The executable of this name among those that were built.
@@ -118,13 +129,12 @@ pub fn executable(built: &[Executable], name: &str) -> Result<PathBuf> {
         .with_context(|| format!("cargo named no executable `{name}`"))
 }
 
-/// Where cargo puts what it builds.
+/// The directory that cargo builds into.
 pub fn target_directory() -> Result<PathBuf> {
-    let metadata = output(cargo().args(["metadata", "--no-deps", "--format-version=1"]))?;
-    let metadata: serde_json::Value =
-        serde_json::from_str(&metadata).context("cannot understand `cargo metadata`")?;
-    let directory = metadata["target_directory"].as_str();
-    directory.map(PathBuf::from).context("`cargo metadata` names no target directory")
+    let mut command = MetadataCommand::new();
+    command.current_dir(root()).no_deps();
+    let metadata = command.exec().context("`cargo metadata` failed")?;
+    Ok(metadata.target_directory.into())
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn every_target_has_its_program() {
         let names = targets(&root()).unwrap();
-        assert_eq!(names, ["btf", "decode", "proc", "sock_diag"]);
+        assert_eq!(names.len(), 10);
         for name in names {
             assert!(root().join(format!("fuzz/fuzz_targets/{name}.rs")).is_file(), "{name}");
         }

@@ -1,13 +1,12 @@
-//! What the demo, the benchmark and the soak are staged in: namespaces, processes, and a running tracer. All of
-//! it is undone when it is dropped, also after a failure or Ctrl-C.
+//! What the demo runs in: a namespace, processes, and a running tracer. All of it is undone when it is dropped, also
+//! after a failure or Ctrl-C.
 
 use std::{
     ffi::OsStr,
-    fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Read},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, ExitCode, ExitStatus, Stdio},
+    process::{Child, Command, ExitCode, ExitStatus, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -58,8 +57,6 @@ pub fn staged(chore: &str, what: &str, run: impl FnOnce(&Interrupt) -> Result<Ex
 /// A running tracer, ready.
 pub struct Tracer {
     process: Process,
-    /// From its start until it said so.
-    pub ready_after: Duration,
 }
 
 impl Tracer {
@@ -76,11 +73,10 @@ impl Tracer {
         command.arg("trace").args(args);
         // In a process group of its own, so that Ctrl-C reaches it once: through this process.
         command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).process_group(0);
-        let start = Instant::now();
         let mut process = Process::spawn(&mut command)?;
         let said = follow(process.0.stderr.take().context("tracer has no stderr")?, is_shown);
         match ctrl_c.receive(&said, PATIENCE)? {
-            Some(at) => Ok(Self { process, ready_after: at - start }),
+            Some(()) => Ok(Self { process }),
             None => match process.wait(SETTLE, ctrl_c)? {
                 Some(status) => bail!("tracer ended before it was ready: {status}"),
                 None => bail!("tracer did not say `{READY}` within {} s", PATIENCE.as_secs()),
@@ -88,28 +84,14 @@ impl Tracer {
         }
     }
 
-    pub fn pid(&self) -> u32 {
-        self.process.id()
-    }
-
-    /// Its stdout, where that is a pipe; once.
-    pub fn take_stdout(&mut self) -> Result<ChildStdout> {
-        self.process.0.stdout.take().context("tracer has no stdout")
-    }
-
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        self.process.signal(signal)
-    }
-
-    /// Waits for its end by itself.
-    pub fn ended(&mut self, ctrl_c: &Interrupt) -> Result<ExitStatus> {
+    fn ended(&mut self, ctrl_c: &Interrupt) -> Result<ExitStatus> {
         let status = self.process.wait(PATIENCE, ctrl_c)?;
         status.with_context(|| format!("tracer did not end within {} s", PATIENCE.as_secs()))
     }
 
     /// Ends it as Ctrl-C would.
     pub fn end(&mut self, ctrl_c: &Interrupt) -> Result<()> {
-        self.signal(Signal::INT)?;
+        self.process.signal(Signal::INT)?;
         let status = self.ended(ctrl_c)?;
         if !status.success() {
             bail!("tracer ended with {status}");
@@ -119,19 +101,18 @@ impl Tracer {
 }
 
 /// Tells when tracer said that it is ready.
-fn follow(stderr: impl Read + Send + 'static, is_shown: bool) -> Receiver<Instant> {
+fn follow(stderr: impl Read + Send + 'static, is_shown: bool) -> Receiver<()> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut sender = Some(sender);
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            let now = Instant::now();
             if is_shown || !line.starts_with(READY) {
                 eprintln!("{line}");
             }
             if line.starts_with(READY)
                 && let Some(sender) = sender.take()
             {
-                let _ = sender.send(now);
+                let _ = sender.send(());
             }
         }
     });
@@ -173,68 +154,11 @@ impl Namespace {
         command.args(args);
         Ok(command)
     }
-
-    /// The file that stands for it.
-    pub fn path(&self) -> PathBuf {
-        Path::new("/run/netns").join(&self.name)
-    }
-
-    /// Moves the calling thread into it, until that ends.
-    pub fn enter(&self) -> Result<()> {
-        use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-        let path = self.path();
-        let file = fs::File::open(&path).with_context(|| format!("cannot open `{}`", path.display()))?;
-        let network = Some(LinkNameSpaceType::Network);
-        move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), network)
-            .with_context(|| format!("cannot enter the network namespace {}", self.name))
-    }
 }
 
 impl Drop for Namespace {
     fn drop(&mut self) {
         if let Err(error) = output(Command::new(&self.ip).args(["netns", "delete", &self.name])) {
-            eprintln!("xtask: {error:#}");
-        }
-    }
-}
-
-/// Many empty network namespaces.
-pub struct Crowd {
-    ip: PathBuf,
-    names: Vec<String>,
-}
-
-impl Crowd {
-    pub fn create(maker: &str, count: usize) -> Result<Self> {
-        let own = std::process::id();
-        let names = (0..count).map(|number| format!("tracer-{maker}-{own}-{number}")).collect();
-        let crowd = Self { ip: find_ip()?, names };
-        crowd.batch("add")?;
-        Ok(crowd)
-    }
-
-    pub fn names(&self) -> &[String] {
-        &self.names
-    }
-
-    /// Does one thing with each.
-    fn batch(&self, action: &str) -> Result<()> {
-        let mut command = Command::new(&self.ip);
-        command.args(["-force", "-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut child = command.spawn().with_context(|| format!("cannot run `{}`", shown(&command)))?;
-        let lines: String = self.names.iter().map(|name| format!("netns {action} {name}\n")).collect();
-        child.stdin.take().context("`ip` has no stdin")?.write_all(lines.as_bytes())?;
-        let status = child.wait()?;
-        if !status.success() {
-            bail!("`{}` failed: {status}", shown(&command));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Crowd {
-    fn drop(&mut self) {
-        if let Err(error) = self.batch("delete") {
             eprintln!("xtask: {error:#}");
         }
     }
@@ -340,14 +264,4 @@ impl Interrupt {
             }
         }
     }
-}
-
-/// The memory that a process has resident, in KiB (`VmRSS`, proc_pid_status(5)).
-pub fn resident(process: u32) -> Result<u64> {
-    let path = format!("/proc/{process}/status");
-    fs::read_to_string(&path)
-        .with_context(|| format!("cannot read `{path}`"))?
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok())
-        .with_context(|| format!("`{path}` has no `VmRSS`"))
 }

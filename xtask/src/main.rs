@@ -1,31 +1,34 @@
 //! The chores of building `tracer`, one subcommand a file: `cargo xtask --help`.
 #![warn(missing_docs)]
 
+mod bare;
 mod bench;
-mod bpf;
 mod cargo;
 mod ci;
-mod defences;
 mod demo;
 mod digest;
 mod dist;
 mod ebpf;
 mod elevate;
 mod failure;
+#[cfg(test)]
+mod faults;
 mod fuzz;
 mod lab;
-mod load;
+mod mutants;
+mod patches;
 mod run;
+mod servers;
 mod setup;
 mod soak;
 mod test;
 mod vm;
 
-use std::{ffi::OsString, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::{failure::Failure, load::Load};
+use crate::failure::Failure;
 
 /// The chores of building tracer
 #[derive(Parser)]
@@ -49,6 +52,8 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Run `run`, `demo` and `test` in a bare environment: no tracefs, no terminal, an empty environment
+    Bare,
     /// Stage a refused connection in a network namespace of its own and trace it live
     Demo(demo::Options),
     /// Run the demo, the live tests and the oracle on stock Debian kernels, emulated
@@ -60,7 +65,12 @@ enum Chore {
         args: Vec<OsString>,
     },
     /// Measure what tracer costs, and write docs/benchmarks.md and target/bench.json
-    Bench(bench::Options),
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Passed to the benchmark: `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Build tracer as one static binary, target/dist/tracer
     Dist,
     /// Build the kernel side and install it as the checked-in object
@@ -85,62 +95,51 @@ enum Chore {
     },
     /// Run every check of the project, the tests last
     Ci,
-    /// Take each defence of tracer away, in a copy, and see its tests fail: takes half an hour
-    #[command(hide = true)]
-    Defences {
-        /// Only those with one of these words in what they are against, or in their tests
-        words: Vec<String>,
+    /// Change the pure modules in small ways, and list the changes that no test notices: takes hours
+    Mutants {
+        /// Passed to `cargo mutants`, like `--file tracer/src/clock.rs`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
     },
-    /// Let everything go wrong that can, for a time, and see that tracer bears it
+    /// Bring faults of the kernel side and of privilege back, and see tests fail: as root
+    Patches {
+        /// Files of tests/patches, without `.patch`; every one when none is named
+        names: Vec<String>,
+    },
+    /// Run tracer through all faults for a time, and check what it reports and holds: `--for 1h`
+    #[command(disable_help_flag = true)]
     Soak {
-        /// How long: 90, 90s, 5m or 1h; at least six rounds, which take some five minutes
-        #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
-        duration: Duration,
+        /// Passed to the soak: `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
     },
     #[command(hide = true)]
     DemoListen { address: SocketAddr },
     #[command(hide = true)]
     DemoConnect { address: SocketAddr },
-    #[command(hide = true)]
-    Load {
-        #[command(subcommand)]
-        load: Load,
-    },
-}
-
-/// A number with a unit, or of seconds.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let seconds = match unit {
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        _ => return Err("a duration is like 90, 90s, 5m or 1h".to_owned()),
-    };
-    let number: u64 = number.parse().map_err(|_| "a duration begins with a number".to_owned())?;
-    Ok(Duration::from_secs(number * seconds))
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Run { args } => run::run(&args),
         Chore::Test { args } => test::run(&args),
+        Chore::Bare => bare::run(),
         Chore::Demo(options) => demo::run(options),
         Chore::Vm { kernels, args } => {
             vm::run(&kernels, &args).map(|ok| if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Chore::Dist => dist::run(),
-        Chore::Bench(options) => bench::run(options),
+        Chore::Bench { args } => bench::run(&args),
         Chore::BuildEbpf { check: false } => ebpf::install(),
         Chore::BuildEbpf { check: true } => ebpf::check(),
         Chore::Setup { tests } => setup::run(tests),
         Chore::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Chore::Ci => ci::run(),
-        Chore::Defences { words } => defences::run(&words),
+        Chore::Mutants { args } => mutants::run(&args),
+        Chore::Patches { names } => patches::run(&names),
         Chore::DemoListen { address } => demo::listen(address),
         Chore::DemoConnect { address } => demo::connect(address),
-        Chore::Soak { duration } => soak::run(duration),
-        Chore::Load { load } => load::run(&load),
+        Chore::Soak { args } => soak::run(&args),
     };
     match done {
         Ok(code) => code,

@@ -12,14 +12,42 @@ use crate::{
     ebpf::{self, LLVM},
     elevate::elevated,
     failure::Failure,
+    servers,
 };
 
-/// The programs that the tests call, and the packages they come in.
-const TEST_TOOLS: [(&str, &str); 5] =
-    [("ip", "iproute2"), ("nft", "nftables"), ("curl", "curl"), ("python3", "python3"), ("jq", "jq")];
+/// The programs that the tests, `demo` and `bare` call, and the packages they come in. Most are on every Debian
+/// machine; a small container has not all of them.
+const TEST_TOOLS: [(&str, &str); 15] = [
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("curl", "curl"),
+    ("grep", "grep"),
+    ("install", "coreutils"),
+    ("sed", "sed"),
+    ("sh", "dash"),
+    ("tee", "coreutils"),
+    ("setsid", "util-linux"),
+    ("umount", "mount"),
+    ("unshare", "util-linux"),
+    ("/usr/sbin/nginx", "nginx"),
+    ("/usr/bin/socat", "socat"),
+    ("/usr/sbin/docker-proxy", "docker.io"),
+    ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
+];
+
+/// Runs apt while no package may start its daemon: invoke-rc.d(8) asks this program.
+const WITHOUT_DAEMONS: &str = r#"policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' > "$policy" && chmod 755 "$policy" || exit
+fi
+DEBIAN_FRONTEND=noninteractive "$0" "$@""#;
 
 /// The programs that `vm` needs besides, and their packages.
-const EMULATION_TOOLS: [(&str, &str); 4] = [
+const EMULATION_TOOLS: [(&str, &str); 7] = [
+    ("dpkg-deb", "dpkg"),
+    ("find", "findutils"),
+    ("ldd", "libc-bin"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
     ("cpio", "cpio"),
@@ -48,10 +76,11 @@ pub fn run(tests_only: bool) -> Result<ExitCode> {
             packages.push(format!("llvm-{LLVM}-dev"));
         }
     }
-    let nothing = packages.is_empty() && !install_linker;
+    let mut nothing = packages.is_empty() && !install_linker;
     if !packages.is_empty() {
         install_packages(&packages)?;
     }
+    nothing &= !servers::install()?;
     if install_linker {
         say(cargo()
             .args(["install", "bpf-linker", "--version", LINKER, "--no-default-features"])
@@ -66,7 +95,7 @@ pub fn run(tests_only: bool) -> Result<ExitCode> {
 /// The programs to have, and their packages.
 fn tools(tests_only: bool) -> impl Iterator<Item = (&'static str, &'static str)> {
     let emulation = if tests_only { &[][..] } else { &EMULATION_TOOLS };
-    TEST_TOOLS.iter().chain(emulation).copied()
+    TEST_TOOLS.iter().chain(&servers::DEBIAN).chain(emulation).copied()
 }
 
 /// Adds the source to rustup's compiler, if that has the right LLVM; false where it cannot be had, as
@@ -93,10 +122,10 @@ fn install_packages(packages: &[String]) -> Result<()> {
         )
         .into());
     };
-    // Through `env`, because sudo and doas pass no variables on.
+    // By a shell, because sudo and doas pass no variables on.
     let quiet = |args: &[&str]| {
-        let words = ["DEBIAN_FRONTEND=noninteractive", apt.to_str().unwrap_or("apt-get")];
-        elevated("/usr/bin/env", words.into_iter().chain(args.iter().copied()))
+        let words = ["-c", WITHOUT_DAEMONS, apt.to_str().unwrap_or("apt-get")];
+        elevated("/bin/sh", words.into_iter().chain(args.iter().copied()))
     };
     if let Err(error) = say(&mut quiet(&["update", "-q"])?) {
         // One source of several that does not answer need not be the one that matters.

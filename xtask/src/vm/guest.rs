@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Longer than any run takes: a guest that still runs then hangs.
-const LIMIT: Duration = Duration::from_secs(20 * 60);
+const LIMIT: Duration = Duration::from_secs(25 * 60);
 
 /// How often to look whether it has ended.
 const TICK: Duration = Duration::from_millis(100);

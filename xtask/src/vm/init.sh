@@ -2,8 +2,10 @@
 # The first process of a guest: makes it a machine, runs /suites, and turns it off. What is said here and on
 # stderr goes to the console; results go to the second serial port alone, each suite between two lines of its own.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
-# Nobody else is here, whose clock could be stepped (tests/support/needs.rs).
+# Nobody else is here, whose clock could be stepped (tests/src/needs.rs).
 export TRACER_LIVE_OWN_MACHINE=1
+# The program under test (tests/src/binary.rs).
+export TRACER_BINARY=/bin/tracer
 busybox mount -t proc proc /proc
 busybox --install -s
 mount -t sysfs sysfs /sys

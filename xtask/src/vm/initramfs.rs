@@ -20,6 +20,9 @@ use crate::{
 /// The host's programs that the tests call and busybox does not have, or not in full.
 const HOST_PROGRAMS: [&str; 3] = ["ip", "nft", "install"];
 
+/// Where a guest has the binary to hand out; the first process names it to the tests.
+pub const TRACER: &str = "/bin/tracer";
+
 /// The first process.
 const INIT: &str = include_str!("init.sh");
 
@@ -35,23 +38,19 @@ impl Programs {
     pub fn build() -> Result<Self> {
         let what = [
             "--package",
-            "tracer",
+            "tests",
             "--test",
             "live",
             "--test",
             "oracle",
+            "--bin",
+            "bench",
             "--package",
             "xtask",
             "--bin",
             "xtask",
         ];
-        Ok(Self { tracer: dist::tracer()?, built: dist::build_static("vm", &what)? })
-    }
-
-    /// Where the tests look for tracer: where cargo built one with them. The guest has there the one to hand
-    /// out.
-    pub fn tracer(&self) -> Result<PathBuf> {
-        executable(&self.built, "tracer")
+        Ok(Self { tracer: dist::tracer()?, built: dist::build_static("testbed", &what)? })
     }
 }
 
@@ -69,8 +68,8 @@ pub fn build(kernel: &Kernel, programs: &Programs, suites: &str, directory: &Pat
     root.write("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n", 0o644)?;
     root.write("/etc/shadow", b"root:*:1:0:99999:7:::\n", 0o600)?;
     root.copy(&busybox()?, Path::new("/bin/busybox"))?;
-    root.copy(&programs.tracer, &programs.tracer()?)?;
-    for name in ["live", "oracle", "xtask"] {
+    root.copy(&programs.tracer, Path::new(TRACER))?;
+    for name in ["live", "oracle", "bench", "xtask"] {
         root.copy(&executable(&programs.built, name)?, &Path::new("/bin").join(name))?;
     }
     for name in HOST_PROGRAMS {

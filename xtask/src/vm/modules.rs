@@ -17,7 +17,7 @@ use crate::cargo::shown;
 
 /// What the tests make, and what tracer asks: sockets' lists, devices, and packet filters that refuse. A
 /// module that a kernel does not have is built in there, or makes tests impossible, which are counted.
-const WANTED: [&str; 15] = [
+const WANTED: [&str; 16] = [
     // Others find it by its algorithm's name instead of depending on it.
     "crc32c_generic",
     "brd",
@@ -25,6 +25,7 @@ const WANTED: [&str; 15] = [
     "tcp_diag",
     "veth",
     "dummy",
+    "fuse",
     "vrf",
     "nf_tables",
     "nft_reject_inet",

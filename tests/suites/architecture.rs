@@ -1,0 +1,244 @@
+//! The rooms of tracer/src: which may import which, and what the pure ones may not touch. Each test reads the sources.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The rooms, from the lowest floor up, and those that each may import beside itself. A file beside the folders is a room
+/// of its own.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("exit", &[]),
+    ("memory", &[]),
+    ("model", &[]),
+    ("products", &["model"]),
+    ("query", &["model", "products"]),
+    ("sandbox", &["model"]),
+    ("host", &["model", "products", "query", "sandbox"]),
+    // What is missing on a host is found out by asking it.
+    ("bpf", &["model", "exit", "memory", "host", "sandbox"]),
+    ("stream", &["model", "bpf", "host"]),
+    ("state", &["model", "products", "query"]),
+    ("verdict", &["model", "query", "state"]),
+    ("lifecycle", &["model", "products", "query", "state", "verdict"]),
+    ("output", &["model", "products", "query", "state", "verdict", "lifecycle"]),
+    ("run", &["model", "products", "query", "lifecycle", "output"]),
+    ("record", &["run"]),
+    ("cli", &["model", "exit", "bpf", "output", "products"]),
+];
+
+/// Those that may import every room.
+const TOP: &[&str] = &["cmd", "fuzz", "lib", "main"];
+
+/// Functions of their arguments: no clock, no I/O, nothing that a second run would find otherwise.
+const PURE: &[&str] =
+    &["model", "products", "query", "state", "verdict", "lifecycle", "output", "run", "record"];
+
+/// The files of pure rooms that write to stdout.
+const WRITES: &[&str] = &["output/sink.rs"];
+
+/// What a pure room may not name. A type of an address is data.
+const IMPURE: &[&str] = &[
+    "crate::bpf",
+    "crate::host",
+    "crate::cmd",
+    "crate::stream",
+    "std::fs",
+    "std::process",
+    "std::env",
+    "std::thread",
+    "net::TcpStream",
+    "net::TcpListener",
+    "net::UdpSocket",
+    "ToSocketAddrs",
+    "Instant",
+    "SystemTime",
+    "Timestamp::now",
+    "Zoned::now",
+    "Uuid::new",
+    "rustix::",
+    "libc::clock",
+    "libc::time(",
+    "tokio::",
+];
+
+/// A file of tracer/src.
+struct Source {
+    /// Below tracer/src.
+    path: String,
+    text: String,
+    /// Without comments and without its unit tests, line by line.
+    code: Vec<(usize, String)>,
+}
+
+impl Source {
+    fn room(&self) -> &str {
+        let first = self.path.split('/').next().unwrap_or_default();
+        first.strip_suffix(".rs").unwrap_or(first)
+    }
+
+    fn is_pure(&self) -> bool {
+        PURE.contains(&self.room()) && !WRITES.contains(&self.path.as_str())
+    }
+
+    /// The rooms that it names, each with a line that does. A path of `super` stays in the room, but from a file beside
+    /// the folders.
+    fn imports(&self) -> Vec<(usize, String)> {
+        let mut imports = Vec::new();
+        for (number, line) in &self.code {
+            for (at, _) in line.match_indices("crate::") {
+                let rest = &line[at + "crate::".len()..];
+                assert!(!rest.starts_with('{'), "{}:{number}: a path for each room: {line}", self.path);
+                let is_word = |char: char| char.is_alphanumeric() || char == '_';
+                let room: String = rest.chars().take_while(|char| is_word(*char)).collect();
+                imports.push((*number, room));
+            }
+        }
+        imports
+    }
+}
+
+/// Without what is behind `//` and without modules of tests, which stand last in a file.
+fn code(text: &str) -> Vec<(usize, String)> {
+    let lines = text.lines().zip(1..).take_while(|(line, _)| *line != "mod tests {");
+    let code = lines.filter(|(line, _)| !line.trim_start().starts_with("//"));
+    code.map(|(line, number)| (number, line.split(" // ").next().unwrap_or_default().to_owned())).collect()
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tracer/src");
+    let mut sources: Vec<Source> = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder of sources") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                sources.push(source(&root, path));
+            }
+        }
+    }
+    sources.sort_by(|one, other| one.path.cmp(&other.path));
+    assert!(sources.len() > 50, "the sources are there");
+    sources
+}
+
+fn source(root: &Path, path: PathBuf) -> Source {
+    let text = fs::read_to_string(&path).expect("a source");
+    let below = path.strip_prefix(root).expect("below the root").to_str().expect("UTF-8").to_owned();
+    let code = code(&text);
+    Source { path: below, text, code }
+}
+
+/// Fails with everything that was found.
+fn assert_none(what: &str, found: &[String]) {
+    let mut list = String::new();
+    for one in found {
+        let _ = writeln!(list, "  {one}");
+    }
+    assert!(found.is_empty(), "{what}:\n{list}");
+}
+
+/// Every line of code that `is_it` takes.
+fn lines(sources: &[Source], is_it: impl Fn(&Source, &str) -> bool) -> Vec<String> {
+    let of = |source: &Source| -> Vec<String> {
+        let lines = source.code.iter().filter(|(_, line)| is_it(source, line));
+        lines.map(|(number, line)| format!("{}:{number}: {}", source.path, line.trim())).collect()
+    };
+    sources.iter().flat_map(of).collect()
+}
+
+#[test]
+fn no_room_imports_one_above_it() {
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|source| !TOP.contains(&source.room())) {
+        let room = ROOMS.iter().find(|(name, _)| *name == source.room());
+        let Some((_, allowed)) = room else {
+            found.push(format!("{}: `{}` is a new room: give it a floor here", source.path, source.room()));
+            continue;
+        };
+        for (number, imported) in source.imports() {
+            if imported != source.room() && !allowed.contains(&imported.as_str()) {
+                found.push(format!("{}:{number}: {} imports {imported}", source.path, source.room()));
+            }
+        }
+    }
+    assert_none("imports that run up", &found);
+}
+
+#[test]
+fn the_floors_have_no_circle() {
+    for (place, (room, allowed)) in ROOMS.iter().enumerate() {
+        let below: BTreeSet<&str> = ROOMS[..place].iter().map(|(name, _)| *name).collect();
+        for name in *allowed {
+            assert!(below.contains(name), "{room} may import {name}, which does not stand below it");
+        }
+    }
+}
+
+#[test]
+fn the_pure_rooms_touch_nothing() {
+    let names =
+        |source: &Source, line: &str| source.is_pure() && IMPURE.iter().any(|name| line.contains(name));
+    assert_none("not pure", &lines(&sources(), names));
+}
+
+#[test]
+fn only_output_and_what_is_above_it_knows_the_schema() {
+    let may = |room: &str| ["output", "run", "cli"].contains(&room) || TOP.contains(&room);
+    let names = |source: &Source, line: &str| line.contains("output::schema") && !may(source.room());
+    assert_none("the published types are known", &lines(&sources(), names));
+}
+
+#[test]
+fn results_are_returned() {
+    const RESULTS: [&str; 7] =
+        ["Line", "Finding", "Transition", "Query", "QueryKind", "Answer", "ConfigChanged"];
+    let is_out = |_: &Source, line: &str| {
+        let kinds = line.match_indices("&mut Vec<").map(|(at, found)| &line[at + found.len()..]);
+        line.contains(": &mut Vec<")
+            && kinds.into_iter().any(|kind| RESULTS.iter().any(|one| kind.starts_with(&format!("{one}>"))))
+    };
+    assert_none("a parameter that results are added to", &lines(&sources(), is_out));
+}
+
+#[test]
+fn each_file_says_what_it_is_for() {
+    let all = sources();
+    let silent = all.iter().filter(|source| !source.text.starts_with("//! "));
+    assert_none("no first line `//! ...`", &silent.map(|source| source.path.clone()).collect::<Vec<_>>());
+}
+
+#[test]
+fn each_file_is_a_module() {
+    let all = sources();
+    let is_declared = |source: &&Source| {
+        let path = Path::new(&source.path);
+        let (mut name, mut folder) = (path.file_stem(), path.parent().unwrap_or(Path::new("")));
+        if name.is_some_and(|name| name == "mod") {
+            name = folder.file_name();
+            folder = folder.parent().unwrap_or(Path::new(""));
+        }
+        let name = name.and_then(|name| name.to_str()).unwrap_or_default();
+        let declares = |parent: &Source| {
+            let place = Path::new(&parent.path);
+            let is_parent = place == folder.join("mod.rs")
+                || place == folder.join("lib.rs")
+                || place == folder.with_extension("rs");
+            is_parent && parent.code.iter().any(|(_, line)| line.ends_with(&format!("mod {name};")))
+        };
+        ["lib.rs", "main.rs"].contains(&source.path.as_str()) || all.iter().any(declares)
+    };
+    let lost = all.iter().filter(|source| !is_declared(source));
+    assert_none("compiled by nothing", &lost.map(|source| source.path.clone()).collect::<Vec<_>>());
+}
+
+#[test]
+fn no_number_stands_for_nothing() {
+    let is_sentinel = |_: &Source, line: &str| line.contains("NetnsId(0)") || line.contains("Mono(u64::MAX)");
+    let found = lines(&sources(), is_sentinel);
+    // Its one name.
+    let found: Vec<String> = found.into_iter().filter(|one| !one.starts_with("model/time.rs:")).collect();
+    assert_none("an option would say it", &found);
+}

@@ -1,0 +1,916 @@
+//! Each row of the table of hints, said of a simulation; docs/hints.md is made of both.
+
+use std::fmt::Write as _;
+
+use tests::simulation::{Close, Connect, Simulation, connect, namespace, process, server, simulation};
+use tests::token::TOKEN;
+use tracer::model::container::Container;
+use tracer::model::errno::Errno;
+use tracer::model::forward::Target;
+use tracer::model::kernel_event::SentBy;
+use tracer::model::process::ExitStatus;
+use tracer::model::socket::TcpState;
+use tracer::output::hints::owner::kinds;
+use tracer::output::hints::table::{AnyRow, rows};
+use tracer::output::schema::Cause::{
+    self, BindFailed, BoundNotListening, Filtered, Intercepted, NeverListened, NotOnTcp, NothingListening,
+    OtherNetns, OtherPort, Remote, Starting, Stopped, WrongAddress, WrongDevice, WrongFamily,
+};
+use tracer::output::schema::Verdict;
+use tracer::products::ProductRef;
+use tracer::products::postgresql::PostgreSql;
+
+/// When a row is for a socket that anybody could have opened.
+const STRANGE: &str = "nothing but its own socket shows that it is the server";
+
+const POD: u32 = 4_026_532_281;
+const CONTAINER: u32 = 4_026_532_282;
+const LOCALHOST: &str = "127.0.0.1:18789";
+const LOCALHOST_V6: &str = "[::1]:18789";
+const LAN: &str = "192.168.50.2:18789";
+const TAILNET: &str = "100.101.102.103:18789";
+const GATEWAY: &str = "openclaw-gatewa";
+
+/// After and before the processes of the simulations started, in milliseconds since boot, and in the same hundredth of a
+/// second.
+const YOUNGER: u64 = 60_000;
+const OLDER: u64 = 40_000;
+const EITHER: u64 = 50_001;
+
+/// The table as it is checked in.
+const CHECKED_IN: &str = include_str!("../../docs/hints.md");
+
+/// Set to anything, it makes the test write the table instead.
+const UPDATE: &str = "UPDATE_DOCS";
+
+/// A simulation for a row, and words that are only this row's: with `...` before them, the last ones.
+struct Example {
+    words: &'static str,
+    verdict: Verdict,
+}
+
+fn example(words: &'static str, simulation: Simulation) -> Example {
+    Example { words, verdict: simulation.verdict() }
+}
+
+/// One listener, one connect.
+fn up(owner: (&str, u32), at: &str, to: &str) -> Simulation {
+    simulation().present(&server(at).by(owner.0, owner.1)).ready().refuse(&connect(to))
+}
+
+/// The same of a gateway that says something: its file, and when that was written.
+fn gateway(at: &str, to: &str, arguments: &[&str], file: &str, written: u64) -> Simulation {
+    let ready = simulation().present(&server(at)).ready();
+    ready.says(4242, arguments, Some((file, written))).refuse(&connect(to))
+}
+
+/// What a file says.
+fn file(bind: &str, more: &str) -> String {
+    format!("{{gateway:{{bind:'{bind}',auth:{{mode:'token',token:'{TOKEN}'}}}}{more}}}")
+}
+
+/// A gateway that asks for a port that another process has.
+fn in_use(holder: (&str, u32), held: &str, asked: &str) -> Simulation {
+    by_asker((GATEWAY, 2970), holder, held, asked)
+}
+
+fn by_asker(asker: (&str, u32), holder: (&str, u32), held: &str, asked: &str) -> Simulation {
+    simulation()
+        .present(&server(held).by(holder.0, holder.1))
+        .ready()
+        .bind(&server(asked).by(asker.0, asker.1), Some(Errno::EADDRINUSE))
+        .after_millis(400)
+        .refuse(&connect(LOCALHOST))
+}
+
+/// A listener that closed.
+fn closed(owner: (&str, u32), how: Close) -> Simulation {
+    let listener = server(LOCALHOST).by(owner.0, owner.1);
+    let open = simulation().ready().open(&listener).after_millis(4_000).close(&listener, how);
+    open.after_millis(2_100).refuse(&connect(LOCALHOST))
+}
+
+/// A container that listens on its own loopback.
+fn container() -> Simulation {
+    simulation().netns(namespace(CONTAINER, None, &["172.17.0.2", "fd00::2"], &[]))
+}
+
+/// A candidate that ended.
+fn ended(comm: &str, status: ExitStatus, file: Option<&str>) -> Simulation {
+    let mut started = simulation().ready().start(comm, 16_083);
+    if let Some(file) = file {
+        started = started.says(16_083, &[], Some((file, OLDER))).after_millis(4_000).says_nothing(16_083);
+    }
+    started
+        .after_millis(4_000)
+        .exit(16_083, status)
+        .after_millis(4_100)
+        .refuse(&connect(LOCALHOST).by("node", 812))
+}
+
+fn reset(by: Option<SentBy>) -> Connect {
+    connect(LOCALHOST).sent_by(by)
+}
+
+/// A container with a client in it.
+fn of_client(pod_uid: Option<&str>) -> Container {
+    Container { id: "a".repeat(64), runtime: None, name: None, pod_uid: pod_uid.map(str::to_owned) }
+}
+
+/// A PostgreSQL server with this configuration file, at the port of every scenario.
+fn postgres(at: &str, to: &str, file: &str) -> Simulation {
+    let ready = simulation().present(&server(at).by("postgres", 41)).ready();
+    ready.says_as(ProductRef::new(&PostgreSql), 41, Some((&postgres_file(file), OLDER))).refuse(&connect(to))
+}
+
+fn postgres_file(more: &str) -> String {
+    format!("port = 18789\n{more}\n")
+}
+
+const KILLED: ExitStatus = ExitStatus::Signal(9);
+const FAILED: ExitStatus = ExitStatus::Code(1);
+const REFUSED: ExitStatus = ExitStatus::Code(78);
+
+/// The simulation of a row.
+fn tell(cause: Cause, owner: &str, when: &str) -> Example {
+    match cause {
+        Filtered => match when {
+            "an ICMP message refused, for an address of no network namespace of this host" => {
+                let refused = connect("10.96.0.1:18789").by_icmp_from("192.168.50.2", 1);
+                example(
+                    "if 10.96.0.1 is a Service's, kubectl get endpoints",
+                    simulation().ready().refuse(&refused),
+                )
+            }
+            "an ICMP message refused" => {
+                example("a REJECT rule: nft", simulation().ready().refuse(&connect(LOCALHOST).by_icmp()))
+            }
+            "a reset that no TCP stack of this host sent" => {
+                example("tcp-reset", simulation().ready().refuse(&reset(Some(SentBy::Filter))))
+            }
+            other => panic!("no simulation for filtered: {other}"),
+        },
+        NotOnTcp => example(
+            "let the client use /run/php/php-fpm.sock",
+            simulation()
+                .ready()
+                .start_as("php-fpm", 1881, None)
+                .local(1881, "/run/php/php-fpm.sock")
+                .after_millis(5_100)
+                .refuse(&connect(LOCALHOST)),
+        ),
+        Remote => example("on the host that has", simulation().ready().refuse(&connect("203.0.113.9:18789"))),
+        Intercepted => intercepted(owner, when),
+        WrongDevice => wrong_device(owner, when),
+        BindFailed => bind_failed(owner, when),
+        Stopped => stopped(owner, when),
+        WrongFamily => wrong_family(owner, when),
+        WrongAddress => wrong_address(owner, when),
+        BoundNotListening => example(
+            "strace -f -p 4242",
+            simulation().ready().bind(&server(LOCALHOST), None).after_millis(400).refuse(&connect(LOCALHOST)),
+        ),
+        Starting => starting(owner, when),
+        NeverListened => never_listened(owner, when),
+        OtherNetns => other_netns(owner, when),
+        OtherPort => other_port(when),
+        NothingListening => match when {
+            "" => example("...ss -ltnp", simulation().ready().refuse(&connect(LOCALHOST))),
+            other => panic!("no simulation for nothing-listening: {other}"),
+        },
+    }
+}
+
+fn intercepted(owner: &str, when: &str) -> Example {
+    let up = |comm: &str| simulation().present(&server("0.0.0.0:18789").by(comm, 7)).ready();
+    match (owner, when) {
+        ("any", "an ICMP message refused") => {
+            example("a REJECT rule: nft", up("nginx").refuse(&connect(LOCALHOST).by_icmp()))
+        }
+        ("any", "a reset that no TCP stack of this host sent") => {
+            example("tcp-reset", up("nginx").refuse(&reset(Some(SentBy::Filter))))
+        }
+        ("docker-proxy", _) => {
+            let both = container()
+                .present(&server("0.0.0.0:18789").by("docker-proxy", 2210))
+                .present(&server(LOCALHOST).by("node", 3318).in_netns(CONTAINER));
+            example("past docker-proxy into a container", both.ready().refuse(&connect(LAN)))
+        }
+        ("any", "a reset by this host's TCP stack") => example(
+            "conntrack -L -p tcp --dport 18789; nft list ruleset | grep -n 18789",
+            up("nginx").refuse(&connect(LAN)),
+        ),
+        ("any", "who refused is not known") => example(
+            "conntrack -L -p tcp --dport 18789; nft list ruleset | grep -n -e",
+            up("nginx").refuse(&reset(None)),
+        ),
+        other => panic!("no simulation for intercepted: {other:?}"),
+    }
+}
+
+fn wrong_device(owner: &str, when: &str) -> Example {
+    let bound = |comm: &str, pid| {
+        let listener = server("0.0.0.0:18789").by(comm, pid).bound_to(2);
+        simulation().present(&listener).ready().refuse(&connect(LOCALHOST))
+    };
+    match (owner, when) {
+        ("any", STRANGE) => {
+            let listener = server("0.0.0.0:18789").by("nginx", 7).of_user(1001).bound_to(2);
+            let refused = simulation().present(&listener).ready().refuse(&connect(LOCALHOST));
+            example("if it is, let it listen without the interface", refused)
+        }
+        ("any", "a VRF is between the two") => {
+            let in_a_vrf = simulation().host(|host| {
+                host.local.iter_mut().filter(|route| route.device == 2).for_each(|route| route.table = 10);
+                host.links[1].master = Some(4);
+            });
+            let refused =
+                in_a_vrf.present(&server("0.0.0.0:18789")).ready().refuse(&connect(LAN).bound_to(4));
+            example("ip vrf exec", refused)
+        }
+        ("systemd socket", "") => example("BindToDevice=", bound("systemd", 1)),
+        ("any", "") => example("SO_BINDTODEVICE", bound("nginx", 7)),
+        other => panic!("no simulation for wrong-device: {other:?}"),
+    }
+}
+
+fn bind_failed(owner: &str, when: &str) -> Example {
+    let failed = |at: &str, errno| {
+        simulation().ready().bind(&server(at), Some(errno)).after_millis(400).refuse(&connect(LOCALHOST))
+    };
+    let any = "0.0.0.0:18789";
+    match (owner, when) {
+        (
+            "any",
+            "EADDRINUSE or EADDRNOTAVAIL, and nothing but its own attempt shows that it is the server",
+        ) => {
+            let asked = server("100.70.1.1:18789").by("nginx", 7).of_user(1001);
+            let failed = simulation().ready().bind(&asked, Some(Errno::EADDRNOTAVAIL)).after_millis(400);
+            example("its log says which address it did not get", failed.refuse(&connect(LOCALHOST)))
+        }
+        ("any", "EADDRINUSE, and the server holds the port itself") => {
+            example("holds the port itself: restart it", in_use((GATEWAY, 2970), LAN, any))
+        }
+        ("any", "EADDRINUSE, and it is an ssh that asks") => {
+            example("ssh goes on without", by_asker(("ssh", 77), (GATEWAY, 2101), LAN, LOCALHOST))
+        }
+        ("any", "EADDRINUSE, and it is a kubectl that asks") => example(
+            "forward another port (kubectl",
+            by_asker(("kubectl", 77), (GATEWAY, 2101), LAN, LOCALHOST),
+        ),
+        ("docker-proxy", _) => {
+            example("a container publishes this port", in_use(("docker-proxy", 2210), LAN, any))
+        }
+        ("tailscaled", _) => {
+            example("(gateway.bind \"loopback\")", in_use(("tailscaled", 900), TAILNET, any))
+        }
+        ("ssh -L", _) => example("(-L): end it (kill 77)", in_use(("ssh", 77), LAN, any)),
+        ("ssh -R", _) => example("(ssh -R): let them end that", in_use(("sshd-session", 78), LAN, any)),
+        ("kubectl", _) => example("a kubectl port-forward has this port", in_use(("kubectl", 79), LAN, any)),
+        ("systemd socket", _) => example("`systemctl list-sockets`", in_use(("systemd", 1), LAN, any)),
+        ("PostgreSQL", "EADDRINUSE, and another process asks") => {
+            example("(kill -INT 41, never -9)", in_use(("postgres", 41), LAN, any))
+        }
+        ("PostgreSQL", "EADDRNOTAVAIL") => {
+            let asked = server("100.70.1.1:18789").by("postgres", 41);
+            let failed = simulation().ready().bind(&asked, Some(Errno::EADDRNOTAVAIL)).after_millis(400);
+            example("take the address out of listen_addresses", failed.refuse(&connect(LOCALHOST)))
+        }
+        ("any", "EADDRINUSE, and no process holds the port any more") => {
+            let freed = simulation()
+                .ready()
+                .bind(&server(LOCALHOST).by(GATEWAY, 2970), Some(Errno::EADDRINUSE))
+                .held_by_none();
+            example("the port is free now: restart", freed.after_millis(400).refuse(&connect(LOCALHOST)))
+        }
+        ("any", "EADDRINUSE, and another instance of the server holds the port") => {
+            example("is a stale instance, end it (kill 2101)", in_use((GATEWAY, 2101), TAILNET, any))
+        }
+        ("any", "EADDRINUSE, and another service holds the port") => {
+            example("nginx[2101] has the port", in_use(("nginx", 2101), TAILNET, any))
+        }
+        ("any", "EADDRINUSE, and what holds the port has no owner any more") => {
+            let waits = simulation().ready().bind(&server(LOCALHOST), Some(Errno::EADDRINUSE)).held(
+                "127.0.0.1",
+                TcpState::TimeWait,
+                tracer::model::process::Process::default(),
+            );
+            example("TIME-WAIT is over", waits.after_millis(400).refuse(&connect(LOCALHOST)))
+        }
+        ("any", "EADDRINUSE, and who holds the port is not known") => {
+            let asked =
+                simulation().silent_about_holders().ready().bind(&server(LOCALHOST), Some(Errno::EADDRINUSE));
+            example("see who holds it", asked.after_millis(400).refuse(&connect(LOCALHOST)))
+        }
+        ("any", "EADDRNOTAVAIL, and the address is there now") => {
+            example("192.168.50.2 is there now: restart", failed("192.168.50.2:18789", Errno::EADDRNOTAVAIL))
+        }
+        ("any", "EADDRNOTAVAIL") => example(
+            "bring up the interface that has 100.70.1.1, then start the server again; or",
+            failed("100.70.1.1:18789", Errno::EADDRNOTAVAIL),
+        ),
+        ("any", "EACCES, and the port is privileged") => example(
+            "CAP_NET_BIND_SERVICE",
+            simulation()
+                .ready()
+                .bind(&server("127.0.0.1:80"), Some(Errno::EACCES))
+                .after_millis(400)
+                .refuse(&connect("127.0.0.1:80")),
+        ),
+        ("any", "EACCES") => example("a security policy forbids", failed(LOCALHOST, Errno::EACCES)),
+        ("any", "another error") => {
+            example("see the log of openclaw-gatewa[4242]", failed(LOCALHOST, Errno::ENOBUFS))
+        }
+        other => panic!("no simulation for bind-failed: {other:?}"),
+    }
+}
+
+fn stopped(owner: &str, when: &str) -> Example {
+    let failed = Close::End(FAILED);
+    match (owner, when) {
+        ("any", "another instance has started") => {
+            let listener = server(LOCALHOST).by(GATEWAY, 21);
+            let open = simulation().ready().open(&listener).after_millis(4_000).close(&listener, failed);
+            let next = open.after_millis(100).start(GATEWAY, 1_102).after_millis(800);
+            example("wait: another instance has started", next.refuse(&connect(LOCALHOST)))
+        }
+        ("any", "two services take the port in turn") => {
+            let unit = |name: &str, pid| server(LOCALHOST).by("redis-server", pid).in_unit(name);
+            let mut turns = simulation().ready();
+            for unit in [unit("redis.service", 7), unit("redis-own.service", 8), unit("redis.service", 9)] {
+                turns = turns.open(&unit).after_millis(4_000).close(&unit, failed).after_millis(900);
+            }
+            example("take turns on 18789: disable one", turns.refuse(&connect(LOCALHOST)))
+        }
+        ("OpenClaw", _) => example("wait for RECOVERED", closed((GATEWAY, 21), Close::Owner)),
+        ("docker-proxy", _) => example("docker logs CONTAINER", closed(("docker-proxy", 7), failed)),
+        ("tailscaled", _) => example("`tailscale status`", closed(("tailscaled", 7), Close::Owner)),
+        ("ssh -L", _) => example("ends with its ssh", closed(("ssh", 7), failed)),
+        ("ssh -R", _) => example("let its client connect again", closed(("sshd-session", 7), failed)),
+        ("kubectl", _) => example("ends with its pod", closed(("kubectl", 7), failed)),
+        ("systemd socket", _) => {
+            example("`systemctl --user list-sockets --all`", closed(("systemd", 900), Close::Owner))
+        }
+        ("any", "its process lives on") => {
+            example("wait for the next LISTEN", closed(("nginx", 7), Close::Owner))
+        }
+        ("any", "its process was ended by SIGKILL") => {
+            example("who sends SIGKILL: an operator", closed((GATEWAY, 21), Close::End(KILLED)))
+        }
+        ("any", "its process has ended") => example("for the end of nginx[7]", closed(("nginx", 7), failed)),
+        ("any", "who closed it is not known") => {
+            let gateway = server(LOCALHOST).by("nginx", 7);
+            let unseen = simulation()
+                .ready()
+                .open(&gateway)
+                .after_millis(20)
+                .lose(1, tracer::model::kernel_event::LostWhere::Ring);
+            let unseen = unseen.after_millis(20).look_again().after_millis(20);
+            example("see its log for why it closed", unseen.refuse(&connect(LOCALHOST)))
+        }
+        other => panic!("no simulation for stopped: {other:?}"),
+    }
+}
+
+fn wrong_family(owner: &str, when: &str) -> Example {
+    let wildcard = "0.0.0.0:18789";
+    match (owner, when) {
+        ("any", STRANGE) => {
+            let listener = server(wildcard).by("nginx", 7).of_user(1001);
+            let refused = simulation().present(&listener).ready().refuse(&connect(LOCALHOST_V6));
+            example("if it is, let it listen on [::1] too", refused)
+        }
+        ("any", "the listener is the client's own") => {
+            let own = simulation().present(&server(wildcard).by("node", 7)).ready();
+            example("a server that it is itself", own.refuse(&connect(LOCALHOST_V6).by("node", 7)))
+        }
+        ("any", "its file asks for the address, and its sockets contradict it") => example(
+            "instead of localhost; or for good: the file is already right",
+            gateway(wildcard, LOCALHOST_V6, &[], &file("loopback", ""), YOUNGER),
+        ),
+        ("OpenClaw", "an IPv6 address that is not loopback") => {
+            example("OpenClaw listens on no IPv6 address", up((GATEWAY, 21), wildcard, "[2001:db8::2]:18789"))
+        }
+        ("any", "an address that is not loopback") => example(
+            "let the server listen on [2001:db8::2] too, and keep",
+            up(("nginx", 7), wildcard, "[2001:db8::2]:18789"),
+        ),
+        ("any", "it claims to listen on the address already") => example(
+            "its log says why it does not listen on [::1]",
+            gateway(LOCALHOST, LOCALHOST_V6, &[], &file("loopback", ""), OLDER),
+        ),
+        ("OpenClaw", "IPv6 loopback") => example(
+            "gateway.bind \"loopback\" (listens on 127.0.0.1 and [::1]",
+            up((GATEWAY, 21), wildcard, LOCALHOST_V6),
+        ),
+        ("docker-proxy", _) => {
+            example("docker run -p [::1]:18789:PORT", up(("docker-proxy", 7), wildcard, LOCALHOST_V6))
+        }
+        ("ssh -L", _) => example("without -4 (AddressFamily inet)", up(("ssh", 7), LOCALHOST, LOCALHOST_V6)),
+        ("kubectl", _) => example("--address localhost", up(("kubectl", 7), LOCALHOST, LOCALHOST_V6)),
+        ("systemd socket", "loopback, and the socket is `::` for IPv6 only") => {
+            let listener = server("[::]:18789").v6only().by("systemd", 1);
+            example("BindIPv6Only=both", simulation().present(&listener).ready().refuse(&connect(LOCALHOST)))
+        }
+        ("systemd socket", _) => {
+            example("another ListenStream=[::1]:18789", up(("systemd", 1), wildcard, LOCALHOST_V6))
+        }
+        ("PostgreSQL", "loopback") => example(
+            "use 127.0.0.1 instead of localhost, or listen_addresses = 'localhost,::1' in postgresql.conf",
+            postgres(LOCALHOST, LOCALHOST_V6, "listen_addresses = 'localhost'"),
+        ),
+        ("any", "loopback") => example(
+            "use 127.0.0.1 instead of localhost, or let the server listen on [::1] too",
+            up(("nginx", 7), wildcard, LOCALHOST_V6),
+        ),
+        other => panic!("no simulation for wrong-family: {other:?}"),
+    }
+}
+
+fn wrong_address(owner: &str, when: &str) -> Example {
+    let inside = |comm: &str, to: &str| {
+        let listener = server(LOCALHOST).by(comm, 3318).in_netns(CONTAINER);
+        container().present(&listener).ready().refuse(&connect(to).by("docker-proxy", 2210))
+    };
+    match (owner, when) {
+        ("any", STRANGE) => {
+            let listener = server(TAILNET).by("nginx", 7).of_user(1001);
+            let refused = simulation().present(&listener).ready().refuse(&connect(LOCALHOST));
+            example("if it is, let it listen on 127.0.0.1 too", refused)
+        }
+        ("any", "the listener is the client's own") => {
+            let own = simulation().present(&server(TAILNET).by("node", 7)).ready();
+            example("a server that it is itself", own.refuse(&connect(LOCALHOST).by("node", 7)))
+        }
+        ("any", "its file asks for the address, and is younger than its process") => example(
+            "the file is already right. The process took its bind when it started",
+            gateway(TAILNET, LOCALHOST, &[], &file("lan", ""), YOUNGER),
+        ),
+        ("any", "its file asks for the address, and is older than its process") => example(
+            "the process is younger than it: its log says why",
+            gateway(TAILNET, LOCALHOST, &[], &file("lan", ""), OLDER),
+        ),
+        ("any", "its file asks for the address, and which of the two is older cannot be told") => example(
+            "whether the process started with it cannot be told: end it and start a new one",
+            gateway(TAILNET, LOCALHOST, &[], &file("lan", ""), EITHER),
+        ),
+        ("any", "its arguments or its environment ask for the address") => example(
+            "the bind by its arguments is right already",
+            gateway(TAILNET, LOCALHOST, &["--bind", "lan"], &file("tailnet", ""), OLDER),
+        ),
+        ("any", "its file asked for the address, and somebody took that back") => {
+            let set = simulation().present(&server(TAILNET)).ready();
+            let set = set.says(4242, &[], Some((&file("tailnet", ""), OLDER)));
+            let set = set.after_millis(100).replace(4242, &file("lan", ""), process("openclaw", 70));
+            let set = set.after_millis(2_000).replace(4242, &file("tailnet", ""), process("sync", 71));
+            example("something rewrites the file: openclaw[70]", set.refuse(&connect(LOCALHOST)))
+        }
+        ("any", "its file asks for the address, and something wins over it") => example(
+            "the gateway.bind of its arguments wins over it",
+            gateway(TAILNET, LOCALHOST, &["--bind", "tailnet"], &file("lan", ""), OLDER),
+        ),
+        ("OpenClaw", "in another namespace than the client, by an IPv4 address") => {
+            example("gateway.bind \"lan\" inside", inside(GATEWAY, "172.17.0.2:18789"))
+        }
+        ("OpenClaw", "in another namespace than the client, by an IPv6 address") => {
+            example("use an IPv4 address of network namespace", inside(GATEWAY, "[fd00::2]:18789"))
+        }
+        ("PostgreSQL", "in another namespace than the client") => {
+            example("add 172.17.0.2 to listen_addresses", inside("postgres", "172.17.0.2:18789"))
+        }
+        ("any", "in another namespace than the client") => {
+            example("let the server listen on 172.17.0.2 inside", inside("node", "172.17.0.2:18789"))
+        }
+        ("any", "what it listens on is no address any more") => {
+            let down = simulation().host(|host| host.local.retain(|route| route.device != 3));
+            example(
+                "is no address of this namespace any more",
+                down.present(&server(TAILNET)).ready().refuse(&connect(LOCALHOST)),
+            )
+        }
+        ("docker-proxy", _) => {
+            example("docker run -p 192.168.50.2:18789:PORT", up(("docker-proxy", 7), LOCALHOST, LAN))
+        }
+        ("tailscaled", _) => {
+            example("tailscaled serves the tailnet only", up(("tailscaled", 7), TAILNET, LOCALHOST))
+        }
+        ("ssh -L", _) => example("-L 192.168.50.2:18789:HOST:PORT", up(("ssh", 7), LOCALHOST, LAN)),
+        ("ssh -R", _) => example("GatewayPorts clientspecified", up(("sshd-session", 7), LOCALHOST, LAN)),
+        ("kubectl", _) => example("--address localhost,192.168.50.2", up(("kubectl", 7), LOCALHOST, LAN)),
+        ("systemd socket", _) => {
+            example("another ListenStream=127.0.0.1:18789", up(("systemd", 1), LAN, LOCALHOST))
+        }
+        ("OpenClaw", "it is to listen on loopback alone, and its tailnet address was asked for") => example(
+            "gateway.tailscale.mode \"serve\"",
+            gateway(LOCALHOST, TAILNET, &[], &file("loopback", ""), OLDER),
+        ),
+        ("OpenClaw", "it listens on loopback, and another IPv4 address was asked for") => example(
+            "a tunnel or a reverse proxy in front, or gateway.bind \"lan\"",
+            gateway(LOCALHOST, LAN, &[], "{gateway:{bind:'loopback'}}", OLDER),
+        ),
+        ("PostgreSQL", "it listens on loopback, and another address was asked for") => example(
+            "listen_addresses = 'localhost,192.168.50.2' in postgresql.conf",
+            postgres(LOCALHOST, LAN, ""),
+        ),
+        ("any", "it listens on loopback") => {
+            example("let the server listen on 192.168.50.2 and keep", up(("nginx", 7), LOCALHOST, LAN))
+        }
+        ("OpenClaw", "it listens on one address, [::1] was asked for") => {
+            example("and no longer on 100.101.102.103", up((GATEWAY, 21), TAILNET, LOCALHOST_V6))
+        }
+        ("OpenClaw", "it listens on one address, another IPv6 address was asked for") => example(
+            "use http://100.101.102.103:18789: OpenClaw listens on no IPv6",
+            up((GATEWAY, 21), TAILNET, "[2001:db8::2]:18789"),
+        ),
+        (
+            "OpenClaw",
+            "it listens on one address, 127.0.0.1 was asked for, and its version is before 2026.8.1 or not known",
+        ) => example(
+            "OpenClaw 2026.8.1 or later, or gateway.bind \"lan\"",
+            gateway(
+                TAILNET,
+                LOCALHOST,
+                &[],
+                &file("tailnet", ",meta:{lastTouchedVersion:'2026.7.35'}"),
+                OLDER,
+            ),
+        ),
+        ("OpenClaw", "it listens on one address, another was asked for") => {
+            example("For good: gateway.bind \"lan\"", up((GATEWAY, 21), TAILNET, LAN))
+        }
+        ("PostgreSQL", "it listens on another address") => example(
+            "now: use 192.168.50.2:18789; permanent fix: listen_addresses = '192.168.50.2,127.0.0.1'",
+            postgres(LAN, LOCALHOST, "listen_addresses = '192.168.50.2'"),
+        ),
+        ("any", "") => example("let the server listen on 127.0.0.1 too", up(("nginx", 7), LAN, LOCALHOST)),
+        other => panic!("no simulation for wrong-address: {other:?}"),
+    }
+}
+
+fn starting(owner: &str, when: &str) -> Example {
+    let starts = |comm: &str, product| {
+        let started = if product {
+            simulation().ready().start(comm, 655)
+        } else {
+            simulation().ready().start_as(comm, 655, None)
+        };
+        started.after_millis(1_200)
+    };
+    let pod = "6b1c0d0e-5a00-11e9-b385-42010a80018d";
+    match (owner, when) {
+        ("any", "the client is in a pod") => example(
+            "startupProbe",
+            starts(GATEWAY, true).refuse(&connect(LOCALHOST).in_container(of_client(Some(pod)))),
+        ),
+        ("OpenClaw", _) => example(
+            "OpenClaw takes 6-10 s",
+            starts(GATEWAY, true).refuse(&connect(LOCALHOST).in_container(of_client(None))),
+        ),
+        ("PostgreSQL", _) => {
+            let started = simulation().ready().start_as("postgres", 655, Some(ProductRef::new(&PostgreSql)));
+            let started =
+                started.says_as(ProductRef::new(&PostgreSql), 655, Some((&postgres_file(""), OLDER)));
+            example(
+                "pg_isready -h 127.0.0.1 -p 18789",
+                started.after_millis(1_200).refuse(&connect(LOCALHOST)),
+            )
+        }
+        ("any", "") => {
+            example("wait for RECOVERED, and", starts("python3", false).refuse(&connect(LOCALHOST)))
+        }
+        other => panic!("no simulation for starting: {other:?}"),
+    }
+}
+
+fn never_listened(owner: &str, when: &str) -> Example {
+    match (owner, when) {
+        ("OpenClaw", "exit code 78, and it claims to listen beyond loopback without a token or password") => {
+            example(
+                "and no token or password: gateway.bind \"loopback\"",
+                ended(GATEWAY, REFUSED, Some("{gateway:{bind:'lan'}}")),
+            )
+        }
+        ("OpenClaw", "exit code 78, and it claims a token or password") => {
+            example("-n 20 names the setting", ended(GATEWAY, REFUSED, Some(&file("lan", ""))))
+        }
+        ("OpenClaw", "exit code 78") => example("(often: non-loopback bind", ended(GATEWAY, REFUSED, None)),
+        ("PostgreSQL", _) => {
+            let started = simulation().ready().start_as("postgres", 655, Some(ProductRef::new(&PostgreSql)));
+            let started =
+                started.says_as(ProductRef::new(&PostgreSql), 655, Some((&postgres_file(""), OLDER)));
+            let ended = started.after_millis(4_000).exit(655, FAILED).after_millis(100);
+            example("the FATAL line", ended.refuse(&connect(LOCALHOST)))
+        }
+        ("any", "ended by SIGKILL") => example("a supervisor's timeout", ended(GATEWAY, KILLED, None)),
+        ("any", "") => example("see the log for the end of", ended(GATEWAY, FAILED, None)),
+        other => panic!("no simulation for never-listened: {other:?}"),
+    }
+}
+
+fn other_netns(owner: &str, when: &str) -> Example {
+    let pod = |name, at: &str, comm: &str, pid| {
+        let mut listener = server(at).by(comm, pid).in_netns(POD);
+        if pid == 0 {
+            listener.listener.process = tracer::model::process::Process::default();
+        }
+        simulation().netns(namespace(POD, name, &["10.0.0.7"], &[])).present(&listener).ready()
+    };
+    let from_inside = |at: &str| {
+        let proxy = server(at).by("docker-proxy", 2210);
+        container().present(&proxy).ready().refuse(&connect(LOCALHOST).in_netns(CONTAINER))
+    };
+    match (owner, when) {
+        ("docker-proxy", "it listens beyond loopback") => {
+            example("host.docker.internal:18789", from_inside("0.0.0.0:18789"))
+        }
+        ("docker-proxy", _) => example("published for the host alone", from_inside(LOCALHOST)),
+        ("any", "it listens on its own loopback") => example(
+            "nsenter -t 7 -n COMMAND; it listens on its own loopback only",
+            pod(None, LOCALHOST, "nginx", 7).refuse(&connect(LOCALHOST)),
+        ),
+        ("any", "it can be entered") => example(
+            "ip netns exec pod COMMAND; from here",
+            pod(Some("pod"), "0.0.0.0:18789", "nginx", 7).refuse(&connect(LOCALHOST)),
+        ),
+        ("any", "") => example(
+            "to reach it from here, publish",
+            pod(None, "0.0.0.0:18789", "", 0).refuse(&connect(LOCALHOST)),
+        ),
+        other => panic!("no simulation for other-netns: {other:?}"),
+    }
+}
+
+fn other_port(when: &str) -> Example {
+    let elsewhere = |claims: bool| {
+        let mut started = simulation().ready().start(GATEWAY, 4242).after_millis(5_100);
+        if claims {
+            started = started.says(4242, &["--port", "19001"], None);
+        }
+        let elsewhere = started.after_millis(1_000).elsewhere(&[&server("127.0.0.1:19001")]);
+        elsewhere.refuse(&connect(LOCALHOST))
+    };
+    let published = |uid: u32| {
+        let proxy = server("0.0.0.0:3200").by("docker-proxy", 2210).of_user(uid);
+        let inside = server("0.0.0.0:18789").by("nginx", 31).in_netns(CONTAINER);
+        let target = Target::Address("172.17.0.2".parse().unwrap());
+        container().present(&inside).ready().forwards(&proxy, target).refuse(&connect(LOCALHOST))
+    };
+    match when {
+        STRANGE => {
+            let listener = server(TAILNET).by("nginx", 7).of_user(1001);
+            let open =
+                simulation().ready().open(&listener).after_millis(4_000).close(&listener, Close::Owner);
+            let settled = server("127.0.0.1:19001").by("nginx", 7).of_user(1001);
+            let elsewhere = open.after_millis(1_000).elsewhere(&[&settled]);
+            example("if it is, give it port 18789", elsewhere.refuse(&connect(LOCALHOST)))
+        }
+        "a forwarder publishes it" => example("published here as 3200", published(0)),
+        "a forwarder of another user publishes it" => {
+            example("start the server; if it runs", published(65_534))
+        }
+        "it claims that port" => example("its gateway.port by its arguments is 19001", elsewhere(true)),
+        "" => example("or start the server with port 18789", elsewhere(false)),
+        other => panic!("no simulation for other-port: {other}"),
+    }
+}
+
+fn is_said(words: &str, hint: &str) -> bool {
+    match words.strip_prefix("...") {
+        Some(last) => hint.ends_with(last),
+        None => hint.contains(words),
+    }
+}
+
+#[test]
+fn each_row_is_proposed_where_it_fits() {
+    for row in rows() {
+        let (cause, owner, when) = (Cause::from(row.cause()), row.owner(), row.when());
+        let Example { words, verdict } = tell(cause, owner, when);
+        assert_eq!(verdict.cause, cause, "{owner} {when}: {verdict:?}");
+        let hint = verdict.hint.as_deref().unwrap_or_default();
+        assert!(is_said(words, hint), "{} {owner} {when}: {hint}", cause.name());
+    }
+}
+
+#[test]
+fn each_words_are_one_rows_own() {
+    let told: Vec<(AnyRow, Example)> =
+        rows().map(|row| (row, tell(row.cause().into(), row.owner(), row.when()))).collect();
+    for (row, Example { words, .. }) in &told {
+        let also = told.iter().filter(|(other, one)| {
+            other.cause() == row.cause()
+                && one.verdict.hint.as_deref().is_some_and(|hint| is_said(words, hint))
+        });
+        let also: Vec<&str> = also.map(|(other, _)| other.when()).collect();
+        assert_eq!(also.len(), 1, "{} {} `{words}`: {also:?}", Cause::from(row.cause()).name(), row.owner());
+    }
+}
+
+/// The text of docs/hints.md.
+fn page() -> String {
+    let mut page = HEAD.to_owned();
+    page.push_str("\n## Owners\n\n| owner | recognised by |\n|---|---|\n");
+    for (name, by) in kinds() {
+        let _ = writeln!(page, "| {name} | {by} |");
+    }
+    for cause in Cause::ALL {
+        let _ = write!(page, "\n## {}\n\n| owner | when | hint |\n|---|---|---|\n", cause.name());
+        for row in rows().filter(|row| Cause::from(row.cause()) == cause) {
+            let Example { verdict, .. } = tell(cause, row.owner(), row.when());
+            let hint = verdict.hint.unwrap_or_default().replace('|', "\\|");
+            let _ = writeln!(page, "| {} | {} | {hint} |", row.owner(), row.when());
+        }
+    }
+    page
+}
+
+const HEAD: &str = "# Hints
+
+What tracer proposes, by cause and by who owns the socket: the first row of a cause that fits. The hints are said of
+simulations in tests/suites/hints.rs, which stands for addresses and names; this page is made from them and from the tables in
+tracer/src/output/hints and tracer/src/products by `UPDATE_DOCS=1 cargo test -p tests --test hints`.
+";
+
+#[test]
+fn the_page_is_current() {
+    let page = page();
+    if std::env::var_os(UPDATE).is_some() {
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/hints.md"), page).unwrap();
+        return;
+    }
+    assert!(
+        page == CHECKED_IN,
+        "docs/hints.md is not current: UPDATE_DOCS=1 cargo test -p tests --test hints"
+    );
+}
+
+fn hint(simulation: Simulation) -> String {
+    simulation.verdict().hint.unwrap_or_default()
+}
+
+/// What a hint proposes to open, and what it says of who may then come in.
+#[test]
+fn configured_access_decides_the_warning_about_access() {
+    let auth = |auth: &str| format!("{{gateway:{{bind:'tailnet',auth:{auth}}}}}");
+    let token = format!("{{mode:'token',token:'{TOKEN}'}}");
+    let password = format!("{{mode:'password',password:'{TOKEN}'}}");
+    for (claimed, expected) in [
+        (auth(&token), "opens every interface: keep gateway.auth.token and a firewall"),
+        (auth(&password), "opens every interface: keep gateway.auth.password and a firewall"),
+        (auth("{mode:'token'}"), "opens every interface: set gateway.auth.token first, and a firewall"),
+        (auth("{}"), "opens every interface: set gateway.auth.token first, and a firewall"),
+        (
+            auth("{mode:'none'}"),
+            "opens every interface: set gateway.auth.token and gateway.auth.mode \"token\" in place of \"none\" first, and \
+             a firewall",
+        ),
+        (
+            auth(&token.replace("'token',", "'none',")),
+            "opens every interface: set gateway.auth.mode \"token\" in place of \"none\" first, and a firewall",
+        ),
+    ] {
+        for to in [LOCALHOST, LAN] {
+            let hint = hint(gateway(TAILNET, to, &[], &claimed, OLDER));
+            assert!(hint.contains(expected), "{claimed} {to}: {hint}");
+        }
+    }
+    // Whoever else it is, a product that can be read says it, and of others it is asked for.
+    let nginx = hint(up(("nginx", 7), TAILNET, LAN));
+    assert!(
+        nginx.ends_with("let the server listen on 192.168.50.2 too, and keep its authentication on"),
+        "{nginx}"
+    );
+    let here = hint(up(("nginx", 7), TAILNET, LOCALHOST));
+    assert!(here.ends_with("let the server listen on 127.0.0.1 too"), "{here}");
+}
+
+/// Every hint that opens the server to other hosts has a word on who may come in.
+#[test]
+fn opening_access_is_proposed_only_with_a_warning() {
+    let owners = [
+        "openclaw-gatewa",
+        "postgres",
+        "docker-proxy",
+        "tailscaled",
+        "ssh",
+        "sshd-session",
+        "kubectl",
+        "systemd",
+        "nginx",
+    ];
+    let sockets = [LOCALHOST, LOCALHOST_V6, LAN, TAILNET, "0.0.0.0:18789", "[::]:18789"];
+    let mut opened = 0;
+    for owner in owners {
+        for at in sockets {
+            for to in sockets.into_iter().take(4).chain(["[2001:db8::2]:18789"]) {
+                let hint = hint(up((owner, 7), at, to));
+                let proposes = [
+                    "listen on",
+                    "\"lan\"",
+                    "\"serve\"",
+                    "ListenStream",
+                    "-L 1",
+                    "-R 1",
+                    "-p 1",
+                    "listen_addresses",
+                ];
+                let is_outside = !to.starts_with("127.") && !to.starts_with("[::1]");
+                let is_open = proposes.iter().any(|words| hint.contains(words)) && is_outside
+                    || hint.contains("\"lan\"");
+                if is_open && !hint.contains("OpenClaw listens on no IPv6") {
+                    opened += 1;
+                    let words = ["authentication", "gateway.auth", "pg_hba.conf"];
+                    assert!(words.iter().any(|word| hint.contains(word)), "{owner} {at} {to}: {hint}");
+                    assert!(
+                        !hint.contains("every interface") || hint.contains("firewall"),
+                        "{owner}: {hint}"
+                    );
+                }
+            }
+        }
+    }
+    assert!(opened > 30, "{opened}");
+}
+
+/// What wins over the file has to be reported itself.
+#[test]
+fn a_setting_is_to_be_changed_where_it_is_configured() {
+    let hint = |arguments: &[&str]| hint(gateway(TAILNET, LOCALHOST, arguments, "{}", OLDER));
+    assert!(hint(&["--bind", "tailnet"]).contains("or --bind lan in its arguments (opens"));
+    assert!(hint(&[]).contains("or gateway.bind \"lan\" (opens"));
+}
+
+/// A version that listens on 127.0.0.1 too is not to be had where it is already.
+#[test]
+fn a_newer_version_is_proposed_to_an_older_one() {
+    let version = |version: &str, bind: &str| {
+        let file = file(bind, &format!(",meta:{{lastTouchedVersion:'{version}'}}"));
+        hint(gateway(TAILNET, LOCALHOST, &[], &file, OLDER))
+    };
+    assert!(version("2026.7.35", "tailnet").contains("OpenClaw 2026.8.1 or later"));
+    assert!(version("2026.9.6", "tailnet").starts_with("the file is already right"));
+    let auto = version("2026.9.6", "auto");
+    assert!(auto.contains("gateway.bind \"lan\"") && !auto.contains("2026.8.1"), "{auto}");
+}
+
+/// A file's time is behind the true one by as much as its file system and the kernel's clock leave out.
+#[test]
+fn a_file_is_older_than_its_process_only_where_no_rounding_makes_it_so() {
+    let hint = |written| hint(gateway(TAILNET, LOCALHOST, &[], &file("lan", ""), written));
+    let (younger, older) = ("The process took its bind when it started", "the process is younger than it");
+    let either = "cannot be told";
+    let hints = [
+        (50_011, younger),
+        (50_010, younger),
+        (50_009, either),
+        (49_991, either),
+        (49_990, older),
+        // What may be whole seconds, or each other one.
+        (51_000, younger),
+        (50_000, either),
+        (49_000, either),
+        (48_000, older),
+    ];
+    for (written, expected) in hints {
+        let hint = hint(written);
+        assert!(hint.contains(expected), "{written}: {hint}");
+    }
+}
+
+#[test]
+fn a_configured_value_is_quoted_as_it_is_in_the_file() {
+    let custom = "{gateway:{bind:'custom',customBindHost:'192.168.50.2'}}";
+    let hint = hint(gateway(LOCALHOST, TAILNET, &[], custom, OLDER));
+    assert!(!hint.contains("as it is"), "{hint}");
+}
+
+/// Who listens on loopback of both families is reached by the one that the client speaks.
+#[test]
+fn the_clients_own_family_is_proposed() {
+    let both = simulation().present(&server(LOCALHOST_V6)).present(&server(LOCALHOST)).ready();
+    let hint = hint(both.refuse(&connect(LAN)));
+    assert!(hint.contains("on this host use 127.0.0.1:18789"), "{hint}");
+}
+
+#[test]
+fn ending_the_first_process_is_never_proposed() {
+    for holder in ["init", "systemd"] {
+        let hint = hint(in_use((holder, 1), LAN, "0.0.0.0:18789"));
+        assert!(!hint.contains("kill"), "{holder}: {hint}");
+    }
+}
+
+/// What a published port leads to is named.
+#[test]
+fn a_container_behind_a_published_port_is_named() {
+    let both = container()
+        .present(&server("0.0.0.0:18789").by("docker-proxy", 2210))
+        .present(&server(LOCALHOST).by("node", 3318).in_netns(CONTAINER));
+    let verdict = both.ready().refuse(&connect(LAN)).verdict();
+    assert_eq!(verdict.cause, Intercepted);
+    assert!(
+        verdict.summary.ends_with("; nearest: network namespace net:[4026532282] has 127.0.0.1:18789"),
+        "{}",
+        verdict.summary
+    );
+}

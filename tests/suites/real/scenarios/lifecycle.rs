@@ -1,0 +1,630 @@
+//! The server has stopped, has been started again, or has never come up.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tests::needs::Need;
+use tests::poll;
+use tracer::output::schema::{Because, Cause, KnownBy};
+
+use crate::servers::{
+    WSGI, docker_proxy, gunicorn, haproxy, hsqldb, mariadb, nginx, nginx_at, nginx_daemon, node, postgresql,
+    python, redis, uvicorn,
+};
+use crate::software::Software;
+use crate::stage::{
+    LOOPBACK, Launch, Scenario, Stage, Unit, comm, descendants, has_ended, is_listening, pass, signal,
+};
+
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "gunicorn_arbiter_is_killed",
+        sentence: "gunicorn's arbiter is killed; its workers hold the listener for a moment, and end.",
+        cause: Cause::Stopped,
+        software: &[Software::Gunicorn],
+        needs: &[],
+        play: gunicorn_arbiter_is_killed,
+    },
+    Scenario {
+        name: "gunicorn_application_fails",
+        sentence: "gunicorn listens, its workers cannot boot, and it exits with code 3.",
+        cause: Cause::Stopped,
+        software: &[Software::Gunicorn],
+        needs: &[],
+        play: gunicorn_application_fails,
+    },
+    Scenario {
+        name: "nginx_quits",
+        sentence: "nginx is asked to quit.",
+        cause: Cause::Stopped,
+        software: &[Software::Nginx],
+        needs: &[],
+        play: nginx_quits,
+    },
+    Scenario {
+        name: "postmaster_is_killed",
+        sentence: "PostgreSQL's postmaster is killed.",
+        cause: Cause::Stopped,
+        software: &[Software::PostgreSql],
+        needs: &[],
+        play: postmaster_is_killed,
+    },
+    Scenario {
+        name: "busybox_httpd_is_killed",
+        sentence: "BusyBox's httpd, an applet among others, is killed.",
+        cause: Cause::Stopped,
+        software: &[Software::Busybox],
+        needs: &[],
+        play: busybox_httpd_is_killed,
+    },
+    Scenario {
+        name: "hsqldb_has_a_successor",
+        sentence: "HSQLDB is killed and started again; the new process has not listened yet.",
+        cause: Cause::Stopped,
+        software: &[Software::Hsqldb],
+        needs: &[],
+        play: hsqldb_has_a_successor,
+    },
+    Scenario {
+        name: "gunicorn_blue_and_green",
+        sentence: "Two gunicorns share the port by SO_REUSEPORT; first one ends, then the other.",
+        cause: Cause::Stopped,
+        software: &[Software::Gunicorn],
+        needs: &[],
+        play: gunicorn_blue_and_green,
+    },
+    Scenario {
+        name: "nginx_binary_upgrade",
+        sentence: "nginx's new binary inherits the listener, the old one quits; then the new one ends.",
+        cause: Cause::Stopped,
+        software: &[Software::Nginx],
+        needs: &[],
+        play: nginx_binary_upgrade,
+    },
+    Scenario {
+        name: "haproxy_executes_itself",
+        sentence: "HAProxy's master executes itself for a reload; later it is stopped.",
+        cause: Cause::Stopped,
+        software: &[Software::Haproxy],
+        needs: &[],
+        play: haproxy_executes_itself,
+    },
+    Scenario {
+        name: "redis_under_another_user",
+        sentence: "Redis is restarted as another user, recovers, and is stopped.",
+        cause: Cause::Stopped,
+        software: &[Software::Redis],
+        needs: &[],
+        play: redis_under_another_user,
+    },
+    Scenario {
+        name: "activated_server_ends",
+        sentence: "A server that inherited its listener from systemd-socket-activate ends.",
+        cause: Cause::Stopped,
+        software: &[Software::SystemdSocketActivate, Software::Python],
+        needs: &[],
+        play: activated_server_ends,
+    },
+    Scenario {
+        name: "redis_into_a_bad_configuration",
+        sentence: "Redis is stopped and restarted four times with a configuration that it rejects.",
+        cause: Cause::NeverListened,
+        software: &[Software::Redis],
+        needs: &[],
+        play: redis_into_a_bad_configuration,
+    },
+    Scenario {
+        name: "nginx_into_a_bad_configuration",
+        sentence: "nginx is restarted with an unknown directive.",
+        cause: Cause::NeverListened,
+        software: &[Software::Nginx],
+        needs: &[],
+        play: nginx_into_a_bad_configuration,
+    },
+    Scenario {
+        name: "uvicorn_with_an_import_error",
+        sentence: "Uvicorn ends before it binds, because the application cannot be imported.",
+        cause: Cause::NeverListened,
+        software: &[Software::Uvicorn],
+        needs: &[],
+        play: uvicorn_with_an_import_error,
+    },
+    Scenario {
+        name: "node_ended_before_the_first_refusal",
+        sentence: "A Node.js server throws while it starts; the first client comes later.",
+        cause: Cause::NeverListened,
+        software: &[Software::Node],
+        needs: &[],
+        play: node_ended_before,
+    },
+    Scenario {
+        name: "mariadb_with_an_unknown_option",
+        sentence: "MariaDB rejects its command line.",
+        cause: Cause::NeverListened,
+        software: &[Software::MariaDb],
+        needs: &[],
+        play: mariadb_with_an_unknown_option,
+    },
+    Scenario {
+        name: "node_drains",
+        sentence: "A Node.js server closes its listener and still serves what is under way.",
+        cause: Cause::Stopped,
+        software: &[Software::Node],
+        needs: &[],
+        play: node_drains,
+    },
+    Scenario {
+        name: "haproxy_takes_over",
+        sentence: "HAProxy is replaced by a new process with `-sf`; later that one is stopped.",
+        cause: Cause::Stopped,
+        software: &[Software::Haproxy],
+        needs: &[],
+        play: haproxy_takes_over,
+    },
+    Scenario {
+        name: "docker_proxy_is_killed",
+        sentence: "docker-proxy is killed, the container's server is not.",
+        cause: Cause::Stopped,
+        software: &[Software::DockerProxy, Software::Python],
+        needs: &[],
+        play: docker_proxy_is_killed,
+    },
+    Scenario {
+        name: "supervisor_restarts_redis",
+        sentence: "A shell loop restarts Redis a second after each end.",
+        cause: Cause::Stopped,
+        software: &[Software::Redis],
+        needs: &[],
+        play: supervisor_restarts_redis,
+    },
+    Scenario {
+        name: "redis_crash_loop",
+        sentence: "A shell loop restarts a Redis that rejects its configuration.",
+        cause: Cause::NeverListened,
+        software: &[Software::Redis],
+        needs: &[],
+        play: redis_crash_loop,
+    },
+    Scenario {
+        name: "mariadb_starts_under_timeout",
+        sentence: "MariaDB is asked while it starts under `timeout`.",
+        cause: Cause::Starting,
+        software: &[Software::MariaDb],
+        needs: &[],
+        play: mariadb_starts_under_timeout,
+    },
+    Scenario {
+        name: "two_units_take_turns",
+        sentence: "Two units with the same server start in turn, each after the other was ended.",
+        cause: Cause::Stopped,
+        software: &[Software::Redis],
+        needs: &[Need::Cgroups],
+        play: two_units_take_turns,
+    },
+    Scenario {
+        name: "a_unit_and_a_program_take_turns",
+        sentence: "Python's web server without a unit and nginx in one have the port in turn, at different lengths.",
+        cause: Cause::Stopped,
+        software: &[Software::Python, Software::Nginx],
+        needs: &[Need::Cgroups],
+        play: a_unit_and_a_program_take_turns,
+    },
+    Scenario {
+        name: "one_unit_restarts_again_and_again",
+        sentence: "One unit's server ends and is started again, four times.",
+        cause: Cause::Stopped,
+        software: &[Software::Redis],
+        needs: &[Need::Cgroups],
+        play: one_unit_restarts,
+    },
+    Scenario {
+        name: "another_unit_took_over_once",
+        sentence: "A unit was replaced by another one with the same server, which has ended.",
+        cause: Cause::Stopped,
+        software: &[Software::Redis],
+        needs: &[Need::Cgroups],
+        play: another_unit_took_over,
+    },
+    Scenario {
+        name: "another_application_of_the_unit",
+        sentence: "One unit runs two Node.js applications; the one on the port has ended.",
+        cause: Cause::Stopped,
+        software: &[Software::Node],
+        needs: &[Need::Cgroups],
+        play: another_application_of_the_unit,
+    },
+];
+
+/// Longer than the 50 ms for which a listener is a probe.
+const MORE_THAN_A_PROBE: Duration = Duration::from_millis(120);
+
+fn gunicorn_arbiter_is_killed(stage: &mut Stage) {
+    stage.trace();
+    let bind = format!("{LOOPBACK}:{}", stage.port);
+    let mut server = stage.start(gunicorn(stage, &bind, WSGI)).up(stage.port);
+    let processes =
+        server.wait_until("a worker", |server| Some(server.processes()).filter(|all| all.len() > 1));
+    pass(MORE_THAN_A_PROBE);
+    server.end_by(Signal::KILL);
+    stage.not_listening(stage.port);
+    let refusal = stage.refused(LOOPBACK);
+    // The orphaned worker closes the listener, and takes more or less than 100 ms to end.
+    refusal.server_among(&processes, KnownBy::Listener);
+}
+
+fn gunicorn_application_fails(stage: &mut Stage) {
+    stage.trace();
+    let bind = format!("{LOOPBACK}:{}", stage.port);
+    let mut server = stage.start(gunicorn(stage, &bind, "raise SystemError('broken')\n"));
+    assert_eq!(server.ended().code(), Some(3), "{}", server.log());
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(server.pid, KnownBy::Listener).mentions("code 3").has_ended();
+}
+
+fn nginx_quits(stage: &mut Stage) {
+    let mut server = stage.start(nginx_at(stage, &[&format!("{LOOPBACK}:{}", stage.port)])).up(stage.port);
+    stage.trace();
+    let processes =
+        server.wait_until("a worker", |server| Some(server.processes()).filter(|all| all.len() > 1));
+    assert!(server.end_by(Signal::QUIT).success());
+    stage.not_listening(stage.port);
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server_among(&processes, KnownBy::Listener).has_ended().certain();
+    let again = stage.start(nginx_at(stage, &[&format!("{LOOPBACK}:{}", stage.port)])).up(stage.port);
+    assert_eq!(stage.recovered(&refusal).listener.process.pid, Some(again.pid));
+}
+
+fn postmaster_is_killed(stage: &mut Stage) {
+    stage.trace();
+    let unit = Unit::new("postgresql@15-killed.service");
+    let launch = postgresql(stage, stage.port, &["-c", "listen_addresses=127.0.0.1"]).in_unit(&unit);
+    let mut server = stage.start(launch).printed("ready to accept connections");
+    pass(MORE_THAN_A_PROBE);
+    server.end_by(Signal::KILL);
+    stage.not_listening(stage.port);
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(server.pid, KnownBy::Listener).instances(1).mentions("SIGKILL").certain();
+}
+
+fn busybox_httpd_is_killed(stage: &mut Stage) {
+    let at = format!("{LOOPBACK}:{}", stage.port);
+    let directory = stage.directory("www");
+    let httpd = Launch::new(["/usr/bin/busybox", "httpd", "-f", "-p", &at, "-h", &directory]);
+    let mut server = stage.start(httpd).up(stage.port);
+    stage.trace();
+    server.end_by(Signal::TERM);
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(server.pid, KnownBy::Listener).mentions("SIGTERM").certain();
+}
+
+fn hsqldb_has_a_successor(stage: &mut Stage) {
+    stage.trace();
+    let mut first = stage.start(hsqldb(LOOPBACK, stage.port)).up(stage.port);
+    pass(MORE_THAN_A_PROBE);
+    first.end_by(Signal::KILL);
+    let successor = stage.start(hsqldb(LOOPBACK, stage.port));
+    let refusal = stage.refused(LOOPBACK);
+    refusal.mentions(&successor.pid.to_string()).advises("wait").never_says("systemctl");
+    assert_eq!(stage.recovered(&refusal).listener.process.pid, Some(successor.pid));
+}
+
+fn gunicorn_blue_and_green(stage: &mut Stage) {
+    stage.trace();
+    let bind = format!("{LOOPBACK}:{}", stage.port);
+    let launch = || gunicorn(stage, &bind, WSGI).with(&["--reuse-port"]);
+    let mut blue = stage.start(launch()).printed("Booting worker");
+    let mut green = stage.start(launch()).printed("Booting worker");
+    pass(MORE_THAN_A_PROBE);
+    let processes = green.processes();
+    blue.end_by(Signal::TERM);
+    stage.answered(LOOPBACK);
+    green.end_by(Signal::TERM);
+    stage.not_listening(stage.port);
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server_among(&processes, KnownBy::Listener).has_ended();
+}
+
+fn nginx_binary_upgrade(stage: &mut Stage) {
+    stage.trace();
+    let http = format!("server {{ listen {LOOPBACK}:{}; location / {{ return 200 ok; }} }}", stage.port);
+    let mut starter = stage.start(nginx_daemon(stage, &http));
+    assert!(starter.ended().success(), "{}", starter.log());
+    let pid_file = stage.path("nginx/nginx.pid");
+    let master = || fs::read_to_string(&pid_file).ok()?.trim().parse::<u32>().ok();
+    let old = poll("nginx", || master().filter(|&pid| is_listening(pid, stage.port)));
+    signal(old, Signal::USR2);
+    let new = poll("the new master of nginx", || master().filter(|&pid| pid != old));
+    pass(MORE_THAN_A_PROBE);
+    signal(old, Signal::QUIT);
+    poll("the end of the old master", || has_ended(old).then_some(()));
+    stage.answered(LOOPBACK);
+    let processes = descendants(new);
+    signal(new, Signal::QUIT);
+    poll("the end of the new master", || has_ended(new).then_some(()));
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server_among(&processes, KnownBy::Listener).has_ended();
+}
+
+fn haproxy_executes_itself(stage: &mut Stage) {
+    let sections = format!(
+        "frontend web
+    mode http
+    bind {LOOPBACK}:{}
+    http-request return status 200",
+        stage.port
+    );
+    stage.trace();
+    let mut server = stage.start(haproxy(stage, &sections).with(&["-W"])).up(stage.port);
+    let worker = server.wait_until("a worker", |server| server.children().first().copied());
+    pass(MORE_THAN_A_PROBE);
+    server.signal(Signal::USR2);
+    server.wait_until("a new worker", |server| {
+        let children = server.children();
+        (!children.is_empty() && !children.contains(&worker)).then_some(())
+    });
+    stage.answered(LOOPBACK);
+    pass(MORE_THAN_A_PROBE);
+    server.end_by(Signal::TERM);
+    stage.not_listening(stage.port);
+    let refusal = stage.refused(LOOPBACK);
+    let name = refusal.line.verdict.server.as_ref().and_then(|server| server.process.comm.as_deref());
+    assert_eq!(name, Some("haproxy"), "{}", refusal.shown());
+    refusal.has_ended();
+}
+
+fn redis_under_another_user(stage: &mut Stage) {
+    stage.trace();
+    let launch = redis(stage.port, LOOPBACK);
+    let mut first = stage.start(launch.clone()).up(stage.port);
+    pass(MORE_THAN_A_PROBE);
+    first.end_by(Signal::TERM);
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(first.pid, KnownBy::Listener);
+    let mut second = stage.start(launch.by_user("nobody")).up(stage.port);
+    assert_eq!(comm(second.pid).as_deref(), Some("redis-server"));
+    assert_eq!(stage.recovered(&refusal).listener.process.pid, Some(second.pid));
+    second.end_by(Signal::TERM);
+    stage.refused(LOOPBACK).server(second.pid, KnownBy::Listener);
+}
+
+fn activated_server_ends(stage: &mut Stage) {
+    const SERVER: &str = "
+import http.server, socket
+server = http.server.HTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler, False)
+server.socket = socket.socket(fileno=3)
+print('activated', flush=True)
+server.serve_forever()
+";
+    stage.trace();
+    let listen = format!("{LOOPBACK}:{}", stage.port);
+    let script = stage.file("activated.py", SERVER);
+    let launch =
+        Launch::new(["/usr/bin/systemd-socket-activate", "-l", &listen, "/usr/bin/python3", &script]);
+    let server = stage.start(launch).up(stage.port);
+    stage.answered(LOOPBACK);
+    let mut server = server.printed("activated");
+    pass(MORE_THAN_A_PROBE);
+    server.end_by(Signal::TERM);
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(server.pid, KnownBy::Listener).instances(1).mentions("SIGTERM");
+}
+
+fn redis_into_a_bad_configuration(stage: &mut Stage) {
+    stage.trace();
+    let mut server = stage.start(redis(stage.port, LOOPBACK)).up(stage.port);
+    pass(MORE_THAN_A_PROBE);
+    server.end_by(Signal::TERM);
+    let mut last = 0;
+    for _ in 0..4 {
+        let mut bad = stage.start(redis(stage.port, LOOPBACK).with(&["--maxmemory-policy", "some"]));
+        assert_eq!(bad.ended().code(), Some(1), "{}", bad.log());
+        last = bad.pid;
+    }
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(last, KnownBy::Service).mentions("code 1").mentions("4");
+}
+
+fn nginx_into_a_bad_configuration(stage: &mut Stage) {
+    let mut server = stage.start(nginx_at(stage, &[&format!("{LOOPBACK}:{}", stage.port)])).up(stage.port);
+    stage.trace();
+    server.end_by(Signal::QUIT);
+    stage.not_listening(stage.port);
+    // The same file as before, with a directive that nginx does not know.
+    let mut bad = stage.start(nginx(stage, "sever { }"));
+    assert_eq!(bad.ended().code(), Some(1), "{}", bad.log());
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(bad.pid, KnownBy::Service).mentions("code 1");
+}
+
+fn uvicorn_with_an_import_error(stage: &mut Stage) {
+    stage.trace_with(&["--server", "uvicorn"]);
+    let launch = uvicorn(stage, LOOPBACK, stage.port, "import a_module_that_is_missing\n");
+    let mut server = stage.start(launch);
+    assert_eq!(server.ended().code(), Some(1), "{}", server.log());
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(server.pid, KnownBy::Name).mentions("code 1");
+}
+
+fn node_ended_before(stage: &mut Stage) {
+    stage.trace_with(&["--server", "die.js"]);
+    let script = "setTimeout(() => { throw new Error('no database') }, 300);";
+    let mut server = stage.start(node(stage, "die.js", script));
+    assert_eq!(server.ended().code(), Some(1), "{}", server.log());
+    pass(Duration::from_millis(500));
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(server.pid, KnownBy::Name).mentions("code 1");
+}
+
+fn mariadb_with_an_unknown_option(stage: &mut Stage) {
+    stage.trace_with(&["--server", "mariadbd"]);
+    let mut server = stage.start(mariadb(stage, &["--no-such-option"]));
+    let code = server.ended().code().expect("an exit code");
+    assert_ne!(code, 0, "{}", server.log());
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(server.pid, KnownBy::Name).mentions(&format!("code {code}"));
+}
+
+fn node_drains(stage: &mut Stage) {
+    const SERVER: &str = "
+        const server = require('http').createServer();
+        server.listen(Number(process.argv[2]), '127.0.0.1', () => console.log('up'));
+        process.on('SIGTERM', () => server.close(() => console.log('closed')));
+        setInterval(() => {}, 1000);
+    ";
+    stage.trace();
+    let port = stage.port.to_string();
+    let server = stage.start(node(stage, "server.js", SERVER).with(&[&port])).printed("up");
+    pass(MORE_THAN_A_PROBE);
+    server.signal(Signal::TERM);
+    let server = server.printed("closed");
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(server.pid, KnownBy::Listener).certain().mentions("still running");
+}
+
+fn haproxy_takes_over(stage: &mut Stage) {
+    let sections = format!(
+        "frontend web
+    mode http
+    bind {LOOPBACK}:{}
+    http-request return status 200",
+        stage.port
+    );
+    stage.trace();
+    let mut old = stage.start(haproxy(stage, &sections)).up(stage.port);
+    pass(MORE_THAN_A_PROBE);
+    let mut new = stage.start(haproxy(stage, &sections).with(&["-sf", &old.pid.to_string()]));
+    old.ended();
+    stage.answered(LOOPBACK);
+    pass(MORE_THAN_A_PROBE);
+    new.end_by(Signal::TERM);
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(new.pid, KnownBy::Listener).has_ended();
+}
+
+fn docker_proxy_is_killed(stage: &mut Stage) {
+    let container = stage.container();
+    let inside = stage.another_port();
+    let _server = stage.start_in(&container, python(stage, "0.0.0.0", inside)).up(inside);
+    let mut proxy = stage.start(docker_proxy(("0.0.0.0", stage.port), ("172.17.0.2", inside))).up(stage.port);
+    stage.trace();
+    proxy.end_by(Signal::KILL);
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(proxy.pid, KnownBy::Listener).certain().mentions("SIGKILL");
+}
+
+/// A loop as a service manager has it; it prints the process id of each instance.
+fn supervised(launch: Launch) -> Launch {
+    launch.under(&["/bin/sh", "-c", "while :; do \"$@\" & echo instance $!.; wait; sleep 1; done", "sh"])
+}
+
+fn supervisor_restarts_redis(stage: &mut Stage) {
+    stage.trace();
+    let supervisor = stage.start(supervised(redis(stage.port, LOOPBACK))).up(stage.port);
+    let mut supervisor = supervisor.printed("Ready to accept connections");
+    let redis = supervisor.descendant("redis-server");
+    pass(MORE_THAN_A_PROBE);
+    signal(redis, Signal::KILL);
+    stage.not_listening(stage.port);
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(redis, KnownBy::Listener).not_a_server(supervisor.pid).mentions("SIGKILL");
+    let successor = stage.recovered(&refusal).listener.process.pid;
+    assert!(successor.is_some_and(|pid| pid != redis), "{successor:?}");
+}
+
+fn redis_crash_loop(stage: &mut Stage) {
+    stage.trace_with(&["--server", "redis-server"]);
+    let launch = redis(stage.port, LOOPBACK).with(&["--maxmemory-policy", "some"]);
+    let mut supervisor = stage.start(supervised(launch));
+    let last = supervisor.wait_until("the third instance", |supervisor| {
+        let log = supervisor.log();
+        let pid = log.split("instance ").nth(3)?.split('.').next()?.parse::<u32>().ok()?;
+        has_ended(pid).then_some(pid)
+    });
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(last, KnownBy::Name).instances(3).mentions("code 1").mentions("3");
+    refusal.not_a_server(supervisor.pid);
+}
+
+fn mariadb_starts_under_timeout(stage: &mut Stage) {
+    stage.trace_with(&["--server", "mariadbd"]);
+    let port = stage.port.to_string();
+    let launch = mariadb(stage, &["--bind-address=127.0.0.1", "--port", &port]);
+    let mut timeout = stage.start(launch.under(&["/usr/bin/timeout", "600"]));
+    let server = timeout.descendant("mariadbd");
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(server, KnownBy::Name).not_a_server(timeout.pid).advises("wait");
+    assert_eq!(stage.recovered(&refusal).listener.process.pid, Some(server));
+}
+
+fn two_units_take_turns(stage: &mut Stage) {
+    let (system, own) = (Unit::new("redis-server.service"), Unit::new("redis-own.service"));
+    stage.trace();
+    for unit in [&system, &own, &system, &own] {
+        let mut server = stage.start(redis(stage.port, LOOPBACK).in_unit(unit)).up(stage.port);
+        pass(MORE_THAN_A_PROBE);
+        server.end_by(Signal::TERM);
+    }
+    let refusal = stage.refused(LOOPBACK);
+    refusal.mentions("redis-server.service").mentions("redis-own.service").advises("disable");
+}
+
+fn a_unit_and_a_program_take_turns(stage: &mut Stage) {
+    let unit = Unit::new("web-cache.service");
+    stage.trace();
+    for (number, millis) in [400, 150, 900].into_iter().enumerate() {
+        let launch = if number.is_multiple_of(2) {
+            nginx_at(stage, &[&format!("{LOOPBACK}:{}", stage.port)]).in_unit(&unit)
+        } else {
+            python(stage, LOOPBACK, stage.port)
+        };
+        let mut server = stage.start(launch).up(stage.port);
+        pass(Duration::from_millis(millis));
+        server.end_by(if number.is_multiple_of(2) { Signal::TERM } else { Signal::KILL });
+        stage.not_listening(stage.port);
+    }
+    let refusal = stage.refused(LOOPBACK);
+    refusal.degraded(Because::SeveralOwners).says("web-cache.service and python3[");
+    refusal.says(&format!("two services take turns on {}", stage.port));
+    refusal.advises(&format!("two services take turns on {}: disable one, web-cache.service or", stage.port));
+}
+
+fn one_unit_restarts(stage: &mut Stage) {
+    let unit = Unit::new("cache@1.service");
+    stage.trace();
+    for _ in 0..4 {
+        let mut server = stage.start(redis(stage.port, LOOPBACK).in_unit(&unit)).up(stage.port);
+        pass(MORE_THAN_A_PROBE);
+        server.end_by(Signal::KILL);
+    }
+    stage.refused(LOOPBACK).certain().never_says("take turns").never_says("disable");
+}
+
+fn another_unit_took_over(stage: &mut Stage) {
+    let (old, new) = (Unit::new("cache-old.service"), Unit::new("cache-new.service"));
+    stage.trace();
+    for unit in [&old, &old, &new, &new] {
+        let mut server = stage.start(redis(stage.port, LOOPBACK).in_unit(unit)).up(stage.port);
+        pass(MORE_THAN_A_PROBE);
+        server.end_by(Signal::TERM);
+    }
+    let refusal = stage.refused(LOOPBACK);
+    refusal.degraded(Because::SeveralOwners).never_says("take turns").never_says("disable");
+}
+
+fn another_application_of_the_unit(stage: &mut Stage) {
+    const SERVER: &str = "require('http').createServer().listen(Number(process.argv[2]), '127.0.0.1');";
+    let unit = Unit::new("pm2.service");
+    let other_port = stage.another_port();
+    stage.trace();
+    let launch =
+        |script: &str, port: u16| node(stage, script, SERVER).with(&[&port.to_string()]).in_unit(&unit);
+    let mut server = stage.start(launch("shop.js", stage.port)).up(stage.port);
+    let other = stage.start(launch("mail.js", other_port)).up(other_port);
+    pass(MORE_THAN_A_PROBE);
+    server.end_by(Signal::KILL);
+    pass(Duration::from_millis(5_200));
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(server.pid, KnownBy::Listener).not_a_server(other.pid).mentions("SIGKILL");
+    refusal.never_says(&other_port.to_string());
+}

@@ -1,0 +1,819 @@
+//! Which process is the server, and what others do beside it: the pure core on a simulated host.
+//!
+//! Each test is a history; the expectation is what a person who had watched it would say.
+
+use tests::simulation::{Close, Server, Simulation, connect, namespace, server, simulation};
+use tracer::model::errno::Errno;
+use tracer::model::forward::Target;
+use tracer::model::namespace::LocalRoute;
+use tracer::model::process::ExitStatus;
+use tracer::model::unit::Unit;
+use tracer::output::schema::{Because, Body, Cause, Confidence, KnownBy, Verdict};
+
+const LOCALHOST: &str = "127.0.0.1:18789";
+const LOCALHOST_V6: &str = "[::1]:18789";
+const ANY: &str = "0.0.0.0:18789";
+const LAN: &str = "192.168.50.2:18789";
+const TAILNET: &str = "100.101.102.103:18789";
+const POD: u32 = 4_026_532_281;
+const NOBODY: u32 = 65_534;
+
+fn refused(simulation: Simulation, to: &str) -> Verdict {
+    simulation.refuse(&connect(to)).verdict()
+}
+
+#[track_caller]
+fn assert_certain(verdict: &Verdict, cause: Cause) {
+    assert_eq!((verdict.cause, &*verdict.because), (cause, &[][..]), "{verdict:?}");
+}
+
+fn server_pid(verdict: &Verdict) -> Option<u32> {
+    verdict.server.as_ref().and_then(|server| server.process.pid)
+}
+
+fn recoveries(simulation: Simulation) -> usize {
+    simulation.reported().iter().filter(|body| matches!(body, Body::Recovered(_))).count()
+}
+
+/// A second instance tries the port on each family, and moves on to the next port.
+#[test]
+fn a_probe_is_not_a_server() {
+    let first = server(LOCALHOST_V6).by("vite", 11);
+    let probe = server(ANY).by("vite", 22);
+    let other = server("[::]:18790").by("vite", 22);
+    let before = || simulation().present(&first).ready();
+    assert_certain(&refused(before(), LOCALHOST), Cause::WrongFamily);
+    let after = before()
+        .open(&probe)
+        .after_millis(1)
+        .close(&probe, Close::Owner)
+        .bind(&server("[::]:18789").by("vite", 22), Some(Errno::EADDRINUSE))
+        .elsewhere(&[&other])
+        .after_millis(500);
+    let verdict = refused(after, LOCALHOST);
+    assert_certain(&verdict, Cause::WrongFamily);
+    assert_eq!(server_pid(&verdict), Some(11));
+    assert!(!verdict.hint.unwrap_or_default().contains("kill"));
+}
+
+/// A listener that closes at once answers nothing, so that nothing has recovered.
+#[test]
+fn a_probe_is_not_a_recovery() {
+    let refused = || simulation().ready().refuse(&connect(LOCALHOST)).after_millis(1_000);
+    let probe = server(ANY).by("vite", 22);
+    let probed = refused().open(&probe).after_millis(20).close(&probe, Close::Owner).after_millis(1_000);
+    assert_eq!(recoveries(probed), 0);
+    assert_eq!(recoveries(refused().open(&probe).after_millis(260)), 1);
+    // A client that was answered is proof before that.
+    let answered = simulation().ready().refuse(&connect(LOCALHOST).by("curl", 7)).after_millis(10);
+    assert_eq!(recoveries(answered.open(&probe).after_millis(10).reach(LOCALHOST, 7).after_millis(1)), 1);
+}
+
+/// A probe of an endpoint does not take the place of the server that had it.
+#[test]
+fn a_probe_does_not_hide_a_server_that_stopped() {
+    let gateway = server(LOCALHOST).by("redis-server", 11);
+    let probe = server(LOCALHOST).by("checker", 22);
+    let stopped = simulation()
+        .ready()
+        .open(&gateway)
+        .after_millis(5_000)
+        .close(&gateway, Close::End(ExitStatus::Code(0)))
+        .after_millis(1_000)
+        .open(&probe)
+        .after_millis(3)
+        .close(&probe, Close::Owner)
+        .after_millis(100);
+    let verdict = refused(stopped, LOCALHOST);
+    assert_eq!((verdict.cause, server_pid(&verdict)), (Cause::Stopped, Some(11)), "{verdict:?}");
+}
+
+/// A server with two addresses gets one of them.
+#[test]
+fn a_success_clears_only_what_it_covers() {
+    let sshd = |at: &str| server(at).by("sshd", 31);
+    let bind = |simulation: Simulation, at: &str| simulation.bind(&sshd(at), Some(Errno::EADDRNOTAVAIL));
+    let first = bind(simulation().ready(), "10.0.0.9:18789").open(&sshd(LOCALHOST)).after_millis(500);
+    let second =
+        bind(simulation().ready().open(&sshd(LOCALHOST)).after_millis(5), "10.0.0.9:18789").after_millis(500);
+    for started in [first, second] {
+        // The VPN comes up later.
+        let vpn = LocalRoute { addr: "10.0.0.9".parse().unwrap(), prefix_len: 32, device: 2, table: 255 };
+        let up = started.host(|host| host.local.push(vpn)).look_again();
+        let verdict = refused(up.after_millis(100), "10.0.0.9:18789");
+        assert_certain(&verdict, Cause::BindFailed);
+        assert!(
+            verdict.hint.as_deref().unwrap_or_default().contains("10.0.0.9 is there now"),
+            "{:?}",
+            verdict.hint
+        );
+    }
+}
+
+/// The server covers the address now.
+#[test]
+fn a_success_that_covers_the_address_clears_the_failure() {
+    let gateway = |at: &str| server(at).by("nginx", 31);
+    let started = simulation().ready().bind(&gateway(LAN), Some(Errno::EADDRNOTAVAIL));
+    let covered =
+        started.open(&gateway(ANY)).after_millis(500).close(&gateway(ANY), Close::Owner).after_millis(50);
+    assert_eq!(refused(covered, LAN).cause, Cause::Stopped);
+}
+
+/// It was refused the port and listens on the next one: that is where it is, whatever became of the holder.
+#[test]
+fn a_server_that_moved_on_is_on_another_port() {
+    let holder = server(LAN).by("python3", 11);
+    let moved = || {
+        simulation()
+            .present(&holder)
+            .ready()
+            .bind(&server(ANY).by("vite", 22), Some(Errno::EADDRINUSE))
+            .elsewhere(&[&server("0.0.0.0:18790").by("vite", 22)])
+            .after_millis(200)
+            .close(&holder, Close::End(ExitStatus::Code(0)))
+            .after_millis(200)
+    };
+    for to in [LOCALHOST, LAN] {
+        let verdict = refused(moved(), to);
+        assert!(verdict.listeners.iter().any(|one| one.listener.port == 18_790), "{to}: {verdict:?}");
+    }
+    assert_eq!(refused(moved(), LOCALHOST).cause, Cause::OtherPort);
+}
+
+/// The holder has closed, and the server that did not get the port is still running without it.
+#[test]
+fn a_failure_whose_holder_has_closed_says_that_the_port_is_free() {
+    let holder = server(TAILNET).by("nc", 11);
+    let freed = simulation()
+        .present(&holder)
+        .ready()
+        .bind(&server(ANY).by("gunicorn", 22), Some(Errno::EADDRINUSE))
+        .after_millis(200)
+        .close(&holder, Close::End(ExitStatus::Code(0)))
+        .held_by_none()
+        .after_millis(200);
+    let verdict = refused(freed, LOCALHOST);
+    assert_eq!(verdict.cause, Cause::BindFailed, "{verdict:?}");
+    assert_eq!(verdict.hint.as_deref(), Some("the port is free now: restart gunicorn[22]"));
+}
+
+/// Another instance waits for the port, and the one that had it has ended since.
+#[test]
+fn an_instance_that_did_not_get_the_port_is_told_that_it_is_free() {
+    let holder = server(ANY).by("gunicorn", 11);
+    let freed = simulation()
+        .ready()
+        .open(&holder)
+        .after_millis(3_000)
+        .bind(&server(ANY).by("gunicorn", 22), Some(Errno::EADDRINUSE))
+        .after_millis(200)
+        .close(&holder, Close::End(ExitStatus::Signal(9)))
+        .held_by_none()
+        .after_millis(300);
+    let verdict = refused(freed, LOCALHOST);
+    assert_certain(&verdict, Cause::BindFailed);
+    assert_eq!(verdict.hint.as_deref(), Some("the port is free now: restart gunicorn[22]"));
+}
+
+/// A port that a server opened before it failed, such as one for metrics, is not where it went instead.
+#[test]
+fn a_port_that_was_open_before_is_not_where_a_server_went() {
+    let metrics = server("0.0.0.0:19100").by("exporter", 22);
+    let wanted = || server("192.168.50.9:18789").by("exporter", 22);
+    let failed = || {
+        let up = simulation().ready().open(&metrics).after_millis(2_000);
+        up.bind(&wanted(), Some(Errno::EADDRNOTAVAIL)).after_millis(300)
+    };
+    assert_certain(&refused(failed(), LOCALHOST), Cause::BindFailed);
+    let moved = failed().open(&server("0.0.0.0:18790").by("exporter", 22)).after_millis(300);
+    assert_eq!(refused(moved, LOCALHOST).cause, Cause::OtherPort);
+}
+
+/// It listened for a moment, and the record of its end came before that of its listener's.
+#[test]
+fn what_listened_and_ended_at_once_has_listened() {
+    let earlier = server(TAILNET).by("relay", 9);
+    let brief = server(TAILNET).by("relay", 10);
+    let ended = simulation()
+        .ready()
+        .open(&earlier)
+        .after_millis(2_000)
+        .close(&earlier, Close::End(ExitStatus::Code(0)))
+        .after_millis(100)
+        .start("relay", 10)
+        .begin_listen(&brief, Some(false))
+        .exit(10, ExitStatus::Code(1))
+        .close(&brief, Close::End(ExitStatus::Code(1)))
+        .after_millis(300);
+    assert_ne!(refused(ended, LOCALHOST).cause, Cause::NeverListened);
+}
+
+/// A crash loop after the server stopped.
+#[test]
+fn what_came_after_a_stop_is_the_cause() {
+    let gateway = server(LOCALHOST).by("openclaw-gatewa", 10);
+    let mut crashing = simulation().ready().open(&gateway).after_millis(5_000);
+    crashing = crashing.close(&gateway, Close::End(ExitStatus::Signal(15))).after_millis(500);
+    for pid in 11..15 {
+        crashing = crashing.start("openclaw-gatewa", pid).after_millis(300).exit(pid, ExitStatus::Code(78));
+    }
+    let verdict = refused(crashing.after_millis(200), LOCALHOST);
+    assert_eq!(verdict.cause, Cause::NeverListened, "{verdict:?}");
+    assert!(verdict.summary.contains("exit code 78"), "{}", verdict.summary);
+}
+
+/// A restart: the next instance has started and not listened yet.
+#[test]
+fn a_successor_is_named() {
+    let gateway = server(LOCALHOST).by("openclaw-gatewa", 10);
+    let restarted = simulation()
+        .ready()
+        .open(&gateway)
+        .after_millis(5_000)
+        .close(&gateway, Close::End(ExitStatus::Signal(15)))
+        .after_millis(500)
+        .start("openclaw-gatewa", 11)
+        .after_millis(300);
+    let verdict = refused(restarted, LOCALHOST);
+    assert_certain(&verdict, Cause::Stopped);
+    assert!(
+        verdict.summary.contains("its successor openclaw-gatewa[11] started 0.3 s ago"),
+        "{}",
+        verdict.summary
+    );
+    assert!(verdict.hint.unwrap_or_default().starts_with("wait: another instance"));
+}
+
+/// Another user listens on an address of its own, and tries for more: it decides nothing beside the server.
+#[test]
+fn a_stranger_decides_nothing() {
+    let gateway = server(LOCALHOST).by("openclaw-gatewa", 10);
+    let stranger = |at: &str| server(at).by("nc", 66).of_user(NOBODY);
+    let crashed = simulation()
+        .ready()
+        .open(&gateway)
+        .after_millis(1_000)
+        .open(&stranger("127.9.9.9:18789"))
+        .after_millis(1_000)
+        .bind(&stranger(ANY), Some(Errno::EADDRINUSE))
+        .after_millis(1_000)
+        .close(&gateway, Close::End(ExitStatus::Code(1)))
+        .after_millis(100)
+        .open(&stranger(LOCALHOST_V6))
+        .after_millis(1_000);
+    let verdict = refused(crashed, LOCALHOST);
+    assert_eq!((verdict.cause, server_pid(&verdict)), (Cause::Stopped, Some(10)), "{verdict:?}");
+    let hint = verdict.hint.unwrap_or_default();
+    assert!(!hint.contains("127.9.9.9") && !hint.contains("::1"), "{hint}");
+}
+
+/// A bind in vain beside a healthy server of another user does not make that one the culprit.
+#[test]
+fn a_strangers_failed_bind_is_shown_and_decides_nothing() {
+    let gateway = server(TAILNET).by("openclaw-gatewa", 10);
+    let stranger = server(ANY).by("nc", 66).of_user(NOBODY);
+    let tried =
+        simulation().present(&gateway).ready().bind(&stranger, Some(Errno::EADDRINUSE)).after_millis(100);
+    let verdict = refused(tried, LOCALHOST);
+    assert_certain(&verdict, Cause::WrongAddress);
+    assert_eq!(verdict.failed_binds[0].process.uid, Some(NOBODY));
+    assert!(!verdict.hint.unwrap_or_default().contains("kill"));
+}
+
+/// Two users have a listener each, and neither ever answered there.
+#[test]
+fn listeners_of_several_users_are_not_certain() {
+    let one = server(TAILNET).by("openclaw-gatewa", 10);
+    let other = server(LAN).by("nc", 66).of_user(NOBODY);
+    let verdict = refused(simulation().present(&one).present(&other).ready(), LOCALHOST);
+    assert_eq!((verdict.cause, &*verdict.because), (Cause::WrongAddress, &[Because::SeveralOwners][..]));
+}
+
+/// The nearer one may have been opened to wait for who is sent there.
+#[test]
+fn nobody_is_sent_to_the_listener_of_a_stranger() {
+    let gateway = server(TAILNET).by("openclaw-gatewa", 10);
+    let stranger = server(LOCALHOST_V6).by("openclaw-gatewa", 66).of_user(NOBODY);
+    for both in [[&gateway, &stranger], [&stranger, &gateway]] {
+        let opened = both.into_iter().fold(simulation().ready(), Simulation::open).after_millis(1_000);
+        let verdict = refused(opened, LOCALHOST);
+        assert_eq!((verdict.cause, &*verdict.because), (Cause::WrongFamily, &[Because::SeveralOwners][..]));
+        let hint = verdict.hint.unwrap_or_default();
+        assert!(!hint.contains("[::1]") && hint.contains("user 65534"), "{hint}");
+    }
+}
+
+/// Any user can open a socket on a port, and wait for who is sent to it.
+#[test]
+fn a_listener_of_another_user_alone_is_not_certain() {
+    let strange = |at: &str| server(at).by("redis-server", 11).of_user(NOBODY);
+    for (at, to, cause) in [
+        (TAILNET, LOCALHOST, Cause::WrongAddress),
+        ("127.0.0.2:18789", LOCALHOST, Cause::WrongAddress),
+        (ANY, LOCALHOST_V6, Cause::WrongFamily),
+    ] {
+        let verdict = refused(simulation().present(&strange(at)).ready(), to);
+        assert_eq!((verdict.cause, &*verdict.because), (cause, &[Because::UnverifiedServer][..]), "{at}");
+        let hint = verdict.hint.unwrap_or_default();
+        let (addr, _) = at.rsplit_once(':').unwrap_or_default();
+        assert!(!hint.contains(addr), "nobody is sent to {addr}: {hint}");
+        assert!(hint.contains("user 65534") && hint.contains("-p 11"), "{hint}");
+    }
+    // Who has the address to himself answers himself.
+    let own = simulation().present(&strange(TAILNET)).ready().refuse(&connect(LOCALHOST).of_user(NOBODY));
+    assert_certain(&own.verdict(), Cause::WrongAddress);
+}
+
+/// Only root starts what is root's, or in a unit of the system.
+#[test]
+fn what_only_root_starts_is_the_server() {
+    let unit = |name: &str, user| Unit { name: name.to_owned(), user };
+    let of_user = |uid| server(TAILNET).by("redis-server", 11).of_user(uid);
+    let verdict = |server: &Server| refused(simulation().present(server).ready(), LOCALHOST);
+    assert_certain(&verdict(&of_user(0)), Cause::WrongAddress);
+    let in_unit = |unit| verdict(&of_user(NOBODY).in_that_unit(unit));
+    assert_certain(&in_unit(unit("redis-server.service", None)), Cause::WrongAddress);
+    // A user's own manager, and a session, hold what that user starts.
+    for unit in [unit("redis-server.service", Some(NOBODY)), unit("session-3.scope", None)] {
+        assert_eq!(in_unit(unit).because, [Because::UnverifiedServer]);
+    }
+}
+
+/// A listener that a client has itself is no reason for its refusal that is worth a hint.
+#[test]
+fn a_clients_own_listener_is_not_certain() {
+    let own = server(TAILNET).by("node", 77);
+    let verdict = simulation().present(&own).ready().refuse(&connect(LOCALHOST).by("node", 77)).verdict();
+    assert_eq!((verdict.cause, &*verdict.because), (Cause::WrongAddress, &[Because::OwnListener][..]));
+    assert!(!verdict.hint.unwrap_or_default().contains("100.101.102.103"));
+}
+
+/// A server opens a port for its metrics first.
+#[test]
+fn a_side_listener_is_not_where_a_server_settled() {
+    let side = server("127.0.0.1:40123").by("openclaw-gatewa", 10);
+    let started =
+        || simulation().ready().start("openclaw-gatewa", 10).after_millis(1_900).elsewhere(&[&side]);
+    assert_eq!(refused(started(), LOCALHOST).cause, Cause::Starting);
+    assert_eq!(
+        refused(started().after_millis(60_000), LOCALHOST).cause,
+        Cause::Starting,
+        "an ephemeral port"
+    );
+    let metrics = server("127.0.0.1:9090").by("openclaw-gatewa", 10);
+    let started =
+        || simulation().ready().start("openclaw-gatewa", 10).after_millis(1_900).elsewhere(&[&metrics]);
+    assert_eq!(refused(started(), LOCALHOST).cause, Cause::Starting);
+    let verdict = refused(started().after_millis(4_000), LOCALHOST);
+    assert_eq!((verdict.cause, verdict.confidence), (Cause::OtherPort, Confidence::Degraded));
+    assert!(verdict.because.contains(&Because::MayBeStarting), "{verdict:?}");
+}
+
+/// The server listens on a Unix socket only.
+#[test]
+fn a_server_may_be_up_and_not_on_tcp() {
+    let up = || simulation().ready().start_as("php-fpm", 10, None).local(10, "/run/php-fpm.sock");
+    assert_eq!(refused(up().after_millis(1_000), LOCALHOST).cause, Cause::Starting);
+    let verdict = refused(up().after_millis(6_000), LOCALHOST);
+    assert_eq!((verdict.cause, server_pid(&verdict)), (Cause::NotOnTcp, Some(10)), "{verdict:?}");
+    assert!(verdict.summary.contains("/run/php-fpm.sock"), "{}", verdict.summary);
+}
+
+/// It listens on another port that is watched too.
+#[test]
+fn another_watched_port_is_another_port() {
+    let other = server("127.0.0.1:19001").by("openclaw-gatewa", 10);
+    let up = simulation().ready().start("openclaw-gatewa", 10).open(&other).after_millis(5_500);
+    assert_eq!(refused(up, LOCALHOST).cause, Cause::OtherPort);
+}
+
+/// A forwarder is refused inside a container: what listens elsewhere has nothing to do with it.
+#[test]
+fn an_unrelated_listener_in_another_namespace_changes_nothing() {
+    let pod = || simulation().netns(namespace(POD, Some("pod"), &["172.17.0.2"], &[]));
+    let forwarder = || connect("172.17.0.2:18789").by("docker-proxy", 2210);
+    let verdict = pod().ready().refuse(&forwarder()).verdict();
+    assert_eq!(verdict.cause, Cause::NothingListening);
+    let other = server(LAN).by("nginx", 5);
+    let verdict = pod().present(&other).ready().refuse(&forwarder()).verdict();
+    assert_eq!(verdict.cause, Cause::NothingListening, "{verdict:?}");
+}
+
+/// A name is what any process can give itself.
+#[test]
+fn a_server_by_its_name_alone_is_not_certain() {
+    let named = simulation().ready().start("openclaw-gatewa", 10).after_millis(1_000);
+    let verdict = refused(named, LOCALHOST);
+    assert_eq!((verdict.cause, &*verdict.because), (Cause::Starting, &[Because::ClaimOnly][..]));
+    assert_eq!(verdict.server.map(|server| server.known_by), Some(KnownBy::Name));
+    // For five minutes: one that has not listened by then is not starting.
+    let named = simulation().ready().start("openclaw-gatewa", 10).after_millis(301_000);
+    assert_eq!(refused(named, LOCALHOST).cause, Cause::NothingListening);
+}
+
+/// A process of another user that is named like the product ends after the server has stopped: that is not the server's end.
+#[test]
+fn a_stranger_with_the_products_name_ends_nothing() {
+    let gateway = server(LOCALHOST).by("openclaw-gatewa", 10).of_user(NOBODY);
+    let stopped = simulation().ready().open(&gateway).after_millis(5_000);
+    let stopped = stopped.close(&gateway, Close::End(ExitStatus::Signal(15))).after_millis(500);
+    // By the simulation's other user.
+    let staged = stopped.start("openclaw-gatewa", 66).after_millis(300).exit(66, ExitStatus::Code(78));
+    let verdict = refused(staged.after_millis(200), LOCALHOST);
+    assert_eq!((verdict.cause, server_pid(&verdict)), (Cause::Stopped, Some(10)), "{verdict:?}");
+}
+
+/// That a process tried the port says nothing of another one that only has the product's name.
+#[test]
+fn a_name_beside_a_failed_bind_is_not_certain() {
+    let tried = server(LOCALHOST).by("nc", 66).of_user(NOBODY);
+    let tried = simulation().ready().bind(&tried, Some(Errno::EACCES)).after_millis(100);
+    let named = tried.exit(66, ExitStatus::Code(1)).start("openclaw-gatewa", 10).after_millis(1_000);
+    let verdict = refused(named, LOCALHOST);
+    assert_eq!(
+        (verdict.cause, &*verdict.because),
+        (Cause::Starting, &[Because::ClaimOnly][..]),
+        "{verdict:?}"
+    );
+}
+
+/// A request that comes later is not the fallback of the one before.
+#[test]
+fn a_later_request_is_not_a_fallback() {
+    let refused = || {
+        let up = simulation().present(&server("127.0.0.1:18789").by("nginx", 5)).ready();
+        up.refuse(&connect(LOCALHOST_V6).by("curl", 7))
+    };
+    let fallbacks = |simulation: Simulation| {
+        simulation.reported().iter().filter(|body| matches!(body, Body::Fallback(_))).count()
+    };
+    assert_eq!(fallbacks(refused().after_millis(1).reach(LOCALHOST, 7).after_millis(1)), 1);
+    assert_eq!(fallbacks(refused().after_millis(800).reach(LOCALHOST, 7).after_millis(1)), 0);
+    // A proxy asks on behalf of its own clients.
+    let proxy =
+        simulation().present(&server(LAN).by("nginx", 7)).present(&server("127.0.0.1:18789").by("app", 5));
+    let proxied = proxy.ready().refuse(&connect(LOCALHOST_V6).by("nginx", 7)).after_millis(1);
+    assert_eq!(fallbacks(proxied.reach(LOCALHOST, 7).after_millis(1)), 0);
+}
+
+const ROOT: u32 = 0;
+
+/// A server in a container, and a proxy of the host that publishes it at another port.
+fn published(at: &str, proxy_of: u32) -> Simulation {
+    let inside = server("0.0.0.0:18789").by("nginx", 31).of_user(ROOT).in_netns(POD);
+    container().present(&inside).ready().forwards(&proxy(at, proxy_of), inside_of("172.17.0.2"))
+}
+
+fn container() -> Simulation {
+    simulation().netns(namespace(POD, Some("web"), &["172.17.0.2"], &[]))
+}
+
+fn proxy(at: &str, uid: u32) -> Server {
+    server(at).by("docker-proxy", 2210).of_user(uid)
+}
+
+fn inside_of(addr: &str) -> Target {
+    Target::Address(addr.parse().unwrap())
+}
+
+fn hint_of(verdict: &Verdict) -> &str {
+    verdict.hint.as_deref().unwrap_or_default()
+}
+
+/// The container's port is published at another port of the host.
+#[test]
+fn a_published_port_is_another_port() {
+    let verdict = refused(published("0.0.0.0:3200", ROOT), LOCALHOST);
+    assert_certain(&verdict, Cause::OtherPort);
+    assert_eq!(hint_of(&verdict), "published here as 3200: use 127.0.0.1:3200");
+    assert!(verdict.summary.contains("published here as 3200"), "{}", verdict.summary);
+    assert_eq!(server_pid(&verdict), Some(31));
+    assert!(verdict.listeners.iter().any(|one| one.listener.port == 3200), "{verdict:?}");
+    // At the address that was asked for, where it listens there; else at its own.
+    for (at, to, expected) in [
+        ("0.0.0.0:3200", LAN, "use 192.168.50.2:3200"),
+        ("127.0.0.1:3200", LAN, "use 127.0.0.1:3200"),
+        ("192.168.50.2:3200", LOCALHOST_V6, "use 192.168.50.2:3200"),
+        ("[::]:3200", LOCALHOST_V6, "use [::1]:3200"),
+    ] {
+        let verdict = refused(published(at, ROOT), to);
+        assert!(hint_of(&verdict).ends_with(expected), "{at} {to}: {verdict:?}");
+    }
+}
+
+/// A forwarder counts while it runs, and not before it has started.
+#[test]
+fn a_forwarder_that_does_not_run_publishes_nothing() {
+    let ended = published("0.0.0.0:3200", ROOT).refuse(&connect(LOCALHOST).by("curl", 7)).after_millis(500);
+    let again = ended.forwards_nothing().refuse(&connect(LOCALHOST).by("wget", 8));
+    assert_eq!(again.verdict().cause, Cause::OtherNetns);
+    let inside = server("0.0.0.0:18789").by("nginx", 31).in_netns(POD);
+    let before = container().present(&inside).ready().refuse(&connect(LOCALHOST).by("curl", 7));
+    assert_eq!(before.verdict().cause, Cause::OtherNetns);
+}
+
+/// What is behind a tunnel is not seen: its arguments are what is known.
+#[test]
+fn a_tunnel_to_another_host_is_known_by_its_arguments_alone() {
+    let tunnel = |target: Target| {
+        let ssh = server("127.0.0.1:13306").by("ssh", 88);
+        refused(simulation().ready().forwards(&ssh, target), LOCALHOST)
+    };
+    for target in [
+        Target::Remote("db.internal".into()),
+        Target::Host("db.internal".into()),
+        Target::Container,
+        inside_of("203.0.113.9"),
+    ] {
+        let verdict = tunnel(target.clone());
+        assert_eq!(
+            (verdict.cause, &*verdict.because),
+            (Cause::OtherPort, &[Because::ClaimOnly][..]),
+            "{target:?}: {verdict:?}"
+        );
+        assert_eq!(hint_of(&verdict), "published here as 13306: use 127.0.0.1:13306");
+        let server = verdict.server.map(|server| (server.process.pid, server.known_by));
+        assert_eq!(server, Some((Some(88), KnownBy::Name)));
+    }
+    // It leads back to where nothing listens.
+    for addr in ["127.0.0.1", "::1", "192.168.50.2", "0.0.0.0"] {
+        assert_eq!(tunnel(inside_of(addr)).cause, Cause::NothingListening, "{addr}");
+    }
+}
+
+/// Nothing listens in the container: the published port does not help.
+#[test]
+fn a_port_that_leads_to_nothing_is_not_another_port() {
+    let started = container().ready().forwards(&proxy("0.0.0.0:3200", ROOT), inside_of("172.17.0.2"));
+    let verdict = refused(started, LOCALHOST);
+    assert_eq!(verdict.cause, Cause::NothingListening, "{verdict:?}");
+    let loopback = server("127.0.0.1:18789").by("nginx", 31).in_netns(POD);
+    let on_loopback = container().present(&loopback).ready();
+    let on_loopback = on_loopback.forwards(&proxy("0.0.0.0:3200", ROOT), inside_of("172.17.0.2"));
+    assert_ne!(refused(on_loopback, LOCALHOST).cause, Cause::OtherPort);
+}
+
+/// A user of the host may start a process with any arguments: nobody is sent to it.
+#[test]
+fn a_forwarder_of_another_user_is_not_certain() {
+    let verdict = refused(published("0.0.0.0:3200", NOBODY), LOCALHOST);
+    assert_eq!(
+        (verdict.cause, &*verdict.because),
+        (Cause::OtherPort, &[Because::UnverifiedServer][..]),
+        "{verdict:?}"
+    );
+    assert!(!hint_of(&verdict).contains("3200"), "{verdict:?}");
+    // Beside one of root it decides nothing.
+    let both =
+        published("0.0.0.0:3300", ROOT).forwards(&proxy("0.0.0.0:3200", NOBODY), inside_of("172.17.0.2"));
+    let verdict = refused(both, LOCALHOST);
+    assert_certain(&verdict, Cause::OtherPort);
+    assert!(hint_of(&verdict).ends_with("use 127.0.0.1:3300"), "{verdict:?}");
+}
+
+/// A user can give a namespace of its own the address that a forwarder leads to, and listen there.
+#[test]
+fn a_stranger_behind_a_forwarder_is_not_the_server() {
+    let stranger = server(ANY).by("nginx", 31).of_user(NOBODY).in_netns(POD);
+    let ready = container().present(&stranger).ready();
+    let verdict = refused(ready.forwards(&proxy("0.0.0.0:3200", ROOT), inside_of("172.17.0.2")), LOCALHOST);
+    assert_eq!((verdict.cause, &*verdict.because), (Cause::OtherPort, &[Because::ClaimOnly][..]));
+    assert_ne!(server_pid(&verdict), Some(31), "{verdict:?}");
+}
+
+/// Where the host's own server is known, a container with the same port has nothing to do with it.
+#[test]
+fn a_forwarder_decides_nothing_beside_a_server() {
+    let own = server(LOCALHOST).by("redis-server", 10);
+    let stopped = || {
+        let up = published("0.0.0.0:3200", ROOT).open(&own).after_millis(1_000);
+        up.close(&own, Close::End(ExitStatus::Code(0))).after_millis(500)
+    };
+    assert_certain(&refused(stopped(), LOCALHOST), Cause::Stopped);
+    let failed = published("0.0.0.0:3200", ROOT).bind(&own, Some(Errno::EACCES)).after_millis(100);
+    assert_eq!(refused(failed, LOCALHOST).cause, Cause::BindFailed);
+    let starting = published("0.0.0.0:3200", ROOT).start("openclaw-gatewa", 10).after_millis(1_000);
+    assert_eq!(refused(starting, LOCALHOST).cause, Cause::Starting);
+}
+
+/// From another container only the address that was asked for leads to the host.
+#[test]
+fn a_port_on_the_hosts_loopback_is_not_published_to_a_container() {
+    let from_inside = |at: &str| {
+        let started = published(at, ROOT);
+        started.refuse(&connect(LAN).in_netns(POD)).verdict()
+    };
+    let verdict = from_inside("0.0.0.0:3200");
+    assert_eq!(verdict.cause, Cause::OtherPort, "{verdict:?}");
+    assert!(hint_of(&verdict).ends_with("use 192.168.50.2:3200"), "{verdict:?}");
+    assert_ne!(from_inside("127.0.0.1:3200").cause, Cause::OtherPort);
+}
+
+/// Each listens for a while and ends, and the next begins after a while.
+fn one_after_another(servers: &[Server], millis: u64, pause: u64) -> Simulation {
+    let mut simulation = simulation().ready();
+    for (number, server) in servers.iter().enumerate() {
+        let server = numbered(server, number as u64);
+        simulation = simulation.open(&server).after_millis(millis);
+        simulation = simulation.close(&server, Close::End(ExitStatus::Signal(15))).after_millis(pause);
+    }
+    simulation
+}
+
+/// The same server as another process.
+fn numbered(server: &Server, number: u64) -> Server {
+    let mut server = server.clone();
+    server.listener.key.cookie += number << 50;
+    server.listener.key.inode = server.listener.key.cookie;
+    server.listener.process.pid = server.listener.process.pid.map(|pid| pid + number as u32);
+    server
+}
+
+fn unit(name: &str, pid: u32) -> Server {
+    server(LOCALHOST).by("postgres", pid).of_user(ROOT).in_unit(name)
+}
+
+#[track_caller]
+fn assert_in_turn(verdict: &Verdict, [one, other]: [&str; 2]) {
+    assert_eq!(
+        (verdict.cause, &*verdict.because),
+        (Cause::Stopped, &[Because::SeveralOwners][..]),
+        "{verdict:?}"
+    );
+    let summary = format!("two services take turns on 18789: {one} and {other}");
+    assert!(verdict.summary.contains(&summary), "{}", verdict.summary);
+    let hint = format!("two services take turns on 18789: disable one, {one} or {other}");
+    assert_eq!(verdict.hint.as_deref(), Some(&*hint), "{verdict:?}");
+}
+
+#[track_caller]
+fn assert_not_in_turn(simulation: Simulation) -> Verdict {
+    let verdict = refused(simulation, LOCALHOST);
+    assert_eq!(verdict.cause, Cause::Stopped, "{verdict:?}");
+    let text = format!("{} {}", verdict.summary, verdict.hint.as_deref().unwrap_or_default());
+    assert!(!text.contains("take turns"), "{text}");
+    verdict
+}
+
+/// Each ends the other, or waits for the port.
+#[test]
+fn two_units_that_take_turns_are_named() {
+    let (main, backup) = (unit("postgresql@15-main.service", 100), unit("pg-backup.service", 300));
+    let names = ["postgresql@15-main.service", "pg-backup.service"];
+    let turns = one_after_another(&[main.clone(), backup.clone(), main.clone()], 400, 20);
+    assert_in_turn(&refused(turns, LOCALHOST), names);
+    let turns =
+        one_after_another(&[backup.clone(), main.clone(), main.clone(), backup.clone(), main], 60_000, 1_000);
+    assert_in_turn(&refused(turns, LOCALHOST), names);
+}
+
+/// One of them was started by hand: it has no unit.
+#[test]
+fn a_unit_and_a_program_without_one_take_turns() {
+    let (unit, own) = (unit("web.service", 100), server(LOCALHOST).by("postgres", 300).of_user(ROOT));
+    let turns = one_after_another(&[own.clone(), unit.clone(), own, unit], 2_000, 300);
+    assert_in_turn(&refused(turns, LOCALHOST), ["web.service", "postgres[302]"]);
+    let (one, other) = (server(LOCALHOST).by("vite", 100), server(LOCALHOST).by("python3", 300));
+    let turns = one_after_another(&[one.clone(), other.clone(), one], 2_000, 300);
+    assert_in_turn(&refused(turns, LOCALHOST), ["vite[102]", "python3[301]"]);
+}
+
+#[test]
+fn a_service_that_restarts_does_not_take_turns() {
+    let main = unit("web.service", 100);
+    let restarts = one_after_another(&vec![main; 6], 1_000, 100);
+    assert_certain(&assert_not_in_turn(restarts), Cause::Stopped);
+    let own = server(LOCALHOST).by("gateway", 100);
+    assert_certain(&assert_not_in_turn(one_after_another(&vec![own; 4], 1_000, 100)), Cause::Stopped);
+}
+
+/// Another service took the port for good: which of the two is the server is not known.
+#[test]
+fn a_handover_is_not_a_turn() {
+    let (old, new) = (unit("old.service", 100), unit("new.service", 300));
+    let handed_over = one_after_another(&[old.clone(), old, new.clone(), new], 5_000, 200);
+    let verdict = assert_not_in_turn(handed_over);
+    assert_eq!(verdict.because, [Because::SeveralOwners], "{verdict:?}");
+    let shown: Vec<_> = verdict.listeners.iter().map(|one| one.listener.process.pid).collect();
+    assert_eq!(shown, [Some(303), Some(101)], "{verdict:?}");
+}
+
+/// A third service has had the port between them: nothing is known of which two.
+#[test]
+fn three_services_do_not_take_turns() {
+    let units = ["a.service", "b.service", "c.service", "a.service"].map(|name| unit(name, 100));
+    assert_not_in_turn(one_after_another(&units, 5_000, 200));
+}
+
+/// Blue and green: the new one listens before the old one closes.
+#[test]
+fn services_that_overlap_do_not_take_turns() {
+    let mut simulation = simulation().ready();
+    let of = |number: u64| {
+        let name = if number.is_multiple_of(2) { "blue.service" } else { "green.service" };
+        numbered(&unit(name, 100), number)
+    };
+    simulation = simulation.open(&of(0));
+    for number in 1..5 {
+        simulation = simulation.after_millis(3_000).open(&of(number)).after_millis(500);
+        simulation = simulation.close(&of(number - 1), Close::End(ExitStatus::Code(0)));
+    }
+    let stopped =
+        simulation.after_millis(3_000).close(&of(4), Close::End(ExitStatus::Code(1))).after_millis(100);
+    assert_not_in_turn(stopped);
+}
+
+/// What happened an hour ago is not why it stopped now.
+#[test]
+fn turns_of_long_ago_do_not_count() {
+    let (day, night) = (unit("day.service", 100), unit("night.service", 300));
+    assert_not_in_turn(one_after_another(&[day.clone(), night.clone(), day, night], 3_600_000, 100));
+}
+
+/// A user of the host can listen each time the server is down: nobody is told to disable the server.
+#[test]
+fn a_stranger_that_takes_turns_is_shown_and_not_proposed() {
+    let (main, stranger) = (unit("web.service", 100), server(LOCALHOST).by("nc", 300).of_user(NOBODY));
+    let turns = one_after_another(&[main.clone(), stranger.clone(), main], 2_000, 300);
+    let verdict = refused(turns, LOCALHOST);
+    assert_eq!(verdict.cause, Cause::Stopped);
+    assert!(verdict.summary.contains("web.service and nc[301]"), "{}", verdict.summary);
+    assert!(!hint_of(&verdict).contains("disable"), "{verdict:?}");
+    // On another address than the one that was asked for, it takes nothing.
+    let (main, other) = (unit("web.service", 100), server("127.9.9.9:18789").by("nc", 300).of_user(NOBODY));
+    assert_not_in_turn(one_after_another(&[main.clone(), other, main], 2_000, 300));
+}
+
+/// nginx asks HAProxy, HAProxy asks socat, and all are answered.
+fn chain() -> (Simulation, [Server; 4]) {
+    let hop = |port: u16, comm: &str, pid| server(&format!("127.0.0.1:{port}")).by(comm, pid);
+    let hops = [
+        hop(18_789, "nginx", 10),
+        hop(8_001, "haproxy", 20),
+        hop(8_002, "socat", 30),
+        hop(8_003, "caddy", 40),
+    ];
+    let up = simulation().watching(&[18_789]).present(&hops[0]).ready();
+    (up.elsewhere(&[&hops[1], &hops[2], &hops[3]]), hops)
+}
+
+/// Each proxy of a chain is followed once the one before it has reached it.
+#[test]
+fn each_hop_of_a_chain_is_followed() {
+    let (mut chain, hops) = chain();
+    assert_eq!(chain.followed(), [10]);
+    let mut followed = Vec::new();
+    for (number, to) in ["127.0.0.1:8001", "127.0.0.1:8002", "127.0.0.1:8003"].iter().enumerate() {
+        chain = chain.after_millis(20_000).reach_hop(&hops[number], to);
+        followed.push(chain.followed());
+    }
+    // Not what is behind the third one.
+    assert_eq!(followed, [vec![20], vec![30], vec![]]);
+    let refused = chain.refuse(&connect("127.0.0.1:9000").by("socat", 31).child_of(30).upstream());
+    let verdict = refused.verdict();
+    assert_eq!(verdict.cause, Cause::NothingListening, "{verdict:?}");
+    assert!(verdict.because.contains(&Because::NotWatchedBefore));
+    assert!(verdict.summary.starts_with("socat serves 127.0.0.1:8002: its clients "), "{}", verdict.summary);
+}
+
+/// A proxy that was restarted is another process.
+#[test]
+fn a_hop_that_was_restarted_is_followed_again() {
+    let (chain, hops) = chain();
+    let mut reached = chain.reach_hop(&hops[0], "127.0.0.1:8001");
+    assert_eq!(reached.followed(), [10, 20]);
+    let mut again = reached.after_millis(10_000).reach_hop(&hops[0], "127.0.0.1:8001");
+    assert!(again.followed().is_empty(), "it is followed");
+    let next = server("127.0.0.1:8001").by("haproxy", 21);
+    let restarted = again.exit(20, ExitStatus::Code(0)).elsewhere(&[&next]).after_millis(10_000);
+    let mut restarted = restarted.reach_hop(&hops[0], "127.0.0.1:8001");
+    assert_eq!(restarted.followed(), [21]);
+}
+
+#[test]
+fn a_hop_on_another_host_is_not_followed() {
+    let (chain, hops) = chain();
+    let mut reached = chain.reach_hop(&hops[0], "203.0.113.9:8001").reach_hop(&hops[0], "192.168.50.2:8001");
+    assert_eq!(reached.followed(), [10], "what listens on the loopback address was not reached");
+}
+
+/// For ten minutes after it was reached last.
+#[test]
+fn a_hop_that_is_not_reached_any_more_is_given_up() {
+    let (chain, hops) = chain();
+    let mut reached = chain.reach_hop(&hops[0], "127.0.0.1:8001").after_millis(599_000);
+    assert!(reached.unfollowed().is_empty());
+    let mut over = reached.after_millis(2_000);
+    assert_eq!(over.unfollowed(), [20]);
+}
+
+/// The next hop of a proxy may be in a container.
+#[test]
+fn a_hop_in_a_container_is_followed() {
+    let inside = server("0.0.0.0:80").by("nginx", 31).in_netns(POD);
+    let proxy = server(ANY).by("docker-proxy", 2210);
+    let up = container().watching(&[18_789]).present(&proxy).ready().elsewhere(&[&inside]);
+    let mut reached = up.reach_hop(&proxy, "172.17.0.2:80");
+    assert_eq!(reached.followed(), [2210, 31]);
+}

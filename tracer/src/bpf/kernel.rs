@@ -1,0 +1,84 @@
+//! The attached programs: what a session reads from them, and asks of them.
+
+use std::os::fd::OwnedFd;
+
+use anyhow::Result;
+use aya::Ebpf;
+use aya_log::EbpfLogger;
+
+use crate::bpf::followed::Followed;
+use crate::bpf::losses::{Counters, Totals, WithoutPlace};
+use crate::bpf::names::Names;
+use crate::bpf::upstream::Upstream;
+use crate::model::hook::Hook;
+use crate::model::limit::Limit;
+use crate::model::time::StartTime;
+
+/// The attached programs. Dropping it detaches them.
+pub struct Kernel {
+    pub(super) ebpf: Ebpf,
+    pub(super) counters: Counters,
+    pub(super) followed: Followed,
+    pub(super) names: Names,
+    pub(super) upstream: Upstream,
+    /// Keeps programs attached to classic tracepoints.
+    pub(super) _events: Vec<OwnedFd>,
+    pub hooks: Vec<Hook>,
+    pub limits: Vec<Limit>,
+}
+
+impl Kernel {
+    /// Takes the stream of the programs' own messages, which are rare and off without `-v`.
+    ///
+    /// # Errors
+    /// When the object has no such stream.
+    pub fn logger<T: log::Log>(&mut self, logger: T) -> Result<EbpfLogger<T>> {
+        Ok(EbpfLogger::init_with_logger(&mut self.ebpf, logger)?)
+    }
+
+    /// Asks for the end of a process to be recorded.
+    pub fn follow(&mut self, pid: u32) {
+        self.followed.add(pid);
+    }
+
+    /// Asks for the starts of programs with this name to be recorded.
+    pub fn watch_name(&mut self, name: &[u8]) {
+        self.names.add(name);
+    }
+
+    /// Has the connects of a process recorded on every port, and its end.
+    pub fn follow_upstream(&mut self, pid: u32, start: Option<StartTime>) {
+        self.followed.add(pid);
+        self.upstream.follow(pid, start);
+    }
+
+    /// Has the connects of a process recorded on watched ports only.
+    pub fn unfollow_upstream(&mut self, pid: u32) {
+        self.upstream.unfollow(pid);
+    }
+
+    /// Has a port watched besides those of the run, or no longer.
+    pub fn watch(&mut self, port: u16, is_watched: bool) {
+        self.upstream.watch(port, is_watched);
+    }
+
+    /// Whether a connect to a port of the run has begun; `None`: not known.
+    pub fn has_connect(&self) -> Option<bool> {
+        self.upstream.has_connect()
+    }
+
+    /// Reads the loss counters.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn losses(&self) -> Result<Totals> {
+        let without_place =
+            WithoutPlace { processes: self.followed.unfollowed(), names: self.names.unwatched() };
+        self.counters.read(&self.ebpf, without_place)
+    }
+
+    /// How many connection attempts may have ended unseen, besides those that [`Kernel::losses`] counts: an upper bound.
+    pub fn unseen_ends(&self) -> u64 {
+        self.counters.unseen_ends(&self.ebpf)
+    }
+}

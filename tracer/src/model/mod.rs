@@ -1,0 +1,18 @@
+//! What tracer reasons about: sockets, processes, namespaces, what happened and what was found. Plain data.
+
+pub mod cause;
+pub mod clock;
+pub mod container;
+pub mod errno;
+pub mod escape;
+pub mod forward;
+pub mod hook;
+pub mod kernel_event;
+pub mod limit;
+pub mod namespace;
+pub mod process;
+pub mod program;
+pub mod service;
+pub mod socket;
+pub mod time;
+pub mod unit;

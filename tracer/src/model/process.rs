@@ -1,0 +1,135 @@
+//! Processes. All but the numbers is the process's own choice, and stays raw bytes until `output` escapes it.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::container::Container;
+use super::time::StartTime;
+use super::unit::Unit;
+
+/// Text that a process chose, as it is: a name, a path.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text(Bytes);
+
+impl Text {
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(Bytes::copy_from_slice(bytes))
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// What stands behind the last `/`: of a path the file's name.
+    pub fn file_name(&self) -> &[u8] {
+        self.0.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self::new(text.as_bytes())
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.escape_ascii())
+    }
+}
+
+impl Serialize for Text {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes: Vec<u8> = Vec::deserialize(deserializer)?;
+        Ok(Self(bytes.into()))
+    }
+}
+
+/// A process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Process id as the host counts.
+    pub pid: Option<u32>,
+    /// Process id as its own PID namespace counts.
+    pub ns_pid: Option<u32>,
+    /// Process id of the parent as the host counts.
+    pub ppid: Option<u32>,
+    /// User id as the host counts.
+    pub uid: Option<u32>,
+    /// Name (`task_struct.comm`).
+    pub comm: Option<Text>,
+    /// Path of the executable, as in its own mount namespace.
+    pub exe: Option<Text>,
+    /// What the executable runs, where it is an interpreter: see [`super::program::script`].
+    pub script: Option<Text>,
+    pub start: Option<StartTime>,
+    pub container: Option<Container>,
+    /// `None` in a container, whose units are none of the host's.
+    pub unit: Option<Unit>,
+}
+
+/// One process for as long as it lives: no other has both numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProcessKey {
+    pub pid: u32,
+    pub start: StartTime,
+}
+
+impl Process {
+    /// Adds what was read of the same process.
+    pub fn complete(&mut self, read: &Self) {
+        if self.key().is_some() && self.key() == read.key() {
+            self.exe = read.exe.clone().or(self.exe.take());
+            self.script = read.script.clone().or(self.script.take());
+            self.container = read.container.clone().or(self.container.take());
+            self.unit = read.unit.clone().or(self.unit.take());
+        }
+    }
+
+    /// Whether it was read from `/proc`, its unit and container too: that has the path of the executable, and the kernel's
+    /// record of a start its file name alone.
+    pub fn is_read(&self) -> bool {
+        self.exe.as_ref().is_some_and(|exe| exe.as_bytes().contains(&b'/'))
+    }
+
+    /// `None`: its number, or when it started, is not known.
+    pub fn key(&self) -> Option<ProcessKey> {
+        Some(ProcessKey { pid: self.pid?, start: self.start? })
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitStatus {
+    /// `exit()` with this code.
+    Code(i32),
+    /// Ended by this signal.
+    Signal(i32),
+}
+
+impl ExitStatus {
+    /// Reads a wait status as `wait(2)` encodes it.
+    pub const fn from_wait(status: u32) -> Self {
+        match status & 0x7f {
+            0 => Self::Code((status >> 8 & 0xff) as i32),
+            signal => Self::Signal(signal as i32),
+        }
+    }
+}
+
+/// What became of the process that held a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OwnerEnd {
+    /// It is still running.
+    Running,
+    Ended(ExitStatus),
+    Unknown,
+}

@@ -1,0 +1,228 @@
+//! Which program a process runs: the file name of its executable, and of the script where that is an interpreter.
+
+use super::process::Text;
+
+/// Programs that run another file, with the options that take a word of their own.
+const INTERPRETERS: [(&str, &[&str]); 9] = [
+    ("node", &["-r", "--require", "--import", "--loader", "--experimental-loader", "-C", "--conditions"]),
+    ("nodejs", &["-r", "--require", "--import"]),
+    ("bun", &["-r", "--preload", "--cwd"]),
+    ("deno", &["--config", "-c", "--import-map"]),
+    ("ruby", &["-r", "-I", "-C"]),
+    ("perl", &["-I"]),
+    ("php", &["-c", "-d", "-z"]),
+    ("java", &["-cp", "-classpath", "--class-path", "-p", "--module-path", "--add-modules"]),
+    ("python", &["-W", "-X", "--check-hash-based-pycs"]),
+];
+
+/// Shells: their script is a file, never the text behind `-c`.
+const SHELLS: [&str; 6] = ["sh", "bash", "dash", "zsh", "ash", "ksh"];
+
+/// Programs that start another and wait for it, or become it: none of them is a server.
+const LAUNCHERS: [&str; 32] = [
+    "sudo",
+    "su",
+    "doas",
+    "runuser",
+    "gosu",
+    "su-exec",
+    "setpriv",
+    "env",
+    "timeout",
+    "nice",
+    "ionice",
+    "nohup",
+    "setsid",
+    "stdbuf",
+    "tini",
+    "dumb-init",
+    "docker-init",
+    "catatonit",
+    "s6-supervise",
+    "s6-svscan",
+    "runsv",
+    "npm",
+    "npx",
+    "pnpm",
+    "yarn",
+    "ip",
+    "nsenter",
+    "unshare",
+    "systemd-run",
+    "chroot",
+    "strace",
+    "script",
+];
+
+/// Programs that pass connections on to another process: known by what they forward, never by where they run.
+const FORWARDERS: [&str; 11] = [
+    "docker-proxy",
+    "rootlessport",
+    "rootlesskit",
+    "conmon",
+    "pasta",
+    "pasta.avx2",
+    "slirp4netns",
+    "kubectl",
+    "socat",
+    "socat1",
+    "ssh",
+];
+
+/// Programs that show or edit files whose names may be a server's.
+const READERS: [&str; 14] = [
+    "tail",
+    "less",
+    "more",
+    "cat",
+    "grep",
+    "vi",
+    "vim",
+    "nvim",
+    "nano",
+    "emacs",
+    "code",
+    "watch",
+    "curl",
+    "journalctl",
+];
+
+/// What stands for the script of a process that serves one session: see [`script`].
+pub const SESSION: &[u8] = b"session";
+
+/// Whether a program of this file name starts others, and is not a server itself.
+pub fn is_launcher(program: &[u8], arguments: &[&[u8]]) -> bool {
+    let is_named = |names: &[&str]| names.iter().any(|name| name.as_bytes() == program);
+    is_named(&LAUNCHERS)
+        || is_named(&SHELLS) && script(program, arguments).is_none()
+        || matches!(script(program, arguments), Some(script) if is_package_manager(script.as_bytes()))
+}
+
+/// `node /usr/bin/npm run start`: a package manager that is a script.
+fn is_package_manager(script: &[u8]) -> bool {
+    [&b"npm"[..], b"npx", b"pnpm", b"yarn", b"npm-cli.js", b"npx-cli.js", b"yarn.js", b"pnpm.cjs"]
+        .contains(&script)
+}
+
+/// Whether a program of this file name passes connections on.
+pub fn is_forwarder(program: &[u8]) -> bool {
+    FORWARDERS.iter().any(|name| name.as_bytes() == program)
+}
+
+/// Whether a program of this file name shows or edits files, or is a client.
+pub fn is_reader(program: &[u8]) -> bool {
+    READERS.iter().any(|name| name.as_bytes() == program)
+}
+
+/// Whether a program of this file name runs another file.
+pub fn is_interpreter(program: &[u8]) -> bool {
+    let is_named = |name: &str| name.as_bytes() == stem(program);
+    SHELLS.into_iter().any(is_named) || INTERPRETERS.iter().any(|(name, _)| is_named(name))
+}
+
+/// The name without a version: `python3.11` is `python`.
+fn stem(program: &[u8]) -> &[u8] {
+    if program.starts_with(b"python") { b"python" } else { program }
+}
+
+/// The script that an interpreter runs: its file name, `-m` and the module, java's archive or main class; `None`: the
+/// program is not an interpreter, or runs none.
+///
+/// A process of sshd that serves a session has written its title over its arguments, `sshd: ann@pts/0`: it is another server
+/// than the one that listens, whose title has `[listener]` in it.
+pub fn script(program: &[u8], arguments: &[&[u8]]) -> Option<Text> {
+    if program == b"sshd" {
+        let title = arguments.first().copied().unwrap_or_default();
+        let is_listener = title.windows(10).any(|part| part == b"[listener]");
+        return (title.starts_with(b"sshd: ") && !is_listener).then(|| Text::new(SESSION));
+    }
+    let is_shell = SHELLS.iter().any(|name| name.as_bytes() == program);
+    let with_value: &[&str] = if is_shell {
+        &["-o", "-O"]
+    } else {
+        INTERPRETERS.iter().find(|(name, _)| name.as_bytes() == stem(program))?.1
+    };
+    let mut words = arguments.iter().skip(1).copied();
+    while let Some(word) = words.next() {
+        match word {
+            b"-m" if program.starts_with(b"python") => {
+                return words.next().map(|module| text(b"-m ", module));
+            }
+            b"-jar" => return words.next().map(|archive| text(b"", file_name(archive))),
+            b"-m" | b"--module" if program == b"java" => return words.next().map(|module| text(b"", module)),
+            // The program is text, not a file.
+            b"-c" | b"-e" | b"--eval" | b"-p" | b"--print" | b"-r"
+                if !with_value.contains(&str::from_utf8(word).unwrap_or_default()) =>
+            {
+                return None;
+            }
+            b"run" if program == b"deno" || program == b"bun" => {}
+            _ if with_value.iter().any(|option| option.as_bytes() == word) => _ = words.next(),
+            _ if word.starts_with(b"-") || word.is_empty() => {}
+            _ => return Some(text(b"", file_name(word))),
+        }
+    }
+    None
+}
+
+/// What stands behind the last `/`.
+pub fn file_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+}
+
+fn text(before: &[u8], word: &[u8]) -> Text {
+    Text::new(&[before, word].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(line: &str) -> Option<String> {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        script(file_name(words[0]), &words).map(|text| String::from_utf8_lossy(text.as_bytes()).into_owned())
+    }
+
+    #[test]
+    fn the_script_is_the_file_that_an_interpreter_runs() {
+        for (line, script) in [
+            ("/usr/bin/node --inspect -r dotenv dist/index.js gateway", Some("index.js")),
+            ("/usr/bin/python3.11 -u -m http.server 8000", Some("-m http.server")),
+            ("python3 -W ignore /srv/app/manage.py runserver", Some("manage.py")),
+            ("python3 -c print(1) server.py", None),
+            ("java -Xmx1g -cp a.jar:b.jar com.example.Main 80", Some("com.example.Main")),
+            ("java -jar /opt/kafka/kafka.jar", Some("kafka.jar")),
+            ("/bin/sh /usr/local/bin/start.sh", Some("start.sh")),
+            ("bash -c exec server", None),
+            ("nginx -g daemon", None),
+            ("deno run --allow-net server.ts", Some("server.ts")),
+            ("node", None),
+            ("", None),
+        ] {
+            assert_eq!(of(line).as_deref(), script, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_session_of_sshd_is_not_the_server() {
+        let of = |title: &str| script(b"sshd", &[title.as_bytes()]).is_some();
+        assert!(of("sshd: ann@pts/0") && of("sshd: root@notty"));
+        assert!(!of("sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups") && !of("/usr/sbin/sshd"));
+    }
+
+    #[test]
+    fn what_starts_another_program_is_a_launcher() {
+        let is = |line: &str| {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            is_launcher(file_name(words[0]), &words)
+        };
+        for line in
+            ["sh -c server", "sudo -u ann server", "ip netns exec a server", "node /usr/bin/npm run start"]
+        {
+            assert!(is(line), "{line}");
+        }
+        for line in ["server", "sh server.sh", "node server.js", "python3 -m http.server"] {
+            assert!(!is(line), "{line}");
+        }
+    }
+}

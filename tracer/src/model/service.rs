@@ -1,0 +1,171 @@
+//! Whether two processes are instances of one service: the same program, run in the same place.
+
+use super::container::Container;
+use super::process::{Process, Text};
+use super::program;
+use super::unit::Unit;
+
+/// Whether two processes are of one service: the same program in the same unit or container; elsewhere, of the same user.
+///
+/// A process that passes connections on is known by what it forwards: all of a runtime's proxies run in the runtime's own
+/// unit. It is of one service with itself alone.
+pub fn is_same(one: &Process, other: &Process) -> bool {
+    if one.key().is_some() && one.key() == other.key() {
+        return true;
+    }
+    let is_forwarder = program_of(one).is_some_and(program::is_forwarder);
+    !is_forwarder && is_same_program(one, other) && is_same_place(one, other)
+}
+
+/// Whether two processes are of two services. Of two processes that were both read, one in a unit and one outside of any
+/// are.
+pub fn is_another(one: &Process, other: &Process) -> bool {
+    let is_in_unit = |process: &Process| process.unit.as_ref().is_some_and(Unit::is_service);
+    let are_read = one.is_read() && other.is_read();
+    let is_beside_unit = are_read && is_in_unit(one) != is_in_unit(other);
+    let is_one_process = one.key().is_some() && one.key() == other.key();
+    !is_one_process && (is_beside_unit || !is_same(one, other))
+}
+
+/// Whether two processes run the same program: by file names, not by paths, which an update changes.
+pub fn is_same_program(one: &Process, other: &Process) -> bool {
+    if program_of(one).is_none() || program_of(one) != program_of(other) {
+        return false;
+    }
+    match (&one.script, &other.script) {
+        (Some(one), Some(other)) => one == other,
+        // A process may have written over its arguments: then its name is what is left.
+        _ => {
+            one.script == other.script && !is_interpreter(one)
+                || one.comm == other.comm
+                || is_one_unit(one, other)
+        }
+    }
+}
+
+/// The file name of the executable; where it is not known, the name of the process.
+pub fn program_of(process: &Process) -> Option<&[u8]> {
+    let exe = process.exe.as_ref().map(Text::file_name);
+    exe.or_else(|| process.comm.as_ref().map(Text::as_bytes)).filter(|name| !name.is_empty())
+}
+
+fn is_interpreter(process: &Process) -> bool {
+    program_of(process).is_some_and(program::is_interpreter)
+}
+
+/// Whether both are in one unit that is made for one program.
+fn is_one_unit(one: &Process, other: &Process) -> bool {
+    one.unit.as_ref().is_some_and(|unit| unit.is_service() && Some(unit) == other.unit.as_ref())
+}
+
+fn is_same_place(one: &Process, other: &Process) -> bool {
+    match (&one.container, &other.container) {
+        (Some(one), Some(other)) => return is_same_container(one, other),
+        (None, None) => {}
+        (Some(_), None) | (None, Some(_)) => return false,
+    }
+    match (&one.unit, &other.unit) {
+        (Some(one), Some(other)) if one.is_service() || other.is_service() => one == other,
+        // A session holds programs that have nothing to do with each other.
+        _ => is_same_user(one, other),
+    }
+}
+
+/// A restarted container has another id: its pod, or its name, stays.
+fn is_same_container(one: &Container, other: &Container) -> bool {
+    let is_same_name = one.name.is_some() && one.name == other.name;
+    let is_same_pod = one.pod_uid.is_some() && one.pod_uid == other.pod_uid;
+    one.runtime == other.runtime && (one.id == other.id || is_same_name || is_same_pod)
+}
+
+/// Whether both are the same user's, as far as that is known.
+pub fn is_same_user(one: &Process, other: &Process) -> bool {
+    one.uid.is_some() && one.uid == other.uid
+}
+
+/// Services that run what any user asks them to.
+const RUN_FOR_USERS: [&str; 6] =
+    ["cron.service", "crond.service", "atd.service", "ssh.service", "sshd.service", "getty.service"];
+
+/// Whether only root can have started a process: it is root's, or in a unit of the system that is made for it.
+///
+/// Any other user can open a socket on a port in the name of a server. A container says nothing: a user makes directories
+/// with the names of containers below the own manager's.
+pub fn is_of_system(process: &Process) -> bool {
+    let is_made_for_it = |unit: &Unit| unit.is_of_system() && !RUN_FOR_USERS.contains(&unit.name.as_str());
+    process.uid == Some(0) || process.unit.as_ref().is_some_and(is_made_for_it)
+}
+
+/// Whether a client can take a process for its server by what that does on a port alone: anybody can take a port, or try
+/// to, so that a user who is refused can only have been waiting for root or for himself.
+pub fn is_known_to(client: &Process, process: &Process) -> bool {
+    process.uid.is_none() || is_of_system(process) || is_same_user(client, process)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: u32, exe: &str, uid: u32) -> Process {
+        Process { pid: Some(pid), exe: Some(exe.into()), uid: Some(uid), ..Process::default() }
+    }
+
+    fn in_unit(unit: &str, process: Process) -> Process {
+        Process { unit: Some(Unit { name: unit.to_owned(), user: None }), ..process }
+    }
+
+    fn runs(script: &str, process: Process) -> Process {
+        Process { script: Some(script.into()), ..process }
+    }
+
+    #[test]
+    fn a_service_is_a_program_and_a_place() {
+        let redis = |pid, uid| process(pid, "/usr/bin/redis-server", uid);
+        assert!(is_same(&redis(1, 1000), &redis(2, 1000)));
+        assert!(!is_same(&redis(1, 1000), &redis(2, 1001)), "another user's");
+        assert!(!is_same(&redis(1, 1000), &process(2, "/usr/bin/nginx", 1000)), "another program");
+        let unit = |name| in_unit(name, redis(1, 0));
+        assert!(is_same(&unit("redis.service"), &in_unit("redis.service", redis(2, 104))), "it gave up root");
+        assert!(!is_same(&unit("redis.service"), &unit("redis@2.service")));
+        assert!(
+            is_same(&unit("session-3.scope"), &unit("session-4.scope")),
+            "started again from another shell"
+        );
+        assert!(is_same(&redis(1, 0), &process(2, "/snap/redis/7/redis-server", 0)), "an update");
+    }
+
+    #[test]
+    fn a_program_beside_a_unit_is_another_service() {
+        let redis = |pid| process(pid, "/usr/bin/redis-server", 0);
+        let unit = in_unit("redis.service", redis(1));
+        assert!(is_another(&unit, &redis(2)) && is_another(&redis(2), &unit));
+        assert!(is_another(&unit, &in_unit("session-3.scope", redis(2))));
+        assert!(!is_another(&unit, &in_unit("redis.service", redis(2))) && !is_another(&redis(1), &redis(2)));
+        let unread = Process { exe: None, comm: Some("redis-server".into()), ..redis(2) };
+        assert!(!is_another(&unit, &unread), "its unit is not known");
+        let started = Process { exe: Some("redis-server".into()), ..redis(2) };
+        assert!(!is_another(&unit, &started), "only its start was recorded");
+    }
+
+    #[test]
+    fn two_scripts_of_one_interpreter_are_two_programs() {
+        let node = |pid, script| runs(script, process(pid, "/usr/bin/node", 1000));
+        assert!(is_same(&node(1, "index.js"), &node(2, "index.js")));
+        assert!(!is_same(&node(1, "index.js"), &node(2, "worker.js")));
+        // One unit with two apps.
+        assert!(!is_same(
+            &in_unit("apps.service", node(1, "a.js")),
+            &in_unit("apps.service", node(2, "b.js"))
+        ));
+        let titled = Process { comm: Some("gateway".into()), ..process(3, "/usr/bin/node", 1000) };
+        let other = Process { comm: Some("node".into()), ..node(4, "index.js") };
+        assert!(!is_same(&titled, &other), "nothing shows that it is the same script");
+        assert!(is_same(&in_unit("web.service", titled), &in_unit("web.service", other)));
+    }
+
+    #[test]
+    fn a_proxy_is_not_another_proxy() {
+        let proxy = |pid| in_unit("docker.service", process(pid, "/usr/sbin/docker-proxy", 0));
+        assert!(!is_same(&proxy(1), &proxy(2)));
+    }
+}

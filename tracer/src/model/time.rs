@@ -1,0 +1,83 @@
+//! Time as data: moments of the kernel's monotonic clock, and the interval that a query took.
+
+use serde::{Deserialize, Serialize};
+
+/// Nanoseconds of `CLOCK_MONOTONIC`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Mono(pub u64);
+
+impl Mono {
+    /// Later than every moment.
+    pub const MAX: Self = Self(u64::MAX);
+
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis * 1_000_000)
+    }
+
+    /// Nanoseconds from `earlier` to `self`; 0 when `earlier` is the later one.
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    pub const fn plus_millis(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis * 1_000_000))
+    }
+
+    pub const fn plus(self, nanoseconds: u64) -> Self {
+        Self(self.0.saturating_add(nanoseconds))
+    }
+}
+
+/// When a query of the host began and ended: what it found may be of any moment between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interval {
+    pub began: Mono,
+    pub ended: Mono,
+}
+
+impl Interval {
+    /// Whether it was before `event`, and by `now` is more than `age` nanoseconds old.
+    pub fn is_stale(self, event: Mono, now: Mono, age: u64) -> bool {
+        self.began < event && now.since(self.ended) > age
+    }
+
+    /// The same for an expensive query: such queries take a twentieth of the time at most.
+    pub fn is_due(self, event: Mono, now: Mono, age: u64) -> bool {
+        let cost = self.ended.since(self.began);
+        self.is_stale(event, now, age.max(cost.saturating_mul(20)))
+    }
+
+    /// The same for a query that a verdict rests on: such queries take half of the time at most.
+    pub fn is_worth_it(self, event: Mono, now: Mono, age: u64) -> bool {
+        self.is_stale(event, now, age.max(self.ended.since(self.began)))
+    }
+}
+
+/// When a process started, in nanoseconds since boot (`task_struct.start_boottime`), to the hundredth of a second that
+/// `/proc/PID/stat` shows: the same value whichever source it is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StartTime(u64);
+
+impl StartTime {
+    /// Nanoseconds in one tick of `/proc/PID/stat`: USER_HZ is 100 on every little-endian architecture.
+    pub const TICK_NS: u64 = 10_000_000;
+
+    /// From nanoseconds since boot.
+    pub const fn from_boottime(nanoseconds: u64) -> Self {
+        Self(nanoseconds - nanoseconds % Self::TICK_NS)
+    }
+
+    /// From ticks since boot.
+    pub const fn from_ticks(ticks: u64) -> Self {
+        Self(ticks.saturating_mul(Self::TICK_NS))
+    }
+
+    /// Nanoseconds since boot.
+    pub const fn boottime(self) -> u64 {
+        self.0
+    }
+}
+
+/// Nanoseconds of the wall clock since 1970 (`CLOCK_REALTIME`), as a file's time is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct WallTime(pub i128);

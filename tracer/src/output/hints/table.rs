@@ -1,0 +1,894 @@
+//! The hints. For each cause the first row that fits is given: rows of one kind of owner stand before those of any. The
+//! rows of products stand in their own folders, and come in here by `Entry::Products`.
+//!
+//! A new hint is one more row, and a scenario in tests/hints.rs that it is given of.
+
+use crate::model::cause::Cause::{
+    self, BindFailed, BoundNotListening, Filtered, Intercepted, NeverListened, NotOnTcp, NothingListening,
+    OtherNetns, OtherPort, Remote, Starting, Stopped, WrongAddress, WrongDevice, WrongFamily,
+};
+use crate::model::errno::Errno;
+use crate::model::kernel_event::SentBy;
+use crate::model::kernel_event::Via;
+use crate::model::process::OwnerEnd;
+use crate::output::hints::Case;
+use crate::output::hints::owner::Kind;
+use crate::output::hints::words::{
+    RESTART, STRANGE, asker, asker_name, at_once, configured_port, device, enter, is_held_by_own_service,
+    is_in_use, is_killed, is_own, is_strange, listen_stream, lives_on, own, rewritten, rules, start,
+    stranger, systemctl,
+};
+use crate::output::wording::{PRIVILEGED, bracketed, service_name};
+use crate::products::hint::{HintRow, Place};
+use crate::products::{ProductRef, Source, registry};
+use Kind::{DockerProxy, Kubectl, Ssh, Sshd, Systemd, Tailscaled};
+
+/// A generic hint.
+pub struct Row {
+    pub cause: Cause,
+    /// Who owns the socket, or for EADDRINUSE who holds the port; `None`: any process.
+    pub owner: Option<Kind>,
+    /// What else selects it, in words.
+    pub when: &'static str,
+    pub fits: fn(&Case<'_>) -> bool,
+    pub hint: fn(&Case<'_>) -> String,
+}
+
+/// One place of the table.
+enum Entry {
+    Row(Row),
+    /// The rows of the products for this cause and place.
+    Products(Cause, Place),
+}
+
+/// A row of the table or of a product.
+#[derive(Clone, Copy)]
+pub enum AnyRow {
+    Generic(&'static Row),
+    Product(ProductRef, &'static HintRow),
+}
+
+impl AnyRow {
+    pub fn cause(self) -> Cause {
+        match self {
+            Self::Generic(row) => row.cause,
+            Self::Product(_, row) => row.cause,
+        }
+    }
+
+    /// The owner that it is for, or `any`.
+    pub fn owner(self) -> &'static str {
+        match self {
+            Self::Generic(row) => row.owner.map_or("any", Kind::name),
+            Self::Product(product, _) => Kind::Product(product).name(),
+        }
+    }
+
+    pub fn when(self) -> &'static str {
+        match self {
+            Self::Generic(row) => row.when,
+            Self::Product(_, row) => row.when,
+        }
+    }
+
+    pub fn fits(self, case: &Case<'_>) -> bool {
+        let is_of = |kind| kind == case.kind;
+        self.cause() == case.facts.cause
+            && match self {
+                Self::Generic(row) => row.owner.is_none_or(is_of) && (row.fits)(case),
+                Self::Product(product, row) => is_of(Kind::Product(product)) && (row.fits)(&case.facts),
+            }
+    }
+
+    pub fn hint(self, case: &Case<'_>) -> String {
+        match self {
+            Self::Generic(row) => (row.hint)(case),
+            Self::Product(_, row) => (row.hint)(&case.facts),
+        }
+    }
+}
+
+/// The table with the rows of every registered product.
+pub fn rows() -> impl Iterator<Item = AnyRow> {
+    rows_of(registry())
+}
+
+/// The table with the rows of these products.
+pub fn rows_of(products: &[ProductRef]) -> impl Iterator<Item = AnyRow> {
+    TABLE.iter().flat_map(move |entry| {
+        let (own, place) = match entry {
+            Entry::Row(row) => (Some(AnyRow::Generic(row)), None),
+            Entry::Products(cause, place) => (None, Some((*cause, *place))),
+        };
+        let of_products = place.into_iter().flat_map(move |place| {
+            let rows =
+                products.iter().flat_map(|product| product.hints().iter().map(move |row| (*product, row)));
+            rows.filter(move |(_, row)| (row.cause, row.place) == place)
+                .map(|(product, row)| AnyRow::Product(product, row))
+        });
+        own.into_iter().chain(of_products)
+    })
+}
+
+/// A row for one kind of owner.
+const fn of(
+    owner: Kind,
+    cause: Cause,
+    when: &'static str,
+    fits: fn(&Case<'_>) -> bool,
+    hint: fn(&Case<'_>) -> String,
+) -> Entry {
+    Entry::Row(Row { cause, owner: Some(owner), when, fits, hint })
+}
+
+/// A row for any owner.
+const fn any(
+    cause: Cause,
+    when: &'static str,
+    fits: fn(&Case<'_>) -> bool,
+    hint: fn(&Case<'_>) -> String,
+) -> Entry {
+    Entry::Row(Row { cause, owner: None, when, fits, hint })
+}
+
+const fn products(cause: Cause, place: Place) -> Entry {
+    Entry::Products(cause, place)
+}
+
+const ALWAYS: fn(&Case<'_>) -> bool = |_| true;
+
+/// In order: the first of a cause that fits.
+static TABLE: &[Entry] = &[
+    // A packet filter refused, and nothing would answer without it either.
+    any(
+        Filtered,
+        "an ICMP message refused, for an address of no network namespace of this host",
+        |case| case.wording.refused.via == Via::Icmp && case.wording.is_of_no_netns(),
+        |case| {
+            let addr = case.facts.addr();
+            format!(
+                "a REJECT rule for {addr}: {}; if {addr} is a Service's, kubectl get endpoints shows whether it has any",
+                rules(case)
+            )
+        },
+    ),
+    any(
+        Filtered,
+        "an ICMP message refused",
+        |case| case.wording.refused.via == Via::Icmp,
+        |case| format!("a REJECT rule: {}", rules(case)),
+    ),
+    any(Filtered, "a reset that no TCP stack of this host sent", ALWAYS, |case| {
+        format!("a REJECT rule with tcp-reset, or a translation to another host: {}", rules(case))
+    }),
+    // The address is nowhere on this host.
+    any(Remote, "", ALWAYS, |case| {
+        format!(
+            "run `ss -ltn 'sport = :{port}'` on the host that has {}; for a translated address: conntrack -L -p tcp \
+             --dport {port}",
+            case.facts.addr(),
+            port = case.facts.port(),
+        )
+    }),
+    // A listener was up, and was not asked.
+    any(
+        Intercepted,
+        "an ICMP message refused",
+        |case| case.wording.refused.via == Via::Icmp,
+        |case| format!("a REJECT rule: {}", rules(case)),
+    ),
+    any(
+        Intercepted,
+        "a reset that no TCP stack of this host sent",
+        |case| case.wording.refused.sent_by == Some(SentBy::Filter),
+        |case| format!("a REJECT rule with tcp-reset, or a translation to another host: {}", rules(case)),
+    ),
+    of(
+        DockerProxy,
+        Intercepted,
+        "a reset by this host's TCP stack, for an address that is not loopback",
+        |case| case.wording.refused.sent_by.is_some_and(SentBy::is_stack) && !case.facts.dst().is_loopback(),
+        |case| {
+            format!(
+                "Docker's NAT leads the connect past docker-proxy into a container, and in there it is refused: `docker ps \
+                 --filter publish={port}` names it; let its server listen on the container's own address and not on 127.0.0.1 alone, keep its authentication on, and change nothing on the host; conntrack -L -p tcp --dport {port} shows the way",
+                port = case.facts.port(),
+            )
+        },
+    ),
+    any(
+        Intercepted,
+        "a reset by this host's TCP stack",
+        |case| case.wording.refused.sent_by.is_some_and(SentBy::is_stack),
+        |case| {
+            format!(
+                "conntrack -L -p tcp --dport {port}; nft list ruleset | grep -n {port}{}",
+                case.wording.inside(),
+                port = case.facts.port(),
+            )
+        },
+    ),
+    any(Intercepted, "who refused is not known", ALWAYS, |case| {
+        format!("conntrack -L -p tcp --dport {}; {}", case.facts.port(), rules(case))
+    }),
+    // A listener is bound to another interface.
+    any(WrongDevice, STRANGE, is_strange, |case| stranger(case, "let it listen without the interface")),
+    any(
+        WrongDevice,
+        "a VRF is between the two",
+        |case| device(case).is_none(),
+        |_| "bind the server to the VRF (ip vrf exec), or set net.ipv4.tcp_l3mdev_accept=1".to_owned(),
+    ),
+    of(Systemd, WrongDevice, "", ALWAYS, |case| {
+        format!(
+            "connect to an address of {}, or take BindToDevice= out of the .socket unit (`{systemctl} list-sockets` names \
+             it), then {systemctl} restart that unit",
+            device(case).unwrap_or_default(),
+            systemctl = systemctl(case),
+        )
+    }),
+    any(WrongDevice, "", ALWAYS, |case| {
+        format!(
+            "connect to an address of {}, or start the server without binding it to the interface (SO_BINDTODEVICE)",
+            device(case).unwrap_or_default()
+        )
+    }),
+    // The server asked for the port and did not get it: EADDRINUSE, by who holds it.
+    any(
+        BindFailed,
+        "EADDRINUSE or EADDRNOTAVAIL, and nothing but its own attempt shows that it is the server",
+        |case| is_strange(case) && (is_in_use(case) || case.facts.errno == Some(Errno::EADDRNOTAVAIL)),
+        |case| stranger(case, "its log says which address it did not get"),
+    ),
+    any(
+        BindFailed,
+        "EADDRINUSE, and the server holds the port itself",
+        |case| is_in_use(case) && case.facts.holds_it_itself,
+        |_| "the server holds the port itself: restart it".to_owned(),
+    ),
+    any(
+        BindFailed,
+        "EADDRINUSE, and it is an ssh that asks",
+        |case| is_in_use(case) && asker(case) == Some(Ssh),
+        |case| {
+            format!(
+                "ssh goes on without this forwarding, unless it has -o ExitOnForwardFailure=yes: forward another port (-L \
+                 127.0.0.1:OTHER:HOST:PORT), or free this one{}",
+                case.process
+                    .and_then(|holder| holder.pid)
+                    .map_or_else(String::new, |_| { format!(" ({} has it)", case.facts.owner) })
+            )
+        },
+    ),
+    any(
+        BindFailed,
+        "EADDRINUSE, and it is a kubectl that asks",
+        |case| is_in_use(case) && asker(case) == Some(Kubectl),
+        |case| {
+            format!(
+                "forward another port (kubectl port-forward TARGET OTHER:PORT){}",
+                case.process.and_then(|holder| holder.pid).map_or_else(String::new, |_| {
+                    format!(", or free this one ({} has it)", case.facts.owner)
+                })
+            )
+        },
+    ),
+    of(DockerProxy, BindFailed, "EADDRINUSE", is_in_use, |case| {
+        format!(
+            "a container publishes this port: `docker ps --filter publish={port}` names it. Stop that container, or \
+             publish it at another port (-p 127.0.0.1:OTHER:PORT); then start the server again. Ending docker-proxy \
+             itself helps nobody",
+            port = case.facts.port(),
+        )
+    }),
+    of(Tailscaled, BindFailed, "EADDRINUSE", is_in_use, |case| {
+        let on_loopback = match asker(case) {
+            _ if case.facts.bound_to.is_loopback() => "Let".to_owned(),
+            Some(Kind::Product(product)) => {
+                format!("Let it listen on 127.0.0.1 only ({}), or let", product.loopback_setting())
+            }
+            _ => "Let the server listen on 127.0.0.1 only, or let".to_owned(),
+        };
+        format!(
+            "tailscale serves this port: `tailscale serve status`. {on_loopback} tailscale serve another port; then start \
+             the server again"
+        )
+    }),
+    of(Ssh, BindFailed, "EADDRINUSE", is_in_use, |case| {
+        format!(
+            "an ssh forwards this port (-L): end it (kill {}), or let it forward another (-L 127.0.0.1:OTHER:HOST:PORT); \
+             then start the server again",
+            case.facts.pid
+        )
+    }),
+    of(Sshd, BindFailed, "EADDRINUSE", is_in_use, |case| {
+        format!(
+            "somebody who is logged in forwards this port to their own host (ssh -R): let them end that, or end their \
+             connection (kill {}); then start the server again",
+            case.facts.pid
+        )
+    }),
+    of(Kubectl, BindFailed, "EADDRINUSE", is_in_use, |case| {
+        format!(
+            "a kubectl port-forward has this port: end it (kill {}), or let it take another (kubectl port-forward TARGET \
+             OTHER:PORT); then start the server again",
+            case.facts.pid
+        )
+    }),
+    of(Systemd, BindFailed, "EADDRINUSE", is_in_use, |case| {
+        format!(
+            "systemd holds the port for a .socket unit: `{systemctl} list-sockets` names it and the service that it \
+             starts. Let that service have the port, or {systemctl} disable --now that .socket unit; then start the \
+             server again. Do not end systemd",
+            systemctl = systemctl(case),
+        )
+    }),
+    products(BindFailed, Place::Last),
+    any(
+        BindFailed,
+        "EADDRINUSE, and no process holds the port any more",
+        |case| is_in_use(case) && case.wording.is_free_now(),
+        |case| format!("the port is free now: restart {}", asker_name(case)),
+    ),
+    any(
+        BindFailed,
+        "EADDRINUSE, and another instance of the server holds the port",
+        // The first process is never to be ended.
+        |case| is_in_use(case) && is_held_by_own_service(case),
+        |case| {
+            format!(
+                "if {} is a stale instance, end it (kill {}); then start the server again",
+                case.facts.owner, case.facts.pid
+            )
+        },
+    ),
+    any(
+        BindFailed,
+        "EADDRINUSE, and another service holds the port",
+        |case| is_in_use(case) && case.process.is_some_and(|holder| holder.pid.is_some()),
+        |case| {
+            format!(
+                "{} has the port: give one of the two another port, or stop that service by its own means; then start the \
+                 server again",
+                case.facts.owner
+            )
+        },
+    ),
+    any(
+        BindFailed,
+        "EADDRINUSE, and what holds the port has no owner any more",
+        |case| is_in_use(case) && case.process.is_some_and(|holder| holder.pid.is_none()),
+        |_| {
+            "wait until the old connection's TIME-WAIT is over (a minute), or let the server set SO_REUSEADDR"
+                .to_owned()
+        },
+    ),
+    any(BindFailed, "EADDRINUSE, and who holds the port is not known", is_in_use, |case| {
+        format!("see who holds it: ss -tanp 'sport = :{}'{}", case.facts.port(), case.wording.inside())
+    }),
+    any(
+        BindFailed,
+        "EADDRNOTAVAIL, and the address is there now",
+        |case| case.facts.errno == Some(Errno::EADDRNOTAVAIL) && case.wording.is_address(case.facts.bound_to),
+        |case| {
+            format!(
+                "{} is there now: restart {}, after its interface at each boot",
+                bracketed(case.facts.bound_to),
+                asker_name(case)
+            )
+        },
+    ),
+    any(
+        BindFailed,
+        "EADDRNOTAVAIL",
+        |case| case.facts.errno == Some(Errno::EADDRNOTAVAIL),
+        |case| {
+            format!(
+                "bring up the interface that has {}, then start the server again; or let it listen on an address that is \
+                 there (ip addr)",
+                bracketed(case.facts.bound_to)
+            )
+        },
+    ),
+    any(
+        BindFailed,
+        "EACCES, and the port is privileged",
+        |case| case.facts.errno == Some(Errno::EACCES) && case.facts.port() < PRIVILEGED,
+        |_| {
+            "CAP_NET_BIND_SERVICE for ports below net.ipv4.ip_unprivileged_port_start; else the policy's log"
+                .to_owned()
+        },
+    ),
+    any(
+        BindFailed,
+        "EACCES",
+        |case| case.facts.errno == Some(Errno::EACCES),
+        |_| {
+            "a security policy forbids this port: see its log (journalctl -k | grep -i -e avc -e apparmor), or the sandbox \
+             that the server was started in; unless net.ipv4.ip_unprivileged_port_start is above the port"
+                .to_owned()
+        },
+    ),
+    any(BindFailed, "another error", ALWAYS, |case| format!("see the log of {}", case.facts.owner)),
+    // A listener closed.
+    any(
+        Stopped,
+        "two services take the port in turn",
+        |case| case.wording.turns().is_some_and(|turns| turns.is_trusted),
+        |case| {
+            case.wording.turns().map_or_else(String::new, |turns| {
+                let [one, other] = turns.services.each_ref().map(service_name);
+                format!("two services take turns on {}: disable one, {one} or {other}", case.facts.port())
+            })
+        },
+    ),
+    any(
+        Stopped,
+        "another instance has started",
+        |case| case.wording.successor().is_some(),
+        |_| "wait: another instance has started, and RECOVERED says when it listens".to_owned(),
+    ),
+    products(Stopped, Place::First),
+    of(
+        DockerProxy,
+        Stopped,
+        "",
+        |case| !lives_on(case),
+        |_| {
+            "docker-proxy ends when its container stops: docker ps -a, docker logs CONTAINER; start the container again"
+            .to_owned()
+        },
+    ),
+    of(Tailscaled, Stopped, "its process lives on", lives_on, |_| {
+        "tailscaled listens while tailscale is up and serves the port: `tailscale status`, `tailscale serve status`"
+            .to_owned()
+    }),
+    of(
+        Ssh,
+        Stopped,
+        "its process has ended",
+        |case| !lives_on(case),
+        |_| {
+            "the forwarding ends with its ssh: start it again; -o ServerAliveInterval=15 keeps an idle connection up".to_owned()
+        },
+    ),
+    of(Sshd, Stopped, "", ALWAYS, |_| {
+        "the forwarding (ssh -R) ends with the connection that asked for it: let its client connect again; -o \
+         ExitOnForwardFailure=yes tells it when the port is not to be had"
+            .to_owned()
+    }),
+    of(
+        Kubectl,
+        Stopped,
+        "its process has ended",
+        |case| !lives_on(case),
+        |_| {
+            "start kubectl port-forward again: it ends with its pod, and with its connection to the cluster"
+                .to_owned()
+        },
+    ),
+    of(Systemd, Stopped, "", ALWAYS, |case| {
+        format!(
+            "its .socket unit was stopped or has failed: `{systemctl} list-sockets --all`, {systemctl} status that unit; \
+             start the .socket unit again, and not the service alone",
+            systemctl = systemctl(case),
+        )
+    }),
+    any(Stopped, "its process lives on", lives_on, |case| {
+        format!("wait for the next LISTEN, or see the log of {} for why it closed its port", case.facts.owner)
+    }),
+    any(Stopped, "its process was ended by SIGKILL", is_killed, |_| {
+        "start the server again; who sends SIGKILL: an operator, a supervisor's timeout, or the kernel out of memory \
+         (journalctl -k | grep -i oom)"
+            .to_owned()
+    }),
+    any(
+        Stopped,
+        "its process has ended",
+        |case| matches!(case.end(), Some(OwnerEnd::Ended(_))),
+        |case| format!("see its log for the end of {}, then start the server again", case.facts.owner),
+    ),
+    any(Stopped, "who closed it is not known", ALWAYS, |_| {
+        "start the server again, and see its log for why it closed".to_owned()
+    }),
+    // A listener has the other family only.
+    any(WrongFamily, "the listener is the client's own", is_own, own),
+    any(WrongFamily, STRANGE, is_strange, |case| {
+        stranger(case, &format!("let it listen on {} too", case.facts.addr()))
+    }),
+    any(
+        WrongFamily,
+        "its file asks for the address, and its sockets contradict it",
+        |case| case.file_is_right() && case.is_contradicted() && case.is_older_than_the_file() == Some(true),
+        |case| {
+            let now =
+                case.facts.other_family().map_or_else(String::new, |now| format!("{now}; or for good: "));
+            format!("{now}{RESTART}")
+        },
+    ),
+    products(WrongFamily, Place::AfterSettings),
+    any(
+        WrongFamily,
+        "an address that is not loopback",
+        |case| !case.facts.dst().is_loopback(),
+        |case| {
+            format!(
+                "use an {} address of the same host, or let the server listen on {} too, and {}",
+                if case.facts.dst().is_ipv6() { "IPv4" } else { "IPv6" },
+                case.facts.addr(),
+                case.facts.keep(),
+            )
+        },
+    ),
+    any(
+        WrongFamily,
+        "it claims to listen on the address already",
+        |case| case.asks_for_the_address() == Some(true),
+        |case| {
+            let now = case.facts.other_family().map_or_else(String::new, |now| format!("{now}; "));
+            format!("{now}its log says why it does not listen on {}", case.facts.addr())
+        },
+    ),
+    products(WrongFamily, Place::Last),
+    of(DockerProxy, WrongFamily, "loopback", ALWAYS, |case| {
+        format!(
+            "{}publish the port there too: docker run -p {}:{}:PORT",
+            case.facts.instead(),
+            case.facts.addr(),
+            case.facts.port()
+        )
+    }),
+    of(Ssh, WrongFamily, "loopback", ALWAYS, |case| {
+        format!(
+            "{}start ssh without {} and without an address before the port: -L {port}:HOST:PORT listens on both",
+            case.facts.instead(),
+            if case.facts.dst().is_ipv6() { "-4 (AddressFamily inet)" } else { "-6 (AddressFamily inet6)" },
+            port = case.facts.port(),
+        )
+    }),
+    of(Kubectl, WrongFamily, "loopback", ALWAYS, |case| {
+        format!("{}kubectl port-forward --address localhost, which is both", case.facts.instead())
+    }),
+    of(
+        Systemd,
+        WrongFamily,
+        "loopback, and the socket is `::` for IPv6 only",
+        |case| case.facts.dst().is_ipv4() && case.facts.bound_to.is_unspecified(),
+        |case| {
+            format!(
+                "{}BindIPv6Only=both in the .socket unit (`{systemctl} list-sockets` names it), then {systemctl} restart \
+                 that unit",
+                case.facts.instead(),
+                systemctl = systemctl(case),
+            )
+        },
+    ),
+    of(Systemd, WrongFamily, "loopback", ALWAYS, |case| {
+        format!("{}{}", case.facts.instead(), listen_stream(case))
+    }),
+    any(WrongFamily, "loopback", ALWAYS, |case| {
+        format!("{}let the server listen on {} too", case.facts.instead(), case.facts.addr())
+    }),
+    // A listener is up, elsewhere. First where what is configured is not what is.
+    any(WrongAddress, "the listener is the client's own", is_own, own),
+    any(WrongAddress, STRANGE, is_strange, |case| {
+        stranger(case, &format!("let it listen on {} too", case.facts.addr()))
+    }),
+    any(
+        WrongAddress,
+        "its file asks for the address, and is younger than its process",
+        |case| case.file_is_right() && case.is_older_than_the_file() == Some(true),
+        |_| RESTART.to_owned(),
+    ),
+    any(
+        WrongAddress,
+        "its file asks for the address, and is older than its process",
+        |case| case.file_is_right() && case.is_older_than_the_file() == Some(false),
+        |_| {
+            "the file is already right, and the process is younger than it: its log says why it listens elsewhere (the \
+             address was not up when it started?); then start a new one"
+                .to_owned()
+        },
+    ),
+    any(
+        WrongAddress,
+        "its file asks for the address, and which of the two is older cannot be told",
+        |case| case.file_is_right() && case.is_older_than_the_file().is_none(),
+        |_| {
+            "the file is already right, and whether the process started with it cannot be told: end it and start a new one; \
+             if that one listens elsewhere too, its log says why"
+                .to_owned()
+        },
+    ),
+    any(
+        WrongAddress,
+        "its arguments or its environment ask for the address",
+        |case| case.asks_for_the_address() == Some(true) && case.facts.bind_source().is_some(),
+        |case| {
+            format!(
+                "the bind by its {} is right already: its log says why it listens elsewhere (the address was not up when it \
+                 started?); then start a new process",
+                case.facts.bind_source().map(Source::to_string).unwrap_or_default()
+            )
+        },
+    ),
+    any(
+        WrongAddress,
+        "its file asked for the address, and somebody took that back",
+        |case| case.asks_for_the_address() == Some(false) && case.rewritten().is_some(),
+        rewritten,
+    ),
+    any(
+        WrongAddress,
+        "its file asks for the address, and something wins over it",
+        |case| case.wins_over_the_file().is_some(),
+        |case| {
+            format!(
+                "the file is already right, and the {} of its {} wins over it: take that away, then start a new process",
+                case.facts.settings.map_or("bind", |settings| settings.product.bind()),
+                case.wins_over_the_file().unwrap_or_default(),
+            )
+        },
+    ),
+    // In a container, by its address: the other side of a published port.
+    products(WrongAddress, Place::AfterSettings),
+    any(
+        WrongAddress,
+        "in another namespace than the client",
+        |case| case.facts.in_other_netns,
+        |case| {
+            format!(
+                "let the server listen on {} inside {}, then start it anew; {}, and change nothing outside",
+                case.facts.addr(),
+                case.facts.netns,
+                case.facts.keep(),
+            )
+        },
+    ),
+    any(
+        WrongAddress,
+        "what it listens on is no address any more",
+        |case| !case.is_there(),
+        |case| {
+            format!(
+                "{} is no address of this namespace any more: bring its interface back, or start the server on an address \
+                 that is there",
+                bracketed(case.facts.bound_to)
+            )
+        },
+    ),
+    of(DockerProxy, WrongAddress, "", ALWAYS, |case| {
+        format!(
+            "at once: use {}. The container's port is published there only (docker ps); for good publish it at {addr} too: \
+             docker run -p {addr}:{}:PORT{}",
+            case.facts.at,
+            case.facts.port(),
+            match case.facts.dst().is_loopback() {
+                true => "",
+                false =>
+                    ". The host's own INPUT rules (ufw) do not filter it: keep the authentication of what is in the container on",
+            },
+            addr = case.facts.addr(),
+        )
+    }),
+    of(Tailscaled, WrongAddress, "", ALWAYS, |case| {
+        format!(
+            "at once: use {}. tailscaled serves the tailnet only; on this host use the server that it leads to: `tailscale \
+             serve status` names it",
+            case.facts.at,
+        )
+    }),
+    of(Ssh, WrongAddress, "", ALWAYS, |case| {
+        let at_once = at_once(case);
+        if case.facts.dst().is_loopback() {
+            format!("{at_once}. For good: -L 127.0.0.1:{}:HOST:PORT", case.facts.port())
+        } else {
+            format!(
+                "{at_once}; for other hosts -L {}:{}:HOST:PORT, which anybody may use: keep the authentication \
+                 of what is behind it and a firewall on (-g or GatewayPorts would open every interface)",
+                case.facts.addr(),
+                case.facts.port(),
+            )
+        }
+    }),
+    of(Sshd, WrongAddress, "", ALWAYS, |case| {
+        let at_once = at_once(case);
+        if case.facts.dst().is_loopback() {
+            format!("{at_once}. For good: ssh -R 127.0.0.1:{}:HOST:PORT", case.facts.port())
+        } else {
+            format!(
+                "{at_once}; for other hosts GatewayPorts clientspecified in sshd_config and ssh -R {}:{}:HOST:PORT, which anybody may use: keep the authentication of what is behind it and a firewall on",
+                case.facts.addr(),
+                case.facts.port(),
+            )
+        }
+    }),
+    of(Kubectl, WrongAddress, "", ALWAYS, |case| {
+        let at_once = at_once(case);
+        if case.facts.dst().is_loopback() {
+            format!("{at_once}. For good: kubectl port-forward --address localhost")
+        } else {
+            format!(
+                "{at_once}; for other hosts kubectl port-forward --address localhost,{}, which anybody may use: keep the \
+                 authentication of what is behind it and a firewall on",
+                case.facts.dst(),
+            )
+        }
+    }),
+    of(Systemd, WrongAddress, "", ALWAYS, |case| {
+        let keep = if case.facts.dst().is_loopback() { "" } else { "; keep its authentication on" };
+        format!("at once: use {}. For good: {}{keep}", case.facts.at, listen_stream(case))
+    }),
+    products(WrongAddress, Place::OnLoopback),
+    any(
+        WrongAddress,
+        "it listens on loopback",
+        |case| case.facts.bound_to.is_loopback(),
+        |case| {
+            format!(
+                "on this host use {}; for other hosts put a tunnel or a reverse proxy in front, or let the server listen \
+                 on {} and {}",
+                case.facts.at,
+                case.facts.addr(),
+                case.facts.keep(),
+            )
+        },
+    ),
+    products(WrongAddress, Place::Last),
+    any(WrongAddress, "", ALWAYS, |case| {
+        format!(
+            "at once: use {}. For good: let the server listen on {} too{}",
+            case.facts.at,
+            case.facts.addr(),
+            if case.facts.dst().is_loopback() {
+                String::new()
+            } else {
+                format!(", and {}", case.facts.keep())
+            },
+        )
+    }),
+    // A socket has the port and does not listen.
+    any(BoundNotListening, "", ALWAYS, |case| {
+        format!("it is still starting, or stuck: see its log, or `strace -f -p {}`", case.facts.pid)
+    }),
+    // The server is running, and not on TCP.
+    any(NotOnTcp, "", ALWAYS, |case| {
+        format!(
+            "let the client use {}, or let the server listen on {}:{} too",
+            case.local().unwrap_or_default(),
+            case.facts.addr(),
+            case.facts.port(),
+        )
+    }),
+    // A candidate is alive.
+    any(
+        Starting,
+        "the client is in a pod",
+        |case| {
+            case.wording
+                .refused
+                .client
+                .container
+                .as_ref()
+                .is_some_and(|container| container.pod_uid.is_some())
+        },
+        |_| "give it a startupProbe; a liveness probe now would kill it before it listens".to_owned(),
+    ),
+    products(Starting, Place::Last),
+    any(Starting, "", ALWAYS, |_| "wait for RECOVERED, and let clients wait for it too".to_owned()),
+    // A candidate has ended.
+    products(NeverListened, Place::First),
+    any(NeverListened, "ended by SIGKILL", is_killed, |_| {
+        "who sends SIGKILL: a supervisor's timeout, or the kernel out of memory (journalctl -k | grep -i oom)"
+            .to_owned()
+    }),
+    any(NeverListened, "", ALWAYS, |case| format!("see the log for the end of {}", case.facts.owner)),
+    // A listener is in another namespace.
+    of(
+        DockerProxy,
+        OtherNetns,
+        "it listens beyond loopback",
+        |case| !case.facts.bound_to.is_loopback(),
+        |case| {
+            format!(
+                "from in here ask the container by its name, on a Docker network that both are in, or the host: \
+                 host.docker.internal:{} (docker run --add-host host.docker.internal:host-gateway)",
+                case.facts.port()
+            )
+        },
+    ),
+    of(DockerProxy, OtherNetns, "it listens on loopback", ALWAYS, |_| {
+        "from in here ask the container by its name, on a Docker network that both are in: on the host it is published for \
+         the host alone"
+            .to_owned()
+    }),
+    any(
+        OtherNetns,
+        "it listens on its own loopback",
+        |case| case.facts.bound_to.is_loopback() && enter(case).is_some(),
+        |case| {
+            format!(
+                "to reach it from in there: {} COMMAND; it listens on its own loopback only, so that a published port \
+                 would be refused too",
+                enter(case).unwrap_or_default()
+            )
+        },
+    ),
+    any(
+        OtherNetns,
+        "it can be entered",
+        |case| enter(case).is_some(),
+        |case| {
+            format!(
+                "to reach it from in there: {} COMMAND; from here, publish or forward the port (docker -p, kubectl \
+                 port-forward)",
+                enter(case).unwrap_or_default()
+            )
+        },
+    ),
+    any(
+        OtherNetns,
+        "",
+        |case| !case.facts.bound_to.is_loopback(),
+        |_| "to reach it from here, publish or forward the port (docker -p, kubectl port-forward)".to_owned(),
+    ),
+    // The server is on another port.
+    any(
+        OtherPort,
+        "a forwarder publishes it",
+        |case| case.wording.published().is_some_and(|published| published.is_trusted),
+        |case| {
+            case.wording.published().map_or_else(String::new, |published| {
+                format!("published here as {}: use {}", published.at.port(), published.at)
+            })
+        },
+    ),
+    any(
+        OtherPort,
+        "a forwarder of another user publishes it",
+        |case| case.wording.published().is_some(),
+        start,
+    ),
+    any(OtherPort, STRANGE, is_strange, |case| {
+        stranger(case, &format!("give it port {}", case.facts.port()))
+    }),
+    any(
+        OtherPort,
+        "it claims that port",
+        |case| configured_port(case).is_some(),
+        |case| {
+            format!(
+                "its {} by {}: let the client use that one, or give the server port {}",
+                case.facts.settings.map_or("port", |settings| settings.product.port()),
+                configured_port(case).unwrap_or_default(),
+                case.facts.port(),
+            )
+        },
+    ),
+    any(OtherPort, "", ALWAYS, |case| {
+        format!(
+            "let the client use port {}, or start the server with port {}",
+            case.socket.map_or(0, |socket| socket.port),
+            case.facts.port()
+        )
+    }),
+    // Nothing is there.
+    any(NothingListening, "", ALWAYS, start),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_of_a_product_has_a_place_in_the_table() {
+        for product in registry() {
+            for row in product.hints() {
+                let places = TABLE.iter().filter(
+                    |entry| matches!(entry, Entry::Products(cause, place) if (*cause, *place) == (row.cause, row.place)),
+                );
+                assert_eq!(places.count(), 1, "{product:?} {:?} {:?}", row.cause, row.place);
+            }
+        }
+    }
+}

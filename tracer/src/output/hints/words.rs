@@ -1,0 +1,160 @@
+//! What the rows of the table look at, and words that several of them have in common.
+
+use crate::model::cause::Because;
+use crate::model::errno::Errno;
+use crate::model::process::ExitStatus;
+use crate::model::service;
+use crate::output::hints::Case;
+use crate::output::hints::owner::{self, Kind};
+use crate::output::wording::{ago, who};
+
+pub const RESTART: &str = "the file is already right. The process took its bind when it started: end it and start a new one (restart the \
+     container or unit); a config reload inside it will not do";
+
+pub fn rules(case: &Case<'_>) -> String {
+    format!(
+        "nft list ruleset | grep -n -e {} -e reject (also iptables-save{})",
+        case.facts.port(),
+        case.wording.inside_filter()
+    )
+}
+
+pub fn start(case: &Case<'_>) -> String {
+    format!("start the server; if it runs, it is on another port than {}: ss -ltnp", case.wording.target())
+}
+
+pub fn device(case: &Case<'_>) -> Option<String> {
+    case.wording.device(case.socket?)
+}
+
+pub fn is_in_use(case: &Case<'_>) -> bool {
+    case.facts.errno == Some(Errno::EADDRINUSE)
+}
+
+/// What the process is that asked for the port.
+pub fn asker(case: &Case<'_>) -> Option<Kind> {
+    let process = &case.socket?.process;
+    let product = case.wording.view.state.settings.of(process).map(|settings| settings.product);
+    Some(owner::recognise(process, product))
+}
+
+/// The process that asked for the port.
+pub fn asker_name(case: &Case<'_>) -> String {
+    case.socket.map_or_else(|| "the server".to_owned(), |socket| who(&socket.process))
+}
+
+/// The process that holds the port is an instance of the one that asked for it, of its user, and has lost the process that
+/// started it: what that had started deliberately serves its clients.
+pub fn is_held_by_own_service(case: &Case<'_>) -> bool {
+    let (Some(holder), Some(asker)) = (case.process, case.socket.map(|socket| &socket.process)) else {
+        return false;
+    };
+    let is_orphan = holder.ppid == Some(1) && holder.unit.as_ref().is_none_or(|unit| !unit.is_service());
+    is_orphan
+        && holder.pid.is_some_and(|pid| pid > 1)
+        && service::is_same_user(holder, asker)
+        && service::is_same(holder, asker)
+}
+
+/// The listener that decides is the client's own.
+pub fn is_own(case: &Case<'_>) -> bool {
+    case.is_own()
+}
+
+pub fn own(_: &Case<'_>) -> String {
+    "the client asks for a server that it is itself: let it connect to the address of the other one"
+        .to_owned()
+}
+
+/// For rows about a socket that anybody could have opened.
+pub const STRANGE: &str = "nothing but its own socket shows that it is the server";
+
+/// Nothing but what a process did on the port shows that it is the server, and another user than the one who was refused
+/// did it.
+pub fn is_strange(case: &Case<'_>) -> bool {
+    let because = &case.wording.verdict.because;
+    let is_doubtful =
+        [Because::UnverifiedServer, Because::SeveralOwners].iter().any(|one| because.contains(one));
+    let client = &case.wording.refused.client;
+    is_doubtful
+        && case.socket.is_some_and(|socket| {
+            !service::is_known_to(client, socket.opener.as_deref().unwrap_or(&socket.process))
+        })
+}
+
+/// What to do before such a process is trusted: nobody is sent to its address.
+pub fn stranger(case: &Case<'_>, remedy: &str) -> String {
+    let Some(process) = case.socket.map(|socket| &socket.process) else { return start(case) };
+    let user = process.uid.map_or_else(|| "another user".to_owned(), |uid| format!("user {uid}"));
+    let look = process.pid.map_or_else(String::new, |pid| format!(" (ps -o user,lstart,args -p {pid})"));
+    format!(
+        "{} belongs to {user}, and nothing but its own socket shows that it is the server: see what it is{look}; if it is, {remedy}",
+        who(process),
+    )
+}
+
+/// Its owner closed a listener, and lives on.
+pub fn lives_on(case: &Case<'_>) -> bool {
+    case.facts.still_running
+}
+
+pub fn is_killed(case: &Case<'_>) -> bool {
+    case.facts.exit == Some(ExitStatus::Signal(libc::SIGKILL))
+}
+
+/// How a unit of this systemd is asked about: a user's own takes `--user`.
+pub fn systemctl(case: &Case<'_>) -> &'static str {
+    let is_first = case.process.is_some_and(|process| process.pid == Some(1) || process.ns_pid == Some(1));
+    if is_first { "systemctl" } else { "systemctl --user" }
+}
+
+pub fn listen_stream(case: &Case<'_>) -> String {
+    format!(
+        "another ListenStream={}:{} in the .socket unit (`{systemctl} list-sockets` names it), then {systemctl} restart that \
+         unit",
+        case.facts.addr(),
+        case.facts.port(),
+        systemctl = systemctl(case),
+    )
+}
+
+pub fn at_once(case: &Case<'_>) -> String {
+    let on_this_host = if case.facts.bound_to.is_loopback() { "on this host use" } else { "at once: use" };
+    format!("{on_this_host} {}", case.facts.at)
+}
+
+/// `its arguments is 19001`, where that is the port that it listens on.
+pub fn configured_port(case: &Case<'_>) -> Option<String> {
+    let settings = case.facts.settings?;
+    let effective = settings.effective(settings.product.port())?;
+    let port: u16 = effective.value.parse().ok()?;
+    let source = effective.origin.source();
+    let source = source.map_or_else(|| "its file".to_owned(), |source| format!("its {source}"));
+    (port == case.socket?.port).then(|| format!("{source} is {port}"))
+}
+
+pub fn rewritten(case: &Case<'_>) -> String {
+    let Some((first, last)) = case.rewritten() else { return String::new() };
+    let bind = |mode: &Option<String>| {
+        mode.as_ref().map_or_else(|| "nothing".to_owned(), |mode| format!("\"{mode}\""))
+    };
+    format!(
+        "something rewrites the file: {} set {} to {}, and {} after that {} set it back to {}. End that first",
+        who(&first.process),
+        first.what,
+        bind(&first.to),
+        ago(last.time.since(first.time).max(1)),
+        who(&last.process),
+        bind(&last.to),
+    )
+}
+
+/// How a namespace is entered.
+pub fn enter(case: &Case<'_>) -> Option<String> {
+    let socket = case.socket?;
+    match (case.wording.view.netns(socket.netns).name, socket.process.pid) {
+        (Some(name), _) => Some(format!("ip netns exec {name}")),
+        (None, Some(pid)) => Some(format!("nsenter -t {pid} -n")),
+        (None, None) => None,
+    }
+}

@@ -1,0 +1,748 @@
+//! `-o text`: the log for people.
+//!
+//! ```text
+//! 10:41:07.114  REFUSED  curl[5511] -> 127.0.0.1:18789: wrong-address
+//!               what the kernel shows
+//!               hint: what to do
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use crate::model::container;
+use crate::output::schema::{
+    Alive, Answer, Authentication, Because, Bind, Body, Call, Cause, Change, Claim, Config, ConfigChange,
+    Container, Endpoint, Exposure, Failed, Fallback, Line, Listener, ListenerLine, Lost, LostWhere, Mismatch,
+    Netns, Owner, OwnerState, Probe, ProbeOutcome, Process, Ready, Recovered, Refused, Repeated, Role,
+    SettingChange, Start, Status, Stop, Time, Verdict,
+};
+use crate::output::wording::{ago, counted};
+
+/// Columns that details are indented by: a time and two spaces.
+const INDENT: usize = 14;
+
+const ALARM: Style = AnsiColor::Red.on_default().bold();
+const GOOD: Style = AnsiColor::Green.on_default();
+const CHANGE: Style = AnsiColor::Yellow.on_default();
+const STRONG: Style = Style::new().bold();
+const HINT: Style = AnsiColor::Cyan.on_default();
+const FAINT: Style = Style::new().dimmed();
+
+/// Renders lines as text. Colours are always written: the stream behind strips them where they are not
+/// wanted.
+pub struct Text {
+    zone: TimeZone,
+    /// Columns at which details are wrapped.
+    width: usize,
+    /// The namespace whose name is not printed: tracer's own.
+    own: Option<u32>,
+    /// Up to `ready`, namespaces without a name that a container's process listens in.
+    containers: BTreeMap<u32, String>,
+    date: Option<Date>,
+    ports: Vec<u16>,
+    /// Refusals that later lines may be about, by their place in the log: the newest.
+    refusals: BTreeMap<u64, Remembered>,
+    /// Binds that failed and were told of, by namespace, process, address, port and error.
+    binds: HashMap<(u32, Option<u32>, String, u16, String), ToldBind>,
+    /// Connects that failed otherwise are told of one by one.
+    tells_failures: bool,
+    /// Details of a status that were told already.
+    said: BTreeSet<String>,
+}
+
+/// Details of a status told apart.
+const SAID_MAX: usize = 1_024;
+
+/// When a failed bind was told, and how many like it were not since.
+struct ToldBind {
+    time: Time,
+    untold: u64,
+}
+
+/// How often a bind that fails again and again is told.
+const BIND_PERIOD_NS: i128 = 10_000_000_000;
+
+/// Failed binds told apart.
+const BINDS_MAX: usize = 1_024;
+
+/// What later lines about a refusal need of it.
+struct Remembered {
+    client: String,
+    /// The client's name without its process id.
+    name: String,
+    dst: String,
+    cause: Cause,
+}
+
+/// Refusals that are remembered.
+const REFUSALS_MAX: usize = 4_096;
+
+impl Text {
+    pub fn new(zone: TimeZone, width: usize) -> Self {
+        Self {
+            zone,
+            width: width.max(60),
+            own: None,
+            containers: BTreeMap::new(),
+            date: None,
+            ports: Vec::new(),
+            refusals: BTreeMap::new(),
+            binds: HashMap::new(),
+            tells_failures: false,
+            said: BTreeSet::new(),
+        }
+    }
+
+    /// Writes what one line of the log says.
+    ///
+    /// # Errors
+    /// When `out` does not take it.
+    pub fn write(&mut self, line: &Line, out: &mut dyn Write) -> io::Result<()> {
+        let mut text = String::new();
+        match &line.body {
+            Body::Start(start) => self.start(start, line.time, &mut text),
+            Body::Ready(ready) => self.ready(ready, line.time, &mut text),
+            Body::Listener(listener) => self.listener(listener, line.time, &mut text),
+            Body::Bind(bind) => self.bind(bind, line.time, &mut text),
+            Body::Refused(refused) => {
+                self.remember(line);
+                self.refused(refused, line.time, &mut text);
+            }
+            Body::Repeated(repeated) => self.repeated(repeated, line.time, &mut text),
+            Body::Recovered(recovered) => self.recovered(recovered, line.time, &mut text),
+            Body::Fallback(fallback) => self.fallback(fallback, line.time, &mut text),
+            Body::Config(config) => self.config(config, line.time, &mut text),
+            Body::Failed(failed) => self.failed(failed, line.time, &mut text),
+            Body::Alive(alive) => self.alive(alive, line.time, &mut text),
+            Body::Lost(lost) => self.lost(lost, line.time, &mut text),
+            Body::Status(status) => self.status(status, line.time, &mut text),
+            Body::Stop(stop) => self.stop(stop, &mut text),
+        }
+        out.write_all(text.as_bytes())
+    }
+
+    /// A line's time of day and label; the date before it, when it has changed.
+    fn head(&mut self, time: Time, label: &str, style: Style, text: &mut String) {
+        let local = time.0.to_zoned(self.zone.clone());
+        if self.date != Some(local.date()) {
+            if self.date.is_some() {
+                put(text, format_args!("{FAINT}{}{FAINT:#}\n", local.strftime("%Y-%m-%d (UTC%:z)")));
+            }
+            self.date = Some(local.date());
+        }
+        put(text, format_args!("{}  {style}{label:<8}{style:#} ", local.strftime("%H:%M:%S%.3f")));
+    }
+
+    /// A detail: indented, wrapped between words, further lines under the text behind its `label`.
+    fn detail(&self, label: &str, style: Style, words: &str, text: &mut String) {
+        let indent = INDENT + label.len();
+        put(text, format_args!("{:INDENT$}{style}{label}{style:#}", ""));
+        let mut column = indent;
+        for (index, word) in words.split(' ').enumerate() {
+            let length = word.chars().count();
+            if index > 0 && column + 1 + length > self.width {
+                put(text, format_args!("\n{:indent$}", ""));
+                column = indent;
+            } else if index > 0 {
+                text.push(' ');
+                column += 1;
+            }
+            text.push_str(word);
+            column += length;
+        }
+        text.push('\n');
+    }
+
+    /// The name of a namespace other than the tracer's own.
+    fn netns(&self, netns: &Netns) -> Option<String> {
+        (self.own != Some(netns.id))
+            .then(|| netns.name.clone().unwrap_or_else(|| format!("net:[{}]", netns.id)))
+    }
+
+    fn ports_shown(&self) -> String {
+        let ports: Vec<String> = self.ports.iter().map(u16::to_string).collect();
+        ports.join(",")
+    }
+
+    fn start(&mut self, start: &Start, time: Time, text: &mut String) {
+        self.own = Some(start.own_netns.id);
+        self.ports.clone_from(&start.ports);
+        let local = time.0.to_zoned(self.zone.clone());
+        self.date = Some(local.date());
+        put(
+            text,
+            format_args!(
+                "{STRONG}tracer {}{STRONG:#}  port {}  host {}  kernel {}  {}\n",
+                start.version,
+                self.ports_shown(),
+                start.host,
+                start.kernel,
+                local.strftime("%Y-%m-%d (UTC%:z)"),
+            ),
+        );
+        for limit in &start.limits {
+            self.detail("limit: ", CHANGE, &limit.why, text);
+        }
+    }
+
+    fn ready(&mut self, ready: &Ready, time: Time, text: &mut String) {
+        for group in ready.addresses.chunk_by(|one, other| one.netns == other.netns && one.port == other.port)
+        {
+            self.head(time, "STATUS", STRONG, text);
+            let Some(first) = group.first() else { continue };
+            if let Some(netns) = self.netns(&first.netns) {
+                put(text, format_args!("{}  ", self.containers.get(&first.netns.id).unwrap_or(&netns)));
+            }
+            if self.ports.len() > 1 {
+                put(text, format_args!("port {}  ", first.port));
+            }
+            let named = |answered: bool| -> Vec<String> {
+                let of = |answer: &&Answer| answer.answered == answered;
+                group.iter().filter(of).map(|answer| bracketed(&answer.addr)).collect()
+            };
+            let (refused, answered) = (named(false), named(true));
+            let mut parts = Vec::new();
+            if !refused.is_empty() {
+                parts.push(format!("{ALARM}refused:{ALARM:#} {}", refused.join(", ")));
+            }
+            if !answered.is_empty() {
+                parts.push(format!("{GOOD}answered:{GOOD:#} {}", answered.join(", ")));
+            }
+            put(text, format_args!("{}\n", parts.join("   ")));
+        }
+        // Their numbers are given to others from here on.
+        self.containers.clear();
+    }
+
+    fn listener(&mut self, line: &ListenerLine, time: Time, text: &mut String) {
+        let listener = &line.listener;
+        match line.change {
+            Change::Present | Change::Opened => self.head(time, "LISTEN", GOOD, text),
+            Change::Closed => self.head(time, "CLOSED", CHANGE, text),
+        }
+        put(text, format_args!("{}  {}", socket(listener), who(&listener.process)));
+        match line.change {
+            Change::Present | Change::Opened => {
+                if let Some(uid) = listener.process.uid {
+                    put(text, format_args!(" uid {uid}"));
+                }
+            }
+            Change::Closed => put(text, format_args!("{}", fate(line.owner.as_ref()))),
+        }
+        let mut notes = Vec::new();
+        let container = listener.process.container.as_ref().map(container_label);
+        // A container says more than a namespace's number.
+        if container.is_none() || listener.netns.name.is_some() {
+            notes.extend(self.netns(&listener.netns));
+        } else if let (Change::Present, Some(container)) = (line.change, &container) {
+            self.containers.entry(listener.netns.id).or_insert_with(|| container.clone());
+        }
+        notes.extend(container);
+        match (&listener.device, &listener.interface) {
+            (Some(device), _) => notes.push(format!("bound to {device}")),
+            (None, Some(interface)) if interface != "lo" => notes.push(interface.clone()),
+            (None, Some(_) | None) => {}
+        }
+        if listener.v6only == Some(true) && listener.addr == "::" {
+            notes.push("IPv6 only".to_owned());
+        }
+        if line.change == Change::Present {
+            notes.push("since before tracer".to_owned());
+        }
+        if !notes.is_empty() {
+            put(text, format_args!("  {FAINT}{}{FAINT:#}", notes.join(", ")));
+        }
+        text.push('\n');
+    }
+
+    fn refused(&mut self, refused: &Refused, time: Time, text: &mut String) {
+        let verdict = &refused.verdict;
+        let label = match refused.role {
+            Role::Client => "REFUSED",
+            Role::Upstream => "UPSTREAM",
+        };
+        self.head(time, label, ALARM, text);
+        put(
+            text,
+            format_args!(
+                "{} -> {}: {STRONG}{}{STRONG:#}",
+                who(&refused.client),
+                endpoint(&refused.dst),
+                verdict.cause.name(),
+            ),
+        );
+        let mut notes = Vec::new();
+        notes.extend(refused.client.container.as_ref().map(container_label));
+        notes.extend(reached(refused).map(|container| {
+            let to = if notes.is_empty() { "" } else { "to " };
+            format!("{to}{}", container_label(container))
+        }));
+        if notes.is_empty() {
+            let netns = self.netns(&refused.netns);
+            notes.extend(netns.map(|netns| container_in(refused).map_or(netns, container_label)));
+        }
+        if !notes.is_empty() {
+            put(text, format_args!("  ({})", notes.join(", ")));
+        }
+        text.push('\n');
+        self.detail("", Style::new(), &verdict.summary, text);
+        if !verdict.because.is_empty() {
+            let reasons: Vec<&str> = verdict.because.iter().map(|because| reason(*because)).collect();
+            self.detail("not certain: ", CHANGE, &reasons.join("; "), text);
+        }
+        let claims: Vec<&Claim> =
+            verdict.claims.iter().filter(|claim| is_worth_saying(claim, verdict)).collect();
+        let processes = verdict.listeners.iter().map(|weighed| &weighed.listener.process);
+        let processes = processes.chain(verdict.candidates.iter().map(|candidate| &candidate.process));
+        let processes: Vec<&Process> = processes.collect();
+        for source in by_source(&claims) {
+            let says = source.iter().map(|claim| setting(claim)).collect::<Vec<_>>().join(", ");
+            let words = self.claims(source, &says, &processes, time);
+            self.detail("claim: ", FAINT, &words, text);
+        }
+        if let Some(hint) = &verdict.hint {
+            self.detail("hint: ", HINT, hint, text);
+        }
+    }
+
+    /// What one source says, and what there is to know of that.
+    fn claims(&self, source: &[&Claim], says: &str, processes: &[&Process], now: Time) -> String {
+        let Some(Claim { source: name, value, changed, pid, .. }) = source.first() else {
+            return String::new();
+        };
+        let owner = processes.iter().find(|process| process.pid == *pid);
+        let started = owner
+            .and_then(|owner| owner.start_time)
+            .map(|start| format!("process started {}", self.moment(start, now)));
+        let written = changed.map(|changed| format!("written {}", self.moment(changed, now)));
+        let mut facts: Vec<String> = written.into_iter().chain(started).collect();
+        for note in source.iter().filter_map(|claim| claim.note.as_ref()) {
+            if !facts.contains(note) {
+                facts.push(note.clone());
+            }
+        }
+        let says = match (name.as_str(), value) {
+            (_, None) => format!("{name} cannot be read"),
+            ("arguments", Some(_)) => format!("its arguments say {says}"),
+            (_, Some(_)) => format!("{name} says {says}"),
+        };
+        if facts.is_empty() { says } else { format!("{says} ({})", facts.join(", ")) }
+    }
+
+    /// A moment by its time of day, and by its date where that is another one than that of `now`.
+    fn moment(&self, time: Time, now: Time) -> String {
+        let local = |time: Time| time.0.to_zoned(self.zone.clone());
+        let format = if local(time).date() == local(now).date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
+        local(time).strftime(format).to_string()
+    }
+
+    /// Keeps of a refusal what later lines about it need.
+    pub fn remember(&mut self, line: &Line) {
+        if let Body::Refused(refused) = &line.body {
+            if self.refusals.len() >= REFUSALS_MAX {
+                self.refusals.pop_first();
+            }
+            let remembered = Remembered {
+                client: who(&refused.client),
+                name: refused.client.comm.clone().unwrap_or_else(|| who(&refused.client)),
+                dst: endpoint(&refused.dst),
+                cause: refused.verdict.cause,
+            };
+            self.refusals.insert(line.seq, remembered);
+        }
+    }
+
+    /// Only what failed: what succeeded is told by the listener that comes of it. A server that tries again and again
+    /// is told of every ten seconds.
+    fn bind(&mut self, bind: &Bind, time: Time, text: &mut String) {
+        let Some(errno) = &bind.errno else {
+            return;
+        };
+        if self.binds.len() >= BINDS_MAX {
+            self.binds.clear();
+        }
+        let key = (bind.netns.id, bind.process.pid, bind.addr.clone(), bind.port, errno.clone());
+        let untold = match self.binds.get_mut(&key) {
+            Some(told) if time.0.as_nanosecond() - told.time.0.as_nanosecond() < BIND_PERIOD_NS => {
+                told.untold += 1;
+                return;
+            }
+            Some(told) => {
+                told.time = time;
+                std::mem::take(&mut told.untold)
+            }
+            None => {
+                self.binds.insert(key, ToldBind { time, untold: 0 });
+                0
+            }
+        };
+        self.head(time, "BIND", ALARM, text);
+        let call = match bind.call {
+            Call::Bind => "bind",
+            Call::Listen => "listen",
+        };
+        put(
+            text,
+            format_args!(
+                "{}:{}  {} {call}() failed: {errno}",
+                bracketed(&bind.addr),
+                bind.port,
+                who(&bind.process)
+            ),
+        );
+        if untold > 0 {
+            put(text, format_args!(", and {} before", counted(untold, "time")));
+        }
+        if let Some(netns) = self.netns(&bind.netns) {
+            put(text, format_args!("  {FAINT}{netns}{FAINT:#}"));
+        }
+        text.push('\n');
+    }
+
+    fn config(&mut self, config: &Config, time: Time, text: &mut String) {
+        self.head(time, "CONFIG", CHANGE, text);
+        let change = match config.change {
+            ConfigChange::Replaced => "replaced",
+            ConfigChange::Written => "written",
+            ConfigChange::Removed => "removed",
+        };
+        put(text, format_args!("{} {change} by {}", config.path, who(&config.process)));
+        text.push('\n');
+        let value = |value: &Option<String>| {
+            value.as_ref().map_or_else(|| "not set".to_owned(), |value| format!("\"{value}\""))
+        };
+        for SettingChange { what, from, to } in &config.changed {
+            self.detail("", Style::new(), &format!("{what} {}, before {}", value(to), value(from)), text);
+        }
+    }
+
+    fn status(&mut self, status: &Status, time: Time, text: &mut String) {
+        let target = format!("{}:{}", bracketed(&status.addr), status.port);
+        let (style, answer) = match (status.is_local, status.answered) {
+            (_, true) => (GOOD, "answered "),
+            (true, false) => (ALARM, "refused  "),
+            (false, false) => (CHANGE, "not local"),
+        };
+        put(text, format_args!("{target:<22}  {style}{answer}{style:#} {}\n", status.summary));
+        if let Some(verdict) = &status.verdict {
+            self.detail("why: ", FAINT, &format!("{}: {}", verdict.cause.name(), verdict.summary), text);
+            if let Some(hint) = &verdict.hint {
+                self.detail("hint: ", GOOD, hint, text);
+            }
+        }
+        if let Some(probe) = &status.probe {
+            self.detail("probe: ", FAINT, &probed(probe), text);
+        }
+        if status.may_be_redirected == Some(true) {
+            self.tell_once(
+                "note: ",
+                FAINT,
+                "this network namespace has NAT rules, which may lead a connect elsewhere: --probe connects",
+                text,
+            );
+        }
+        let listeners = || status.listeners.iter().map(|weighed| &weighed.listener);
+        let processes: Vec<&Process> = listeners().map(|listener| &listener.process).collect();
+        // Who lets whom in stands beside what is open.
+        let is_of_access = |claim: &&Claim| {
+            let mut of = status.exposures.iter().filter_map(|exposure| exposure.authentication.as_ref());
+            of.any(|authentication| authentication.what == claim.what)
+        };
+        let claims: Vec<&Claim> = status.claims.iter().filter(|claim| !is_of_access(claim)).collect();
+        for source in by_source(&claims) {
+            let says: Vec<String> = source
+                .iter()
+                .map(|claim| {
+                    let agrees = match claim.agrees {
+                        Some(true) => " (agrees)",
+                        Some(false) => " (does not agree)",
+                        None => "",
+                    };
+                    format!("{}{agrees}", setting(claim))
+                })
+                .collect();
+            let words = self.claims(source, &says.join(", "), &processes, time);
+            self.tell_once("claim: ", FAINT, &words, text);
+        }
+        for exposure in &status.exposures {
+            let words = exposed(exposure, exposure.netns == status.netns);
+            let style = match &exposure.authentication {
+                Some(Authentication { is_asked: Some(false), .. }) => ALARM,
+                Some(_) | None => CHANGE,
+            };
+            self.tell_once("open: ", style, &words, text);
+        }
+    }
+
+    /// A detail that is the same for several addresses.
+    fn tell_once(&mut self, label: &str, style: Style, words: &str, text: &mut String) {
+        if self.said.len() < SAID_MAX && self.said.insert(format!("{label}{words}")) {
+            self.detail(label, style, words, text);
+        }
+    }
+
+    fn repeated(&mut self, repeated: &Repeated, time: Time, text: &mut String) {
+        self.head(time, "REPEAT", ALARM, text);
+        if let Some(first) = self.refusals.get(&repeated.of) {
+            put(text, format_args!("{} -> {}: {}, ", first.name, first.dst, first.cause.name()));
+        }
+        let span = (repeated.last.0.as_nanosecond() - repeated.first.0.as_nanosecond()).max(0) as u64;
+        let within = if span > 0 { format!(" in {}", ago(span)) } else { String::new() };
+        let by =
+            repeated.processes.map_or_else(String::new, |count| format!(" ({})", counted(count, "process")));
+        put(text, format_args!("{} more{within}{by}\n", repeated.count));
+    }
+
+    fn recovered(&mut self, recovered: &Recovered, time: Time, text: &mut String) {
+        let clients =
+            recovered.processes.map_or_else(String::new, |count| format!(" ({})", counted(count, "client")));
+        let refusals = match recovered.refusals {
+            1 => "its refusal".to_owned(),
+            count => format!("the first of {}{clients}", counted(count, "refusal")),
+        };
+        self.head(time, "RECOVERED", GOOD, text);
+        put(
+            text,
+            format_args!(
+                "{} by {}, {} after {refusals}",
+                endpoint(&recovered.dst),
+                who(&recovered.listener.process),
+                ago(recovered.after_us.saturating_mul(1_000)),
+            ),
+        );
+        if let Some(netns) = self.netns(&recovered.netns) {
+            put(text, format_args!("  {FAINT}{netns}{FAINT:#}"));
+        }
+        text.push('\n');
+    }
+
+    fn fallback(&mut self, fallback: &Fallback, time: Time, text: &mut String) {
+        self.head(time, "FALLBACK", FAINT, text);
+        if let Some(first) = self.refusals.get(&fallback.of) {
+            put(text, format_args!("{} -> {} refused, ", first.client, first.dst));
+        }
+        let after = ago(fallback.after_us.saturating_mul(1_000));
+        put(text, format_args!("{} answered {after} later: harmless\n", endpoint(&fallback.dst)));
+    }
+
+    fn failed(&mut self, failed: &Failed, time: Time, text: &mut String) {
+        self.tells_failures = true;
+        self.head(time, "FAILED", CHANGE, text);
+        let after = ago(failed.after_us.saturating_mul(1_000));
+        let how = match &failed.errno {
+            Some(errno) => format!("{errno} after {after}"),
+            None => format!("no answer for {after}, then given up"),
+        };
+        put(text, format_args!("{} -> {}: not refused: {how}", who(&failed.client), endpoint(&failed.dst)));
+        if let Some(netns) = self.netns(&failed.netns) {
+            put(text, format_args!("  ({netns})"));
+        }
+        text.push('\n');
+    }
+
+    fn alive(&mut self, alive: &Alive, time: Time, text: &mut String) {
+        self.head(time, "ALIVE", FAINT, text);
+        put(text, format_args!("{} refused, {} records lost\n", alive.refused, alive.lost));
+    }
+
+    fn stop(&self, stop: &Stop, text: &mut String) {
+        let causes: Vec<String> =
+            stop.by_cause.iter().map(|(cause, count)| format!("{count} {}", cause.name())).collect();
+        put(text, format_args!("tracer: {} refused", stop.refused));
+        if !causes.is_empty() {
+            put(text, format_args!(" ({})", causes.join(", ")));
+        }
+        let upstream = stop.by_role.get(&Role::Upstream).copied().unwrap_or(0);
+        if upstream > 0 {
+            put(text, format_args!("; {upstream} upstream of servers on {}", self.ports_shown()));
+        }
+        let failed = stop.failed.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
+        if failed > 0 {
+            let errors: Vec<String> =
+                stop.failed.iter().map(|(errno, count)| format!("{count} {}", failure(errno))).collect();
+            let connects = if failed == 1 { "connect" } else { "connects" };
+            put(text, format_args!("; {failed} {connects} failed otherwise ({})", errors.join(", ")));
+            if !self.tells_failures {
+                text.push_str(": see them with --all");
+            }
+        }
+        if stop.lost > 0 {
+            put(text, format_args!("; {} records lost", stop.lost));
+        }
+        text.push('\n');
+    }
+
+    fn lost(&mut self, lost: &Lost, time: Time, text: &mut String) {
+        self.head(time, "LOST", ALARM, text);
+        let (what, cost) = match lost.place {
+            LostWhere::Ring => {
+                ("the ring buffer was full", "verdicts are not certain until the listeners are read again")
+            }
+            LostWhere::Decode => {
+                ("not readable", "verdicts are not certain until the listeners are read again")
+            }
+            LostWhere::Attempts => ("too many connects under way", "refusals may be missing"),
+            LostWhere::Followed => ("too many processes to follow", "how a server ended may not be told"),
+            LostWhere::Names => ("too many names of programs to watch", "a server may be noticed late"),
+            LostWhere::Recursion => ("skipped by the kernel, at most", "refusals may be missing"),
+        };
+        put(text, format_args!("{} records ({what}): {cost}\n", lost.records));
+    }
+}
+
+/// Appends; a `String` takes everything.
+fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    let _ = text.write_fmt(arguments);
+}
+
+fn container_label(container: &Container) -> String {
+    container::label_with_pod(&container.clone().into())
+}
+
+fn who(process: &Process) -> String {
+    crate::output::wording::who_in_line(process)
+}
+
+fn bracketed(addr: &str) -> String {
+    if addr.contains(':') { format!("[{addr}]") } else { addr.to_owned() }
+}
+
+fn socket(listener: &Listener) -> String {
+    format!("{}:{}", bracketed(&listener.addr), listener.port)
+}
+
+fn endpoint(endpoint: &Endpoint) -> String {
+    match endpoint.port {
+        Some(port) => format!("{}:{port}", bracketed(&endpoint.addr)),
+        None => bracketed(&endpoint.addr),
+    }
+}
+
+/// The container whose address refused, where that is not the client's: the one that the nearest listener
+/// behind this address is in.
+fn reached(refused: &Refused) -> Option<&Container> {
+    let is_there = |mismatch: &Option<Mismatch>| !matches!(mismatch, Some(Mismatch::Netns | Mismatch::Port));
+    let there = refused.verdict.listeners.iter().find(|weighed| is_there(&weighed.mismatch))?;
+    let container = there.listener.process.container.as_ref()?;
+    let is_other =
+        there.listener.netns.id != refused.netns.id && refused.client.container.as_ref() != Some(container);
+    is_other.then_some(container)
+}
+
+/// The container that a listener in the client's namespace is in, where the namespace has no name.
+fn container_in(refused: &Refused) -> Option<&Container> {
+    let listeners = refused.verdict.listeners.iter().map(|weighed| &weighed.listener);
+    let mut there = listeners.filter(|listener| listener.netns.id == refused.netns.id);
+    there.find_map(|listener| listener.process.container.as_ref()).filter(|_| refused.netns.name.is_none())
+}
+
+/// What a listener is open to, and whom it lets in.
+fn exposed(exposure: &Exposure, is_own: bool) -> String {
+    let Exposure { addr, port, netns, every_interface, addresses, authentication, .. } = exposure;
+    let at = format!("{}:{port}", bracketed(addr));
+    let netns = match (is_own, &netns.name) {
+        (true, _) => String::new(),
+        (false, Some(name)) => format!(" of {name}"),
+        (false, None) => format!(" of net:[{}]", netns.id),
+    };
+    let now: Vec<String> = addresses.iter().map(|addr| bracketed(addr)).collect();
+    let reach = match (every_interface, now.as_slice()) {
+        (true, []) => format!("{at} on every interface{netns}"),
+        (true, now) => format!("{at} on every interface{netns}: {}", now.join(", ")),
+        (false, [one]) if *one == bracketed(addr) => format!("{at} on that address alone{netns}"),
+        (false, now) => format!("{at}{netns}: {}", now.join(", ")),
+    };
+    match authentication {
+        Some(Authentication { what, is_asked: Some(true) }) => format!("{reach}; claims to ask for {what}"),
+        Some(Authentication { what, is_asked: Some(false) }) => {
+            format!("{reach}; claims to ask nobody for {what} or anything else")
+        }
+        Some(Authentication { what, is_asked: None }) => {
+            format!("{reach}; does not claim whether it asks for {what}")
+        }
+        None => reach,
+    }
+}
+
+/// What became of an owner, behind its name.
+fn fate(owner: Option<&Owner>) -> String {
+    match owner {
+        Some(Owner { state: OwnerState::Alive, .. }) => " (lives on)".to_owned(),
+        Some(Owner { state: OwnerState::Ended, code: Some(code), .. }) => {
+            format!(" (exited with code {code})")
+        }
+        Some(Owner { state: OwnerState::Ended, signal: Some(signal), .. }) => {
+            format!(" (ended by {})", crate::output::wording::signal_name(*signal))
+        }
+        Some(Owner { state: OwnerState::Ended, .. }) => " (ended)".to_owned(),
+        Some(Owner { state: OwnerState::Unknown, .. }) | None => String::new(),
+    }
+}
+
+/// The outcome of a connect that `--probe` made.
+fn probed(probe: &Probe) -> String {
+    let outcome = match probe.outcome {
+        ProbeOutcome::Answered => "a connect was answered",
+        ProbeOutcome::Refused => "a connect was refused",
+        ProbeOutcome::TimedOut => "nothing came of a connect",
+        ProbeOutcome::Failed => "a connect failed",
+    };
+    let errno = probe.errno.as_ref().map_or_else(String::new, |errno| format!(" ({errno})"));
+    format!("{outcome}{errno} after {}", ago(probe.latency_us * 1_000))
+}
+
+/// A setting that agrees with the sockets is not news; of a server that never had any, what it asked for is.
+fn is_worth_saying(claim: &Claim, verdict: &Verdict) -> bool {
+    claim.agrees == Some(false)
+        || claim.value.is_none()
+        || verdict.cause == Cause::NeverListened
+            && verdict.candidates.first().is_some_and(|candidate| candidate.process.pid == claim.pid)
+}
+
+/// Claims that stand together, of one process and one source each.
+fn by_source<'a>(claims: &'a [&'a Claim]) -> impl Iterator<Item = &'a [&'a Claim]> {
+    claims.chunk_by(|one, other| {
+        (one.pid, &one.source, one.value.is_none()) == (other.pid, &other.source, other.value.is_none())
+    })
+}
+
+/// A setting and what it says.
+fn setting(claim: &Claim) -> String {
+    format!("{} \"{}\"", claim.what, claim.value.as_deref().unwrap_or_default())
+}
+
+fn reason(because: Because) -> &'static str {
+    match because {
+        Because::LostRecords => "records were lost, and the listeners not read again since",
+        Because::NetnsUnreadable => "a network namespace could not be read",
+        Because::MayBeTranslated => "the address may be translated to another",
+        Because::AmbiguousNetns => "the address is local in several network namespaces",
+        Because::BeforeReady => "it came before tracer was ready",
+        Because::ListenerChanging => "a listener opened or closed within 10 ms of the connect",
+        Because::HookMissing => "this kernel cannot show all that could have come first",
+        Because::HistoryForgotten => "more listeners closed on the port than are remembered",
+        Because::QueryTimeout => "the host did not answer a query within 100 ms",
+        Because::ListenerUnconfirmed => "no query after the refusal has confirmed the listener",
+        Because::SeveralOwners => "several services have used the port",
+        Because::UnverifiedServer => "nothing but its own acts shows that this is the server",
+        Because::ClaimOnly => "the server is known by its name alone",
+        Because::OtherArguments => "the process has other arguments than the one that served",
+        Because::OwnListener => "the listener is the client's own",
+        Because::MayBeStarting => "the server may still open the port",
+        Because::NotWatchedBefore => "the port was not watched before",
+    }
+}
+
+/// An error of connects as people call it.
+fn failure(errno: &str) -> &str {
+    match errno {
+        "ETIMEDOUT" => "timed out",
+        "given-up" => "given up",
+        other => other,
+    }
+}

@@ -1,0 +1,375 @@
+//! What came of the attempts to take a port: those that failed, those that succeeded since, and the sockets that are
+//! bound.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::model::errno::Errno;
+use crate::model::kernel_event::{Bound, Call, Destroyed};
+use crate::model::process::Process;
+use crate::model::service;
+use crate::model::socket::{Holder, Listener, NetnsId, SocketKey, TcpState};
+use crate::model::time::{Interval, Mono};
+
+/// Failures told apart on one port of one namespace: the newest.
+const FAILURES_MAX: usize = 16;
+
+/// Endpoints on one port of one namespace whose last success is remembered: the newest.
+const SUCCESSES_MAX: usize = 16;
+
+/// Bound sockets on one port of one namespace: as many as the kernel side follows in all.
+const FOLLOWED_MAX: usize = tracer_ebpf::BOUND_MAX as usize;
+
+/// Sockets of clients remembered on one port of one namespace.
+const CLIENTS_MAX: usize = 64;
+
+/// Ports of namespaces remembered; on more, those without a bound socket are dropped.
+const PORTS_MAX: usize = 4_096;
+
+/// An attempt that failed, and how often it did so alike: of a program of the same name, for the same
+/// address, with the same error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedBind {
+    pub call: Call,
+    /// What was asked for; the last to ask as its process.
+    pub socket: Listener,
+    pub errno: Errno,
+    pub first: Mono,
+    pub last: Mono,
+    pub times: u64,
+    /// When the last process to ask ended; `None`: it is running, or its end is not known.
+    pub ended: Option<Mono>,
+}
+
+impl FailedBind {
+    /// When the last process to ask had ended, by that time.
+    pub fn ended_by(&self, at: Mono) -> Option<Mono> {
+        self.ended.filter(|ended| *ended <= at)
+    }
+}
+
+/// A socket that is bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundSocket {
+    pub socket: Listener,
+    /// `None`: that was before the tracer attached.
+    pub time: Option<Mono>,
+}
+
+/// Which sockets hold a port.
+#[derive(Debug)]
+struct Holders {
+    read: Interval,
+    sockets: Vec<Holder>,
+}
+
+/// A bound socket whose end the kernel side reports.
+#[derive(Debug)]
+struct Followed {
+    socket: Listener,
+    time: Mono,
+    /// What the kernel side calls it.
+    sock: u64,
+}
+
+/// An endpoint that a process took.
+#[derive(Debug)]
+struct Success {
+    socket: Listener,
+    time: Mono,
+}
+
+#[derive(Debug, Default)]
+struct Port {
+    failures: VecDeque<FailedBind>,
+    /// Endpoints that were taken, but for the sockets that are followed: the last success of each.
+    successes: VecDeque<Success>,
+    followed: Vec<Followed>,
+    holders: Option<Holders>,
+    /// Sockets that turned out to be clients', the newest.
+    clients: VecDeque<SocketKey>,
+}
+
+/// Whether two sockets are bound alike.
+fn is_same_endpoint(one: &Listener, other: &Listener) -> bool {
+    (one.addr, one.device) == (other.addr, other.device)
+}
+
+impl Port {
+    /// What was taken after a time, until another. A followed socket counts until it turns out to be a client's.
+    fn taken(&self, after: Mono, until: Mono) -> impl Iterator<Item = &Listener> {
+        let followed = self.followed.iter().map(|followed| (&followed.socket, followed.time));
+        let known = self.successes.iter().map(|success| (&success.socket, success.time));
+        let is_within = move |(_, time): &(&Listener, Mono)| *time > after && *time <= until;
+        followed.chain(known).filter(is_within).map(|(socket, _)| socket)
+    }
+
+    /// Notes a success.
+    fn succeed(&mut self, socket: Listener, time: Mono) {
+        self.successes.retain(|known| !is_same_endpoint(&known.socket, &socket));
+        if self.successes.len() >= SUCCESSES_MAX {
+            self.successes.pop_front();
+        }
+        self.successes.push_back(Success { socket, time });
+    }
+}
+
+/// Whether the process that took an endpoint can make good what another one failed to do: it is the same user's, or of the
+/// same service. What a stranger takes makes nothing good.
+fn can_make_good(taken: &Listener, failure: &FailedBind) -> bool {
+    let (one, other) = (&taken.process, &failure.socket.process);
+    service::is_same_user(one, other) || service::is_same(one, other)
+}
+
+/// The ports of the host's namespaces.
+#[derive(Debug, Default)]
+pub struct Binds {
+    ports: HashMap<(NetnsId, u16), Port>,
+}
+
+impl Binds {
+    fn port(&mut self, netns: NetnsId, port: u16) -> &mut Port {
+        if self.ports.len() > PORTS_MAX {
+            self.ports.retain(|_, port| !port.followed.is_empty());
+        }
+        self.ports.entry((netns, port)).or_default()
+    }
+
+    /// Takes the result of a `bind()`.
+    pub fn bound(&mut self, bound: &Bound) {
+        let Bound { time, socket, netns_cookie: _, errno, is_followed, sock } = bound;
+        match errno {
+            Some(errno) => self.failed(Call::Bind, socket, *errno, *time),
+            None => {
+                let port = self.port(socket.netns, socket.port);
+                if *is_followed && port.followed.len() < FOLLOWED_MAX {
+                    port.followed.push(Followed { socket: socket.clone(), time: *time, sock: *sock });
+                } else {
+                    port.succeed(socket.clone(), *time);
+                }
+            }
+        }
+    }
+
+    /// Takes a failure.
+    pub fn failed(&mut self, call: Call, socket: &Listener, errno: Errno, time: Mono) {
+        let port = self.port(socket.netns, socket.port);
+        port.holders = None;
+        let is_alike = |failure: &FailedBind| {
+            failure.call == call
+                && failure.errno == errno
+                && failure.socket.addr == socket.addr
+                && failure.socket.process.comm == socket.process.comm
+                && failure.socket.process.uid == socket.process.uid
+        };
+        let known = port.failures.iter().position(is_alike).and_then(|index| port.failures.remove(index));
+        let is_new = |known: &FailedBind| {
+            let made_good = |taken: &Listener| is_same_endpoint(taken, socket) && can_make_good(taken, known);
+            port.taken(known.last, time).any(made_good)
+        };
+        let (first, times) =
+            known.filter(|known| !is_new(known)).map_or((time, 0), |known| (known.first, known.times));
+        port.failures.push_back(FailedBind {
+            call,
+            socket: socket.clone(),
+            errno,
+            first,
+            last: time,
+            times: times + 1,
+            ended: None,
+        });
+        if port.failures.len() > FAILURES_MAX {
+            port.failures.pop_front();
+        }
+    }
+
+    /// Adds what was found out of a process to the attempts that it made.
+    pub fn describe(&mut self, process: &Process) {
+        for port in self.ports.values_mut() {
+            let failed = port.failures.iter_mut().map(|failure| &mut failure.socket);
+            let taken = port.successes.iter_mut().map(|success| &mut success.socket);
+            let followed = port.followed.iter_mut().map(|followed| &mut followed.socket);
+            failed.chain(taken).chain(followed).for_each(|socket| socket.process.complete(process));
+        }
+    }
+
+    /// A process has ended.
+    pub fn ended(&mut self, pid: u32, time: Mono) {
+        let failures = self.ports.values_mut().flat_map(|port| &mut port.failures);
+        for failure in failures.filter(|failure| failure.socket.process.pid == Some(pid)) {
+            failure.ended.get_or_insert(time);
+        }
+    }
+
+    /// A `listen()` succeeded.
+    pub fn listened(&mut self, listener: &Listener, time: Mono) {
+        if let Some(port) = self.ports.get_mut(&(listener.netns, listener.port)) {
+            port.succeed(listener.clone(), time);
+        }
+    }
+
+    /// A listener has closed before it served anything, by a process that is still running: it tried whether the port is
+    /// free.
+    pub fn was_probe(&mut self, listener: &Listener) {
+        if let Some(port) = self.ports.get_mut(&(listener.netns, listener.port)) {
+            port.successes.retain(|success| !success.socket.key.is_same(listener.key));
+        }
+    }
+
+    /// A followed socket is closed, or a client's: a bind that came to nothing is not a success.
+    pub fn destroyed(&mut self, destroyed: &Destroyed) {
+        for port in self.ports.values_mut() {
+            let Some(index) = port.followed.iter().position(|one| one.sock == destroyed.sock) else {
+                continue;
+            };
+            let followed = port.followed.swap_remove(index);
+            if let Some(holders) = &mut port.holders {
+                holders.sockets.retain(|holder| !holder.socket.key.is_same(followed.socket.key));
+            }
+            if !destroyed.is_client {
+                continue;
+            }
+            if port.clients.len() >= CLIENTS_MAX {
+                port.clients.pop_front();
+            }
+            port.clients.push_back(followed.socket.key);
+        }
+    }
+
+    /// Records were lost, perhaps that of a socket's end: what is bound is for a query of the port to find.
+    pub fn lost(&mut self) {
+        for port in self.ports.values_mut() {
+            for Followed { socket, time, .. } in std::mem::take(&mut port.followed) {
+                port.succeed(socket, time);
+            }
+            port.holders = None;
+        }
+    }
+
+    /// Takes the sockets that hold a port. One that was seen to bind since the query began is followed by its events.
+    pub fn held(&mut self, netns: NetnsId, port: u16, mut sockets: Vec<Holder>, read: Interval) {
+        let known = self.port(netns, port);
+        let is_newer = |holder: &Holder| {
+            let is_it = |one: &&Followed| one.time > read.began && one.socket.key.is_same(holder.socket.key);
+            known.followed.iter().any(|one| is_it(&one))
+        };
+        sockets.retain(|holder| !is_newer(holder));
+        known.holders = Some(Holders { read, sockets });
+    }
+
+    /// What had failed on a port at that time, the last first: of what the same service, or the same user, has not taken
+    /// since. `covers` says whether an endpoint is one that is asked about.
+    pub fn failures(
+        &self,
+        netns: NetnsId,
+        port: u16,
+        at: Mono,
+        covers: impl Fn(&Listener) -> bool,
+    ) -> impl Iterator<Item = &FailedBind> {
+        let port = self.ports.get(&(netns, port));
+        port.into_iter()
+            .flat_map(move |port| port.failures.iter().rev().map(move |failure| (port, failure)))
+            .filter_map(move |(port, failure)| {
+                let makes_good = |taken: &Listener| {
+                    (is_same_endpoint(taken, &failure.socket) || covers(taken))
+                        && can_make_good(taken, failure)
+                };
+                let is_current = failure.first <= at && !port.taken(failure.last, at).any(makes_good);
+                is_current.then_some(failure)
+            })
+    }
+
+    /// The processes that failed to take a port, of those that are remembered.
+    pub fn tried(&self) -> impl Iterator<Item = &Process> {
+        self.ports.values().flat_map(|port| &port.failures).map(|failure| &failure.socket.process)
+    }
+
+    /// When the last failure on a port came.
+    pub fn last_failure(&self, netns: NetnsId, port: u16) -> Option<&FailedBind> {
+        self.ports.get(&(netns, port))?.failures.back()
+    }
+
+    /// Whether a remembered failure on a port has this error.
+    pub fn has_failed_with(&self, netns: NetnsId, port: u16, errno: Errno) -> bool {
+        let port = self.ports.get(&(netns, port));
+        port.is_some_and(|port| port.failures.iter().any(|failure| failure.errno == errno))
+    }
+
+    /// The sockets bound to a port, listening or not, and since when: those that were seen to bind, and those found
+    /// by a look at the port.
+    pub fn bound_to(&self, netns: NetnsId, port: u16) -> impl Iterator<Item = (&Listener, Option<Mono>)> {
+        let port = self.ports.get(&(netns, port));
+        let followed = move || port.into_iter().flat_map(|port| &port.followed);
+        let found = move || {
+            let holders = port.and_then(|port| port.holders.as_ref()).into_iter();
+            holders
+                .flat_map(|found| &found.sockets)
+                .filter(|holder| holder.state == TcpState::Closed)
+                .map(|one| &one.socket)
+        };
+        // Who holds a socket now, its opener having passed it on.
+        let now = move |followed: &Followed| {
+            let key = followed.socket.key;
+            found().find(|found| found.process.pid.is_some() && found.key.is_same(key))
+        };
+        // What was bound and seen is told better, and its end is known.
+        let is_new = move |found: &&Listener| {
+            let is_client = |key: &SocketKey| key.is_same(found.key);
+            !followed().any(|one| one.socket.key.is_same(found.key))
+                && !port.is_some_and(|port| port.clients.iter().any(is_client))
+        };
+        followed()
+            .map(move |followed| (now(followed).unwrap_or(&followed.socket), Some(followed.time)))
+            .chain(found().filter(is_new).map(|socket| (socket, None)))
+    }
+
+    /// Who holds a port, as far as it was looked at since the last failure.
+    pub fn holders(&self, netns: NetnsId, port: u16) -> Option<&[Holder]> {
+        Some(&self.ports.get(&(netns, port))?.holders.as_ref()?.sockets)
+    }
+
+    /// When it was read which sockets hold a port.
+    pub fn holders_read(&self, netns: NetnsId, port: u16) -> Option<Interval> {
+        Some(self.ports.get(&(netns, port))?.holders.as_ref()?.read)
+    }
+
+    /// Forgets everything about a port that is not watched any more.
+    pub fn forget_port(&mut self, port: u16) {
+        self.ports.retain(|(_, own), _| *own != port);
+    }
+
+    /// Forgets everything about a namespace.
+    pub fn forget(&mut self, netns: NetnsId) {
+        self.ports.retain(|(own, _), _| *own != netns);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn binds_that_fail_everywhere_take_no_more_room_than_their_bound() {
+        let mut binds = Binds::default();
+        for number in 0..3 * PORTS_MAX as u32 {
+            let socket = |netns, addr: Ipv4Addr| Listener {
+                key: SocketKey { inode: 0, cookie: 0 },
+                netns: NetnsId(netns),
+                addr: addr.into(),
+                port: 80,
+                v6only: None,
+                device: None,
+                backlog: None,
+                since: None,
+                process: Process::default(),
+                opener: None,
+            };
+            let time = Mono(u64::from(number));
+            binds.failed(Call::Bind, &socket(number, Ipv4Addr::LOCALHOST), Errno::EADDRINUSE, time);
+            binds.failed(Call::Bind, &socket(0, Ipv4Addr::from_bits(number)), Errno::EADDRINUSE, time);
+            assert!(binds.ports.len() <= PORTS_MAX + 2);
+            assert!(binds.failures(NetnsId(0), 80, time, |_| true).count() <= FAILURES_MAX);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Kernel events, in order: how each changes what is known.
+
+use super::listeners::ClosedListener;
+use super::openings;
+use super::{HostState, Transition};
+use crate::model::errno::Errno;
+use crate::model::kernel_event::{
+    Bound, Call, Closed, Closer, Destroyed, Exited, Forked, Listened, Lost, LostWhere, Opened,
+};
+use crate::model::process::{OwnerEnd, Process};
+use crate::model::socket::{Listener, NetnsId};
+use crate::model::time::{Interval, Mono};
+
+impl HostState {
+    /// A `listen()` is known to have succeeded.
+    pub(super) fn confirm(&mut self, opened: &Opened) -> Transition {
+        let Opened { time, listener, .. } = opened;
+        self.binds.listened(listener, *time);
+        if let Some(pid) = listener.process.pid {
+            self.servers.has_listened(pid, listener.port, *time);
+        }
+        // Its owner may have been described since.
+        let known = self.listeners.get(listener.netns, listener.key).unwrap_or(listener);
+        Transition::Opened { time: *time, listener: known.clone() }
+    }
+
+    /// A `listen()` is known to have failed.
+    fn fail(&mut self, opened: Opened, time: Mono) -> Transition {
+        // The one error that hashing a listener gives (`inet_csk_listen_start`).
+        let errno = Errno::EADDRINUSE;
+        self.binds.failed(Call::Listen, &opened.listener, errno, time);
+        Transition::Returned { time, call: Call::Listen, socket: opened.listener, errno: Some(errno) }
+    }
+
+    /// A socket entered LISTEN. It covers its destinations from now on, and may still fail.
+    pub fn opened(&mut self, opened: Opened) -> Vec<Transition> {
+        let forgotten = self.forget_if_replaced(opened.listener.netns, opened.netns_cookie);
+        let opened = Opened { listener: self.described_socket(&opened.listener), ..opened };
+        let opener = Some(Box::new(opened.listener.process.clone()));
+        let listener = Listener { opener, ..opened.listener };
+        self.listeners.insert(listener.clone());
+        self.openings.insert(Opened { listener, ..opened });
+        forgotten.into_iter().collect()
+    }
+
+    /// A `listen()` has returned.
+    pub fn listened(&mut self, listened: &Listened) -> Vec<Transition> {
+        let Listened { time, key, netns, netns_cookie, has_succeeded } = *listened;
+        let forgotten = self.forget_if_replaced(netns, netns_cookie);
+        let returned = self.openings.remove(netns, key).map(|opened| {
+            if has_succeeded {
+                return self.confirm(&opened);
+            }
+            self.listeners.remove(netns, key);
+            self.fail(opened, time)
+        });
+        forgotten.into_iter().chain(returned).collect()
+    }
+
+    /// A namespace could not be read: its openings are taken for open when no dump can show them.
+    pub fn cannot_dump(&mut self, netns: NetnsId, read: Interval) -> Vec<Transition> {
+        let opened = self.openings.unreadable(netns, read);
+        opened.iter().map(|opened| self.confirm(opened)).collect()
+    }
+
+    /// A socket left LISTEN.
+    pub fn closed(&mut self, closed: Closed) -> Vec<Transition> {
+        let closed = Closed { listener: self.described_socket(&closed.listener), ..closed };
+        let mut transitions: Vec<Transition> =
+            self.forget_if_replaced(closed.listener.netns, closed.netns_cookie).into_iter().collect();
+        let opened = self.openings.remove(closed.listener.netns, closed.listener.key);
+        let has_failed = opened.as_ref().is_some_and(|opened| openings::has_failed(opened, &closed));
+        let Closed { time, listener, shutdown, closer: by, .. } = closed;
+        let orphaned = self.listeners.orphaned_by(listener.netns, listener.key).cloned();
+        let known = self.listeners.remove(listener.netns, listener.key);
+        match opened {
+            Some(opened) if has_failed => {
+                transitions.push(self.fail(opened, time));
+                return transitions;
+            }
+            // It listened, and closed before anything else showed that.
+            Some(opened) => transitions.push(self.confirm(&opened)),
+            None => {}
+        }
+        // The last holder closes with `sk_shutdown` set; an administrator's `ss -K`, and a shutdown() of
+        // the socket, do not, and the process that did it need not be its owner.
+        let closer = listener.process.clone();
+        let end = match by {
+            Closer::Ending(status) if shutdown != 0 => OwnerEnd::Ended(status),
+            Closer::Process if closer.pid.is_some() => OwnerEnd::Running,
+            Closer::Ending(_) | Closer::Process | Closer::Kernel => OwnerEnd::Unknown,
+        };
+        let is_own = known.as_ref().is_some_and(|known| known.process.pid == closer.pid);
+        let (owner, end) = match (known.as_ref().map(|known| known.process.clone()), orphaned) {
+            // The kernel closes it in place of a process that has ended.
+            (_, Some((owner, status))) if by == Closer::Kernel => (owner, OwnerEnd::Ended(status)),
+            (Some(owner), _) if by == Closer::Kernel || shutdown == 0 && !is_own => {
+                (owner, OwnerEnd::Unknown)
+            }
+            (Some(owner), _) if is_own => (renamed(closer, owner), end),
+            (_, _) => (closer, end),
+        };
+        let listener = Listener {
+            process: owner,
+            since: known.as_ref().and_then(|known| known.since),
+            backlog: known.as_ref().and_then(|known| known.backlog),
+            opener: known.and_then(|known| known.opener),
+            ..listener
+        };
+        let closed = ClosedListener { listener: listener.clone(), time, owner: end };
+        if closed.is_probe() {
+            self.binds.was_probe(&listener);
+        }
+        self.turns.closed(&closed);
+        self.listeners.remember(closed);
+        transitions.push(Transition::Closed { time, listener, owner: end });
+        transitions
+    }
+
+    /// A `bind()` has returned.
+    pub fn bound(&mut self, bound: Bound) -> Vec<Transition> {
+        let mut transitions: Vec<Transition> =
+            self.forget_if_replaced(bound.socket.netns, bound.netns_cookie).into_iter().collect();
+        let bound = Bound { socket: self.described_socket(&bound.socket), ..bound };
+        self.binds.bound(&bound);
+        let Bound { time, socket, errno, .. } = bound;
+        transitions.push(Transition::Returned { time, call: Call::Bind, socket, errno });
+        transitions
+    }
+
+    pub fn destroyed(&mut self, destroyed: &Destroyed) {
+        self.binds.destroyed(destroyed);
+    }
+
+    pub fn exited(&mut self, exited: &Exited) {
+        self.forks.ended(exited.pid);
+        self.servers.ended(exited.pid, exited.time, exited.status);
+        self.listeners.owner_ended(exited.pid, exited.time, exited.status);
+        self.binds.ended(exited.pid, exited.time);
+    }
+
+    /// A followed process has a new child.
+    pub fn forked(&mut self, forked: &Forked) {
+        self.forks.forked(forked);
+    }
+
+    /// A process has connected to a watched port: it is a client.
+    pub fn is_client(&mut self, pid: Option<u32>) {
+        if let Some(pid) = pid {
+            self.servers.is_client(pid);
+        }
+    }
+
+    /// Records were lost.
+    pub fn lost(&mut self, lost: &Lost) {
+        // A skipped program costs a count, never the table: openings run in a task's own context, where
+        // nothing nests. An attempt that was not followed is a refusal unseen.
+        let is_of_listeners = match lost.place {
+            LostWhere::Ring | LostWhere::Decode => true,
+            LostWhere::Recursion => self.health.skips_listeners,
+            LostWhere::Attempts | LostWhere::Followed | LostWhere::Names => false,
+        };
+        self.health.missed_ends |= lost.place == LostWhere::Followed;
+        if is_of_listeners {
+            self.health.lost = true;
+            self.health.lost_until = self.health.lost_until.max(Some(lost.to));
+            self.binds.lost();
+        }
+    }
+}
+
+/// A process as it is now, with what was known of it before where it has let go of that: it may have changed its name.
+fn renamed(now: Process, before: Process) -> Process {
+    let is_ending = now.exe.is_none();
+    Process {
+        exe: if is_ending { before.exe } else { now.exe },
+        container: now.container.or(before.container),
+        unit: now.unit.or(before.unit),
+        script: if is_ending { before.script } else { now.script },
+        start: now.start.or(before.start),
+        ns_pid: now.ns_pid.or(before.ns_pid),
+        ..now
+    }
+}

@@ -1,0 +1,516 @@
+//! The listeners on watched ports: those that are open, and those that have closed.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::net::IpAddr;
+
+use crate::model::process::{ExitStatus, OwnerEnd, Process};
+use crate::model::socket::{Listener, NetnsId, SocketKey};
+use crate::model::time::{Interval, Mono};
+use crate::state::SERVED_NS;
+
+/// Endpoints of one namespace whose last close is remembered: more than a host's servers have.
+const CLOSED_PER_NETNS: usize = 64;
+
+/// Closed listeners remembered in all: a few megabytes at most.
+const CLOSED_MAX: usize = 4_096;
+
+/// Room for open listeners of one namespace that is kept.
+const ROOM_KEPT: usize = 256;
+
+/// How long every closed listener is remembered besides, whatever took its place: a refusal that waits for its evidence is
+/// classified by what was open when it came, as late as it may be.
+const RECENT_NS: u64 = 12_000_000_000;
+
+/// Listeners that closed that recently: more at a time are a flood of them.
+const RECENT_MAX: usize = 1_024;
+
+/// A process that ends so soon after it has closed a listener has closed it because it ends.
+const ENDING_NS: u64 = 100_000_000;
+
+/// A listener that has closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClosedListener {
+    pub listener: Listener,
+    pub time: Mono,
+    pub owner: OwnerEnd,
+}
+
+impl ClosedListener {
+    /// Whether it was open for a moment only, by a process that is still running: it tried whether the port is free.
+    pub fn is_probe(&self) -> bool {
+        self.is_short() && self.owner == OwnerEnd::Running
+    }
+
+    /// Whether it was open for a moment only, whatever became of its process.
+    pub fn is_short(&self) -> bool {
+        self.listener.since.is_some_and(|since| self.time.since(since) < SERVED_NS)
+    }
+}
+
+/// The listeners of one namespace.
+#[derive(Debug, Default)]
+struct Local {
+    open: HashMap<u64, Listener>,
+    /// Places of the open ones by what they are bound to, so that a lookup costs the same beside ten thousand.
+    bound_to: HashMap<(u16, IpAddr), Vec<u64>>,
+    /// How many are open on each port.
+    on_port: HashMap<u16, usize>,
+    /// The place of the one on each port that opened first.
+    oldest: HashMap<u16, u64>,
+    /// Open ones whose owner has ended, and how: another holds them, or will close them.
+    orphans: HashMap<u64, (Process, ExitStatus)>,
+    /// The last to close of each endpoint, the newest last.
+    closed: VecDeque<ClosedListener>,
+    /// When the newest of those closed that the bounds have dropped, by port.
+    forgotten: HashMap<u16, Mono>,
+}
+
+/// Every listener on a watched port, by namespace.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    netns: HashMap<NetnsId, Local>,
+    /// How many are open on each port, in all namespaces.
+    on_port: HashMap<u16, usize>,
+    closed: usize,
+    /// Every listener that closed a moment ago, the newest last.
+    recent: VecDeque<ClosedListener>,
+    /// When the newest of those closed that are not among them any more.
+    recent_dropped: Option<Mono>,
+    /// Listeners that opened a moment ago, the newest last.
+    recent_openings: VecDeque<(NetnsId, SocketKey, Mono)>,
+    /// When the newest of those opened that are not among them any more.
+    openings_dropped: Option<Mono>,
+}
+
+/// A socket's place in the table: its inode number, which no two open sockets share; a kernel socket
+/// without one has its cookie, out of the way of inode numbers.
+pub(super) fn place(key: SocketKey) -> u64 {
+    if key.inode != 0 { key.inode } else { key.cookie | 1 << 63 }
+}
+
+/// Whether one listener takes the place of the other when it opens: the history of an endpoint is its last
+/// listener.
+fn is_same_endpoint(one: &Listener, other: &Listener) -> bool {
+    (one.port, one.addr, one.device, one.v6only) == (other.port, other.addr, other.device, other.v6only)
+}
+
+/// What listeners are ordered by, the one that opened first before the others.
+fn age(listener: &Listener) -> (Option<Mono>, u64) {
+    (listener.since, listener.key.inode)
+}
+
+/// Adds `step` (1 or -1) to a count that is not kept at 0.
+fn count(counts: &mut HashMap<u16, usize>, port: u16, step: isize) {
+    let count = counts.entry(port).or_default();
+    *count = count.saturating_add_signed(step);
+    if *count == 0 {
+        counts.remove(&port);
+    }
+}
+
+/// Gives back the room of ten thousand listeners once there are few: rarely, so that each pays little for it.
+fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    if map.capacity() > ROOM_KEPT && map.len() * 8 < map.capacity() {
+        map.shrink_to(map.len() * 2);
+    }
+}
+
+impl Local {
+    fn insert(&mut self, listener: Listener) -> Option<Listener> {
+        let place = place(listener.key);
+        let replaced = self.remove(place);
+        self.bound_to.entry((listener.port, listener.addr)).or_default().push(place);
+        count(&mut self.on_port, listener.port, 1);
+        let oldest = self.oldest.get(&listener.port).and_then(|oldest| self.open.get(oldest));
+        if oldest.is_none_or(|oldest| age(&listener) < age(oldest)) {
+            self.oldest.insert(listener.port, place);
+        }
+        self.open.insert(place, listener);
+        replaced
+    }
+
+    fn remove(&mut self, place: u64) -> Option<Listener> {
+        let listener = self.open.remove(&place)?;
+        shrink(&mut self.open);
+        self.orphans.remove(&place);
+        let endpoint = (listener.port, listener.addr);
+        if let Some(places) = self.bound_to.get_mut(&endpoint) {
+            places.retain(|other| *other != place);
+            if places.is_empty() {
+                self.bound_to.remove(&endpoint);
+                shrink(&mut self.bound_to);
+            }
+        }
+        count(&mut self.on_port, listener.port, -1);
+        if self.oldest.get(&listener.port) == Some(&place) {
+            let on_port = self.open.iter().filter(|(_, other)| other.port == listener.port);
+            match on_port.min_by_key(|(_, other)| age(other)) {
+                Some((next, _)) => self.oldest.insert(listener.port, *next),
+                None => self.oldest.remove(&listener.port),
+            };
+        }
+        Some(listener)
+    }
+
+    /// Drops the listener that closed longest ago.
+    fn forget_oldest(&mut self) -> bool {
+        let Some(closed) = self.closed.pop_front() else { return false };
+        self.forgotten.insert(closed.listener.port, closed.time);
+        true
+    }
+
+    fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.closed.is_empty()
+    }
+}
+
+impl Listeners {
+    /// The open listeners of one namespace, in no order.
+    pub fn open_in(&self, netns: NetnsId) -> impl Iterator<Item = &Listener> {
+        self.netns.get(&netns).into_iter().flat_map(|local| local.open.values())
+    }
+
+    /// Every open listener, in no order.
+    pub fn open(&self) -> impl Iterator<Item = &Listener> {
+        self.netns.values().flat_map(|local| local.open.values())
+    }
+
+    /// The open listeners bound to exactly this, on any device.
+    pub fn bound_to(&self, netns: NetnsId, addr: IpAddr, port: u16) -> impl Iterator<Item = &Listener> {
+        let local = self.netns.get(&netns);
+        let places = local.and_then(|local| local.bound_to.get(&(port, addr)));
+        places.into_iter().flatten().filter_map(move |place| local?.open.get(place))
+    }
+
+    /// How many listeners are open on a port of one namespace.
+    pub fn count_in(&self, netns: NetnsId, port: u16) -> usize {
+        self.netns.get(&netns).and_then(|local| local.on_port.get(&port)).copied().unwrap_or(0)
+    }
+
+    /// How many listeners are open on a port, in all namespaces.
+    pub fn count(&self, port: u16) -> usize {
+        self.on_port.get(&port).copied().unwrap_or(0)
+    }
+
+    /// The listener on a port of one namespace that opened first.
+    pub fn oldest_on(&self, netns: NetnsId, port: u16) -> Option<&Listener> {
+        let local = self.netns.get(&netns)?;
+        local.open.get(local.oldest.get(&port)?)
+    }
+
+    /// The open listeners of one namespace that a process holds.
+    pub fn held_by(&self, netns: NetnsId, pid: u32) -> impl Iterator<Item = &Listener> {
+        self.open_in(netns).filter(move |listener| listener.process.pid == Some(pid))
+    }
+
+    /// The closed listeners of one namespace, the newest first.
+    pub fn closed_in(&self, netns: NetnsId) -> impl Iterator<Item = &ClosedListener> {
+        self.netns.get(&netns).into_iter().flat_map(|local| local.closed.iter().rev())
+    }
+
+    /// Every closed listener that is remembered, in no order.
+    pub fn every_closed(&self) -> impl Iterator<Item = &ClosedListener> {
+        self.netns.values().flat_map(|local| &local.closed)
+    }
+
+    /// When the newest listener on a port of one namespace closed that is not remembered any more.
+    pub fn forgotten_in(&self, netns: NetnsId, port: u16) -> Option<Mono> {
+        self.netns.get(&netns)?.forgotten.get(&port).copied()
+    }
+
+    pub fn get(&self, netns: NetnsId, key: SocketKey) -> Option<&Listener> {
+        let listener = self.netns.get(&netns)?.open.get(&place(key))?;
+        listener.key.is_same(key).then_some(listener)
+    }
+
+    /// Whether the socket is known to have closed at `since` or later.
+    pub fn closed_since(&self, netns: NetnsId, key: SocketKey, since: Mono) -> bool {
+        let recent = self.recent.iter().filter(|closed| closed.listener.netns == netns);
+        let mut closed = self.closed_in(netns).chain(recent);
+        closed.any(|closed| closed.time >= since && closed.listener.key.is_same(key))
+    }
+
+    /// Whether more listeners have closed since than are remembered one by one.
+    pub fn has_forgotten_closes_since(&self, since: Mono) -> bool {
+        self.recent_dropped.is_some_and(|dropped| dropped >= since)
+    }
+
+    /// Whether listeners have opened or closed since that moment which are not remembered one by one, so that it is not known
+    /// what was open then.
+    pub fn has_forgotten_since(&self, moment: Mono) -> bool {
+        self.recent_dropped.max(self.openings_dropped).is_some_and(|dropped| dropped > moment)
+    }
+
+    /// Whether a dump of a namespace, or of all, was taken while a listener of it closed.
+    pub fn closed_during(&self, netns: Option<NetnsId>, read: Interval) -> bool {
+        self.recent.iter().any(|closed| {
+            netns.is_none_or(|netns| netns == closed.listener.netns)
+                && closed.time >= read.began
+                && closed.time <= read.ended
+        })
+    }
+
+    /// The open listeners on a port, in all namespaces, that opened after `moment`, which is a moment ago at most.
+    pub fn opened_after(&self, port: u16, moment: Mono) -> impl Iterator<Item = &Listener> {
+        let opened = self.recent_openings.iter().rev().take_while(move |(.., time)| *time > moment);
+        let listeners = opened.filter_map(|(netns, key, time)| {
+            self.get(*netns, *key).filter(|listener| listener.since == Some(*time))
+        });
+        listeners.filter(move |listener| listener.port == port)
+    }
+
+    /// Adds what was found out of a process to the listeners that it holds.
+    pub fn describe(&mut self, process: &Process) {
+        for local in self.netns.values_mut() {
+            let closed = local.closed.iter_mut().map(|closed| &mut closed.listener);
+            for listener in local.open.values_mut().chain(closed) {
+                listener.process.complete(process);
+                if let Some(opener) = &mut listener.opener {
+                    opener.complete(process);
+                }
+            }
+        }
+    }
+
+    /// Adds a listener, in place of one with the same key.
+    pub fn insert(&mut self, listener: Listener) {
+        if let Some(since) = listener.since {
+            let is_old = |(_, _, time): &(NetnsId, SocketKey, Mono)| since.since(*time) > RECENT_NS;
+            while self.recent_openings.len() >= RECENT_MAX || self.recent_openings.front().is_some_and(is_old)
+            {
+                let dropped = self.recent_openings.pop_front().map(|(.., time)| time);
+                self.openings_dropped = dropped.max(self.openings_dropped);
+            }
+            self.recent_openings.push_back((listener.netns, listener.key, since));
+        }
+        count(&mut self.on_port, listener.port, 1);
+        if let Some(replaced) = self.netns.entry(listener.netns).or_default().insert(listener) {
+            count(&mut self.on_port, replaced.port, -1);
+        }
+    }
+
+    /// Takes a listener out without remembering it.
+    pub fn remove(&mut self, netns: NetnsId, key: SocketKey) -> Option<Listener> {
+        self.get(netns, key)?;
+        let listener = self.netns.get_mut(&netns)?.remove(place(key))?;
+        count(&mut self.on_port, listener.port, -1);
+        Some(listener)
+    }
+
+    /// The listeners, in all namespaces, that closed after `moment`, which is a moment ago at most.
+    pub fn closed_after(&self, moment: Mono) -> impl Iterator<Item = &ClosedListener> {
+        self.recent.iter().rev().filter(move |closed| closed.time > moment)
+    }
+
+    /// Remembers a listener that has closed.
+    pub fn remember(&mut self, closed: ClosedListener) {
+        let is_old = |recent: &ClosedListener| closed.time.since(recent.time) > RECENT_NS;
+        while self.recent.len() >= RECENT_MAX || self.recent.front().is_some_and(is_old) {
+            self.recent_dropped =
+                self.recent.pop_front().map(|dropped| dropped.time).max(self.recent_dropped);
+        }
+        self.recent.push_back(closed.clone());
+        let local = self.netns.entry(closed.listener.netns).or_default();
+        let before = local.closed.len();
+        // One that only tried the port takes no server's place in the history.
+        let is_same = |other: &ClosedListener| is_same_endpoint(&other.listener, &closed.listener);
+        if closed.is_probe() && local.closed.iter().any(|other| is_same(other) && !other.is_probe()) {
+            return;
+        }
+        local.closed.retain(|other| !is_same_endpoint(&other.listener, &closed.listener));
+        local.closed.push_back(closed);
+        if local.closed.len() > CLOSED_PER_NETNS {
+            local.forget_oldest();
+        }
+        self.closed = self.closed + local.closed.len() - before;
+        if self.closed > CLOSED_MAX {
+            self.forget_oldest();
+        }
+    }
+
+    /// Notes what a new look says of a listener that is known: who holds it now, and its accept queue's bound.
+    pub fn renew(&mut self, found: &Listener) {
+        let Some(local) = self.netns.get_mut(&found.netns) else { return };
+        let place = place(found.key);
+        if let Some(known) = local.open.get_mut(&place).filter(|known| known.key.is_same(found.key)) {
+            known.process = found.process.clone();
+            known.backlog = found.backlog.or(known.backlog);
+            if found.process.pid.is_some() {
+                local.orphans.remove(&place);
+            }
+        }
+    }
+
+    /// Who owned an open listener before, and how that process ended.
+    pub fn orphaned_by(&self, netns: NetnsId, key: SocketKey) -> Option<&(Process, ExitStatus)> {
+        self.netns.get(&netns)?.orphans.get(&place(key))
+    }
+
+    /// A process has ended: what it had closed before, it does not open again; and what it had opened and is open
+    /// still, another holds.
+    pub fn owner_ended(&mut self, pid: u32, time: Mono, status: ExitStatus) {
+        for local in self.netns.values_mut() {
+            let of_it = local.open.iter().filter(|(_, listener)| listener.process.pid == Some(pid));
+            local.orphans.extend(of_it.map(|(place, listener)| (*place, (listener.process.clone(), status))));
+        }
+        for closed in self.netns.values_mut().flat_map(|local| &mut local.closed) {
+            // One that only tried the port went on without it.
+            let was_probe = closed.is_probe() && time.since(closed.time) >= ENDING_NS;
+            let has_ended = matches!(closed.owner, OwnerEnd::Ended(_));
+            if closed.listener.process.pid == Some(pid) && !has_ended && !was_probe {
+                closed.owner = OwnerEnd::Ended(status);
+            }
+        }
+    }
+
+    /// Drops what closed longest ago, of all namespaces.
+    fn forget_oldest(&mut self) {
+        let oldest = self
+            .netns
+            .values_mut()
+            .filter_map(|local| Some((local.closed.front()?.time, local)))
+            .min_by_key(|(time, _)| *time);
+        if let Some((_, local)) = oldest
+            && local.forget_oldest()
+        {
+            self.closed -= 1;
+        }
+        self.netns.retain(|_, local| !local.is_empty());
+    }
+
+    /// Forgets everything about a namespace: its number now belongs to another.
+    pub fn forget(&mut self, netns: NetnsId) {
+        let Some(local) = self.netns.remove(&netns) else { return };
+        self.closed -= local.closed.len();
+        for listener in local.open.into_values() {
+            count(&mut self.on_port, listener.port, -1);
+        }
+    }
+
+    /// Forgets everything about a port that is not watched any more.
+    pub fn forget_port(&mut self, port: u16) {
+        for local in self.netns.values_mut() {
+            let on_port = local.open.iter().filter(|(_, listener)| listener.port == port);
+            let places: Vec<u64> = on_port.map(|(place, _)| *place).collect();
+            places.into_iter().for_each(|place| _ = local.remove(place));
+            let before = local.closed.len();
+            local.closed.retain(|closed| closed.listener.port != port);
+            self.closed -= before - local.closed.len();
+            local.forgotten.remove(&port);
+        }
+        self.on_port.remove(&port);
+        self.recent.retain(|closed| closed.listener.port != port);
+        self.netns.retain(|_, local| !local.is_empty());
+    }
+
+    /// Namespaces with an open listener.
+    pub fn occupied(&self) -> impl Iterator<Item = NetnsId> {
+        self.netns.iter().filter(|(_, local)| !local.open.is_empty()).map(|(netns, _)| *netns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn listener(inode: u64, addr: [u8; 4]) -> Listener {
+        Listener {
+            key: SocketKey { inode, cookie: 0 },
+            netns: NetnsId(1),
+            addr: Ipv4Addr::from(addr).into(),
+            port: 80,
+            v6only: None,
+            device: None,
+            backlog: None,
+            since: None,
+            process: Process::default(),
+            opener: None,
+        }
+    }
+
+    fn closed(inode: u64, addr: [u8; 4]) -> ClosedListener {
+        ClosedListener { listener: listener(inode, addr), time: Mono(inode), owner: OwnerEnd::Unknown }
+    }
+
+    #[test]
+    fn the_index_follows_every_change() {
+        let mut table = Listeners::default();
+        let at = |table: &Listeners, addr: [u8; 4]| {
+            table
+                .bound_to(NetnsId(1), Ipv4Addr::from(addr).into(), 80)
+                .map(|one| one.key.inode)
+                .collect::<Vec<_>>()
+        };
+        table.insert(listener(1, [10, 0, 0, 1]));
+        table.insert(listener(2, [10, 0, 0, 1]));
+        assert_eq!(at(&table, [10, 0, 0, 1]), [1, 2]);
+        // The same socket on another address.
+        table.insert(listener(1, [10, 0, 0, 2]));
+        assert_eq!((at(&table, [10, 0, 0, 1]), at(&table, [10, 0, 0, 2])), (vec![2], vec![1]));
+        assert_eq!((table.count_in(NetnsId(1), 80), table.count(80), table.count(81)), (2, 2, 0));
+        assert!(table.remove(NetnsId(1), SocketKey { inode: 2, cookie: 0 }).is_some());
+        assert_eq!((at(&table, [10, 0, 0, 1]), table.count(80)), (vec![], 1));
+        table.forget(NetnsId(1));
+        assert_eq!((table.count_in(NetnsId(1), 80), table.count(80)), (0, 0));
+    }
+
+    #[test]
+    fn each_of_those_that_closed_a_moment_ago_is_remembered() {
+        let mut table = Listeners::default();
+        let closed_since = |table: &Listeners, inode| {
+            table.closed_since(NetnsId(1), SocketKey { inode, cookie: 0 }, Mono(inode))
+        };
+        for inode in 1..=RECENT_MAX as u64 {
+            table.remember(closed(inode, [10, 0, 0, 1]));
+        }
+        assert!((1..=RECENT_MAX as u64).all(|inode| closed_since(&table, inode)));
+        assert!(!table.has_forgotten_closes_since(Mono(0)));
+        table.remember(closed(RECENT_MAX as u64 + 1, [10, 0, 0, 1]));
+        assert!(!closed_since(&table, 1) && closed_since(&table, 2));
+        assert!(table.has_forgotten_closes_since(Mono(1)) && !table.has_forgotten_closes_since(Mono(2)));
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_port_that_is_forgotten() {
+        let mut table = Listeners::default();
+        let other = |listener: Listener| Listener { port: 81, ..listener };
+        table.insert(listener(1, [10, 0, 0, 1]));
+        table.insert(other(listener(2, [10, 0, 0, 1])));
+        table.remember(closed(3, [10, 0, 0, 2]));
+        table.remember(ClosedListener {
+            listener: other(listener(4, [10, 0, 0, 2])),
+            ..closed(4, [10, 0, 0, 2])
+        });
+        table.forget_port(81);
+        assert_eq!((table.count(80), table.count(81), table.open().count()), (1, 0, 1));
+        let closed: Vec<u16> = table.closed_in(NetnsId(1)).map(|closed| closed.listener.port).collect();
+        assert_eq!((closed, table.closed), (vec![80], 1));
+        assert_eq!(table.closed_after(Mono(0)).count(), 1);
+    }
+
+    #[test]
+    fn a_listener_that_comes_and_goes_has_one_place_in_the_history() {
+        let mut table = Listeners::default();
+        table.remember(closed(1, [10, 0, 0, 1]));
+        for inode in 2..10_000 {
+            table.remember(closed(inode, [10, 0, 0, 2]));
+        }
+        let closed: Vec<u64> = table.closed_in(NetnsId(1)).map(|closed| closed.listener.key.inode).collect();
+        assert_eq!(closed, [9_999, 1]);
+        assert_eq!(table.forgotten_in(NetnsId(1), 80), None);
+    }
+
+    #[test]
+    fn what_the_bound_drops_is_known_to_be_missing() {
+        let mut table = Listeners::default();
+        for inode in 1..=CLOSED_PER_NETNS as u64 + 3 {
+            table.remember(closed(inode, [10, 0, 0, inode as u8]));
+        }
+        assert_eq!(table.closed_in(NetnsId(1)).count(), CLOSED_PER_NETNS);
+        assert_eq!(table.forgotten_in(NetnsId(1), 80), Some(Mono(3)));
+        assert_eq!(table.forgotten_in(NetnsId(1), 81), None);
+    }
+}

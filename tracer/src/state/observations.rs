@@ -1,0 +1,195 @@
+//! Observations of the host: how each changes what is known.
+//!
+//! An observation is taken once every event until its end has been taken: what it shows is then either known, or was there
+//! before the trace.
+
+use std::collections::HashSet;
+
+use super::join::Keys;
+use super::listeners::ClosedListener;
+use super::{HostState, OWNERS_READ_MAX, OwnersRead, Transition};
+use crate::model::namespace::Namespace;
+use crate::model::process::{OwnerEnd, Process};
+use crate::model::socket::{Listener, NetnsId};
+use crate::model::time::{Interval, Mono};
+use crate::query::{Candidate, Scan, ScanScope, Unreadable};
+
+impl HostState {
+    /// Takes namespaces that were read, with their listeners.
+    pub fn scanned(&mut self, scan: Scan, read: Interval) -> Vec<Transition> {
+        let Scan { scope, mut namespaces, mut listeners, unreadable } = scan;
+        let is_complete = matches!(scope, ScanScope::Host { .. });
+        let owners_of = match scope {
+            ScanScope::Owners(netns) => Some(netns),
+            ScanScope::Host { .. } | ScanScope::Namespace(_) | ScanScope::Port(_) => None,
+        };
+        if let ScanScope::Port(port) = scope {
+            self.followed.set_read(port, read);
+        }
+        let mut transitions = Vec::new();
+        if let Some(netns) = owners_of {
+            self.note_owners(netns, OwnersRead { read, dumped: read.ended });
+        }
+        if is_complete {
+            // A namespace that was not found has ended, but for one that only its sockets keep.
+            let seen = namespaces
+                .iter()
+                .map(|namespace| namespace.id)
+                .chain(unreadable.iter().map(|unreadable| unreadable.id));
+            let (listeners, there) = (&self.listeners, seen.collect::<HashSet<NetnsId>>());
+            let is_there = |netns| there.contains(&netns) || listeners.open_in(netns).next().is_some();
+            let ended = self.namespaces.retain(is_there);
+            transitions.extend(ended.into_iter().map(|netns| self.forget(netns)));
+        }
+        // What was read of a namespace whose number another one has by now is of no namespace that is there.
+        let outdated: HashSet<NetnsId> = namespaces
+            .iter()
+            .filter(|namespace| self.namespaces.is_outdated(namespace, read))
+            .map(|namespace| namespace.id)
+            .collect();
+        namespaces.retain(|namespace| !outdated.contains(&namespace.id));
+        listeners.retain(|listener| !outdated.contains(&listener.netns));
+        let found: Vec<NetnsId> = namespaces.iter().map(|namespace| namespace.id).collect();
+        for namespace in namespaces {
+            transitions.extend(self.namespace(namespace, read));
+        }
+        // A dump lists the listeners that are hashed.
+        let opened = self.openings.listed(&listeners, read);
+        transitions.extend(opened.iter().map(|opened| self.confirm(opened)));
+        found.iter().for_each(|netns| self.openings.dumped(*netns, read));
+        for Unreadable { id, .. } in &unreadable {
+            transitions.extend(self.cannot_dump(*id, read));
+        }
+        // Where owners could not be read again, the listeners are known all the same.
+        for unreadable in unreadable.into_iter().filter(|_| owners_of.is_none()) {
+            self.namespaces.set_unreadable(unreadable.id, is_complete, read);
+        }
+        if scope == (ScanScope::Host { is_partial: true }) {
+            self.namespaces.set_partial();
+        }
+        let was_lost = self.health.lost;
+        if is_complete && was_lost {
+            transitions.extend(self.reconcile(&found, &listeners, read));
+        }
+        // What listens on a port that was not watched may have been there before the trace.
+        let may_be_new = was_lost && !matches!(scope, ScanScope::Port(_));
+        transitions.extend(self.found(listeners, read, owners_of.is_some(), may_be_new));
+        if is_complete {
+            self.health.is_absence_verified |= self.health.ready;
+            self.health.host_read = Some(read);
+        }
+        transitions
+    }
+
+    /// Listeners of a scan: those that are not known were there already.
+    fn found(
+        &mut self,
+        mut found: Vec<Listener>,
+        read: Interval,
+        renews_owners: bool,
+        was_lost: bool,
+    ) -> Vec<Transition> {
+        found.sort_by_key(|listener| (listener.netns, listener.port, listener.addr, listener.key.inode));
+        let mut transitions = Vec::new();
+        for listener in found {
+            let is_known = self.listeners.get(listener.netns, listener.key).is_some();
+            if is_known && renews_owners {
+                self.listeners.renew(&listener);
+            }
+            let has_closed = self.listeners.closed_since(listener.netns, listener.key, read.began);
+            // After a loss, one that is not known is more likely one whose opening was lost.
+            let may_have_closed = !was_lost && self.listeners.has_forgotten_closes_since(read.began);
+            if is_known || has_closed || may_have_closed {
+                continue;
+            }
+            // A listener whose opening was lost has opened since the trace began.
+            let opened = Some(self.unseen_at(read));
+            let since = if was_lost && self.health.ready { opened } else { listener.since };
+            let listener = Listener { since, ..listener };
+            if let Some(pid) = listener.process.pid {
+                self.servers.has_listened(pid, listener.port, read.ended);
+            }
+            self.listeners.insert(listener.clone());
+            transitions.push(Transition::Found { time: read.ended, listener });
+        }
+        transitions
+    }
+
+    /// After a loss: a listener that a dump does not have any more has closed unseen.
+    fn reconcile(&mut self, found: &[NetnsId], listeners: &[Listener], read: Interval) -> Vec<Transition> {
+        let (found, dumped): (HashSet<&NetnsId>, Keys) =
+            (found.iter().collect(), listeners.iter().map(|listener| listener.key).collect());
+        let vanished: Vec<Listener> = self
+            .listeners
+            .open()
+            .filter(|known| found.contains(&known.netns))
+            .filter(|known| known.since.is_none_or(|since| since < read.began))
+            .filter(|known| !dumped.contains(known.key))
+            .cloned()
+            .collect();
+        self.health.lost = false;
+        let (time, unseen) = (read.ended, self.unseen_at(read));
+        let close = |listener: Listener| {
+            self.listeners.remove(listener.netns, listener.key);
+            if self.openings.remove(listener.netns, listener.key).is_some() {
+                // It was not reported as open.
+                return None;
+            }
+            let owner = OwnerEnd::Unknown;
+            self.listeners.remember(ClosedListener { listener: listener.clone(), time: unseen, owner });
+            Some(Transition::Closed { time, listener, owner })
+        };
+        vanished.into_iter().filter_map(close).collect()
+    }
+
+    /// When what was not seen happened, at the latest: every record since then was received.
+    fn unseen_at(&self, read: Interval) -> Mono {
+        self.health.lost_until.unwrap_or(read.began).min(read.began)
+    }
+
+    fn namespace(&mut self, namespace: Namespace, read: Interval) -> Vec<Transition> {
+        let replaced = self.forget_if_replaced(namespace.id, namespace.cookie);
+        self.namespaces.insert(namespace, read);
+        let listeners = &self.listeners;
+        let dropped = self.namespaces.shrink(|netns| listeners.open_in(netns).next().is_some());
+        let dropped: Vec<Transition> = dropped.into_iter().map(|netns| self.forget(netns)).collect();
+        replaced.into_iter().chain(dropped).collect()
+    }
+
+    fn note_owners(&mut self, netns: NetnsId, read: OwnersRead) {
+        if self.owners_read.len() >= OWNERS_READ_MAX {
+            self.owners_read.clear();
+        }
+        self.owners_read.insert(netns, read);
+    }
+
+    /// Takes which processes hold listeners that are known.
+    pub fn owned(&mut self, netns: NetnsId, owners: Vec<(u64, Process)>, read: Interval) {
+        let dumped = self.owners_read(netns).map_or(read.ended, |known| known.dumped);
+        self.note_owners(netns, OwnersRead { read, dumped });
+        for (inode, process) in owners {
+            let known = self.listeners.open_in(netns).find(|listener| listener.key.inode == inode);
+            if let Some(listener) = known.cloned() {
+                self.listeners.renew(&Listener { process, backlog: None, ..listener });
+            }
+        }
+    }
+
+    /// Takes a process that may be the server.
+    pub fn candidate(&mut self, candidate: Candidate) {
+        let pid = candidate.process.pid;
+        let listens = self.listeners.open().filter(|one| pid.is_some() && one.process.pid == pid);
+        let listened: Vec<(u16, Mono)> =
+            listens.map(|listener| (listener.port, listener.since.unwrap_or(Mono(0)))).collect();
+        self.processes.note(candidate.process.clone(), candidate.time);
+        self.servers.add(candidate, listened);
+    }
+
+    /// Takes what `/proc` says of a process.
+    pub fn described(&mut self, process: Process, read: Interval) {
+        self.listeners.describe(&process);
+        self.turns.describe(&process);
+        self.binds.describe(&process);
+        self.processes.note(process, read.ended);
+    }
+}

@@ -1,0 +1,118 @@
+//! What `/proc` said of processes: an identity is read once.
+
+use std::collections::HashMap;
+
+use crate::model::process::{Process, ProcessKey};
+use crate::model::time::Mono;
+
+/// Processes whose description is remembered; on more, those that were read longest ago are dropped.
+const PROCESSES_MAX: usize = 4_096;
+
+/// Described processes, by number and start.
+#[derive(Debug, Default)]
+pub struct Processes {
+    known: HashMap<ProcessKey, Described>,
+}
+
+#[derive(Debug)]
+struct Described {
+    process: Process,
+    read: Mono,
+}
+
+impl Processes {
+    /// Takes what was read of a process.
+    pub fn note(&mut self, process: Process, read: Mono) {
+        let Some(key) = process.key() else { return };
+        if self.known.len() >= PROCESSES_MAX && !self.known.contains_key(&key) {
+            let mut times: Vec<Mono> = self.known.values().map(|described| described.read).collect();
+            let (_, middle, _) = times.select_nth_unstable(PROCESSES_MAX / 2);
+            let middle = *middle;
+            self.known.retain(|_, described| described.read > middle);
+        }
+        // A process that is ending has no executable any more.
+        let before = self.known.remove(&key).filter(|before| before.process.comm == process.comm);
+        let before = before.map(|before| before.process).unwrap_or_default();
+        let process = Process {
+            exe: process.exe.or(before.exe),
+            container: process.container.or(before.container),
+            unit: process.unit.or(before.unit),
+            script: process.script.or(before.script),
+            ..process
+        };
+        self.known.insert(key, Described { process, read });
+    }
+
+    /// Whether the description of a process is known, and of the program that it runs now.
+    pub fn knows(&self, process: &Process) -> bool {
+        let is_it = |process: &Process| process.is_read() || process.exe.is_none();
+        process.is_read() || self.get(process).is_some_and(is_it)
+    }
+
+    fn get(&self, process: &Process) -> Option<&Process> {
+        let described = &self.known.get(&process.key()?)?.process;
+        // One that has executed another program mostly has another name.
+        (process.comm.is_none() || described.comm == process.comm).then_some(described)
+    }
+
+    /// The process, with what is known besides the kernel's own record of it.
+    pub fn describe(&self, process: &Process) -> Process {
+        let mut process = process.clone();
+        if let Some(known) = self.get(&process) {
+            process.exe = process.exe.or_else(|| known.exe.clone());
+            process.container = process.container.or_else(|| known.container.clone());
+            process.unit = process.unit.or_else(|| known.unit.clone());
+            process.script = process.script.or_else(|| known.script.clone());
+        }
+        process
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::time::StartTime;
+
+    fn process(pid: u32) -> Process {
+        Process {
+            pid: Some(pid),
+            comm: Some("curl".into()),
+            start: Some(StartTime::from_ticks(u64::from(pid))),
+            ..Process::default()
+        }
+    }
+
+    #[test]
+    fn processes_take_no_more_room_than_their_bound() {
+        let mut processes = Processes::default();
+        for pid in 1..=3 * PROCESSES_MAX as u32 {
+            let described = Process { exe: Some("/usr/bin/curl".into()), ..process(pid) };
+            processes.note(described, Mono(u64::from(pid)));
+            assert!(processes.known.len() <= PROCESSES_MAX);
+            assert!(processes.knows(&process(pid)), "the newest stays");
+        }
+    }
+
+    /// The kernel's record of its start has the file name of its executable, and no unit.
+    #[test]
+    fn a_process_whose_start_was_recorded_is_not_known() {
+        let mut processes = Processes::default();
+        let started = Process { exe: Some("curl".into()), ..process(7) };
+        processes.note(started.clone(), Mono(1));
+        assert!(!processes.knows(&process(7)) && !processes.knows(&started));
+        processes.note(Process { exe: Some("/usr/bin/curl".into()), ..process(7) }, Mono(2));
+        assert!(processes.knows(&process(7)));
+        // One whose executable cannot be read is read once.
+        processes.note(process(8), Mono(3));
+        assert!(processes.knows(&process(8)));
+    }
+
+    #[test]
+    fn another_name_is_another_program() {
+        let mut processes = Processes::default();
+        processes.note(Process { exe: Some("/usr/bin/curl".into()), ..process(7) }, Mono(1));
+        assert_eq!(processes.describe(&process(7)).exe, Some("/usr/bin/curl".into()));
+        let other = Process { comm: Some("python3".into()), ..process(7) };
+        assert!(!processes.knows(&other) && processes.describe(&other).exe.is_none());
+    }
+}

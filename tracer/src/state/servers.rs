@@ -1,0 +1,324 @@
+//! Processes that claim to be the server, and what became of them; and what servers listen on elsewhere.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::model::process::ExitStatus;
+use crate::model::service;
+use crate::model::socket::{Listener, NetnsId};
+use crate::model::time::{Interval, Mono};
+use crate::query::{Candidate, LocalEndpoint, LocalSocket};
+
+/// Candidates remembered: those that ended longest ago go first, then the youngest of the namespace that has the most,
+/// so that pretenders in one hide nobody in another, and nobody who was there before them.
+const CANDIDATES_MAX: usize = 256;
+
+/// Clients remembered, so that none is taken for a server.
+const CLIENTS_MAX: usize = 1_024;
+
+/// Processes remembered that were seen to execute a program.
+const EXECUTED_MAX: usize = 4_096;
+
+/// Namespaces of which it is remembered what servers listen on besides the watched ports.
+const OTHER_PORTS_MAX: usize = 256;
+
+/// Processes of which it is remembered what they listen on besides TCP.
+const LOCAL_SOCKETS_MAX: usize = 1_024;
+
+/// How long the end of a candidate is a reason for a refusal.
+const MEMORY_NS: u64 = 300_000_000_000;
+
+/// What is known of a server candidate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerCandidate {
+    pub candidate: Candidate,
+    /// When it was first known to listen, or to have listened, on each watched port.
+    listened: BTreeMap<u16, Mono>,
+    /// It has connected to one: a client, whatever it calls itself.
+    is_client: bool,
+    pub end: Option<(Mono, ExitStatus)>,
+    /// When it was last seen to live.
+    seen: Mono,
+    /// When a look at every process did not find it any more: after that it does not count, though nobody has told of its
+    /// end.
+    missed: Option<Mono>,
+}
+
+impl ServerCandidate {
+    /// Whether it was running at that time, as far as is known.
+    fn is_running(&self, at: Mono) -> bool {
+        self.end.is_none_or(|(end, _)| at < end) && self.missed.is_none_or(|missed| at <= missed)
+    }
+
+    /// Whether it had listened on a port by that time.
+    pub fn had_listened(&self, port: u16, at: Mono) -> bool {
+        self.listened.get(&port).is_some_and(|listened| *listened <= at)
+    }
+
+    fn listens(&mut self, port: u16, since: Mono) {
+        let known = self.listened.entry(port).or_insert(since);
+        *known = since.min(*known);
+    }
+}
+
+/// Listeners of a namespace on ports that are not watched.
+#[derive(Debug)]
+struct OtherPorts {
+    read: Interval,
+    listeners: Vec<Listener>,
+    /// Processes that have ended since, and their listeners with them.
+    ended: Vec<(u32, Mono)>,
+}
+
+/// What a process listens on besides TCP.
+#[derive(Debug)]
+struct LocalSockets {
+    read: Interval,
+    endpoints: Vec<LocalEndpoint>,
+}
+
+#[derive(Debug, Default)]
+pub struct Servers {
+    candidates: HashMap<u32, Vec<ServerCandidate>>,
+    clients: HashSet<u32>,
+    /// Processes that were seen to execute a program.
+    executed: HashSet<u32>,
+    other_ports: HashMap<NetnsId, OtherPorts>,
+    local_sockets: HashMap<u32, LocalSockets>,
+    /// When the processes of the host were last searched for candidates.
+    searched: Option<Interval>,
+}
+
+impl Servers {
+    /// Takes a process that may be the server. A fork of one that is known is part of that instance: only a process that
+    /// has executed a program is one of its own.
+    pub fn add(&mut self, candidate: Candidate, listened: impl IntoIterator<Item = (u16, Mono)>) {
+        let Some(pid) = candidate.process.pid else {
+            return;
+        };
+        if self.is_fork(&candidate) {
+            return;
+        }
+        let lives = self.candidates.entry(pid).or_default();
+        // Whose number this one has now has ended, and nobody has told of it.
+        let started = candidate.process.start;
+        lives.retain(|known| known.end.is_some() || known.candidate.process.start == started);
+        if let Some(known) = lives.iter_mut().find(|known| known.end.is_none()) {
+            // The same process under another name, or found twice.
+            known.seen = known.seen.max(candidate.time);
+            known.missed = None;
+            known.candidate.process = candidate.process;
+            listened.into_iter().for_each(|(port, since)| known.listens(port, since));
+            return;
+        }
+        let (is_client, seen) = (self.clients.contains(&pid), candidate.time);
+        let mut known = ServerCandidate {
+            candidate,
+            listened: BTreeMap::new(),
+            is_client,
+            end: None,
+            seen,
+            missed: None,
+        };
+        listened.into_iter().for_each(|(port, since)| known.listens(port, since));
+        lives.push(known);
+        if self.candidates.values().map(Vec::len).sum::<usize>() > CANDIDATES_MAX {
+            self.drop_one();
+        }
+    }
+
+    /// Whether a process runs what its parent runs, without having been seen to execute it.
+    fn is_fork(&self, candidate: &Candidate) -> bool {
+        let process = &candidate.process;
+        let parent = process.ppid.and_then(|ppid| self.candidates.get(&ppid));
+        let mut running = parent.into_iter().flatten().filter(|known| known.end.is_none());
+        let has_executed = process.pid.is_some_and(|pid| self.executed.contains(&pid));
+        !has_executed && running.any(|known| service::is_same_program(&known.candidate.process, process))
+    }
+
+    /// A process has executed a program.
+    pub fn executed(&mut self, pid: u32) {
+        if self.executed.len() >= EXECUTED_MAX {
+            self.executed.clear();
+        }
+        self.executed.insert(pid);
+    }
+
+    /// The processes of the host have been searched for candidates, which were added; not all of them, where `/proc` did
+    /// not list them.
+    pub fn searched(&mut self, look: Interval, is_complete: bool) {
+        self.searched = Some(look);
+        if !is_complete {
+            return;
+        }
+        for known in self.candidates.values_mut().flatten() {
+            if known.end.is_none() && known.missed.is_none() && known.seen < look.began {
+                known.missed = Some(look.ended);
+            }
+        }
+    }
+
+    fn drop_one(&mut self) {
+        let oldest = self
+            .candidates
+            .iter()
+            .filter_map(|(pid, lives)| {
+                Some((lives.iter().filter_map(|known| known.end).map(|(time, _)| time).min()?, *pid))
+            })
+            .min();
+        if let Some((time, pid)) = oldest
+            && let Some(lives) = self.candidates.get_mut(&pid)
+        {
+            lives.retain(|known| known.end.is_none_or(|(ended, _)| ended > time));
+        } else {
+            let mut count: HashMap<NetnsId, usize> = HashMap::new();
+            for known in self.candidates.values().flatten() {
+                *count.entry(known.candidate.netns).or_default() += 1;
+            }
+            let rank =
+                |known: &ServerCandidate| (count.get(&known.candidate.netns).copied(), known.candidate.since);
+            let one =
+                self.candidates.iter().filter_map(|(pid, lives)| Some((rank(lives.first()?), *pid))).max();
+            one.and_then(|(_, pid)| self.candidates.remove(&pid));
+        }
+        self.candidates.retain(|_, lives| !lives.is_empty());
+    }
+
+    /// A process has connected to a watched port: it is a client, whatever it calls itself: a server's own
+    /// probe goes by the server's name.
+    pub fn is_client(&mut self, pid: u32) {
+        if self.clients.len() >= CLIENTS_MAX {
+            self.clients.clear();
+        }
+        self.clients.insert(pid);
+        for known in self.candidates.get_mut(&pid).into_iter().flatten().filter(|known| known.end.is_none()) {
+            known.is_client = true;
+        }
+    }
+
+    /// A process has listened on a watched port: the one that had the number then, also where its end is known first.
+    pub fn has_listened(&mut self, pid: u32, port: u16, time: Mono) {
+        let lives = self.candidates.get_mut(&pid).into_iter().flatten();
+        for known in lives.filter(|known| known.end.is_none_or(|(end, _)| time <= end)) {
+            known.listens(port, time);
+        }
+    }
+
+    pub fn ended(&mut self, pid: u32, time: Mono, status: ExitStatus) {
+        for known in self.candidates.get_mut(&pid).into_iter().flatten().filter(|known| known.end.is_none()) {
+            known.end = Some((time, status));
+        }
+        for other in self.other_ports.values_mut() {
+            if other.listeners.iter().any(|listener| listener.process.pid == Some(pid)) {
+                other.ended.push((pid, time));
+            }
+        }
+        self.clients.remove(&pid);
+        self.executed.remove(&pid);
+        self.local_sockets.remove(&pid);
+    }
+
+    /// When the processes of the host were last searched for candidates.
+    pub fn last_search(&self) -> Option<Interval> {
+        self.searched
+    }
+
+    pub fn set_other_ports(&mut self, netns: NetnsId, listeners: Vec<Listener>, read: Interval) {
+        if self.other_ports.len() >= OTHER_PORTS_MAX && !self.other_ports.contains_key(&netns) {
+            let oldest =
+                self.other_ports.iter().min_by_key(|(_, other)| other.read.ended).map(|(netns, _)| *netns);
+            oldest.and_then(|netns| self.other_ports.remove(&netns));
+        }
+        self.other_ports.insert(netns, OtherPorts { read, listeners, ended: Vec::new() });
+    }
+
+    /// When the other ports of a namespace were read.
+    pub fn other_ports_read(&self, netns: NetnsId) -> Option<Interval> {
+        self.other_ports.get(&netns).map(|other| other.read)
+    }
+
+    /// What a process listened on at that time besides the watched ports.
+    pub fn other_listeners(&self, netns: NetnsId, pid: u32, at: Mono) -> impl Iterator<Item = &Listener> {
+        let had_ended =
+            move |other: &&OtherPorts| other.ended.iter().any(|(ended, time)| *ended == pid && *time <= at);
+        let other = self.other_ports.get(&netns).filter(|other| !had_ended(other));
+        let listeners = other.into_iter().flat_map(|other| &other.listeners);
+        listeners.filter(move |listener| listener.process.pid == Some(pid))
+    }
+
+    /// Takes what processes listen on besides TCP.
+    pub fn set_local_sockets(&mut self, pids: &[u32], sockets: Vec<LocalSocket>, read: Interval) {
+        if self.local_sockets.len() + pids.len() > LOCAL_SOCKETS_MAX {
+            self.local_sockets.clear();
+        }
+        for pid in pids {
+            self.local_sockets.insert(*pid, LocalSockets { read, endpoints: Vec::new() });
+        }
+        for LocalSocket { pid, endpoint } in sockets {
+            if let Some(known) = self.local_sockets.get_mut(&pid) {
+                known.endpoints.push(endpoint);
+            }
+        }
+    }
+
+    /// When it was read what a process listens on besides TCP.
+    pub fn local_sockets_read(&self, pid: u32) -> Option<Interval> {
+        self.local_sockets.get(&pid).map(|known| known.read)
+    }
+
+    /// What a process listens on besides TCP.
+    pub fn local_sockets(&self, pid: u32) -> &[LocalEndpoint] {
+        self.local_sockets.get(&pid).map(|known| known.endpoints.as_slice()).unwrap_or_default()
+    }
+
+    fn of(&self, netns: NetnsId) -> impl Iterator<Item = &ServerCandidate> {
+        self.candidates
+            .values()
+            .flatten()
+            .filter(move |known| known.candidate.netns == netns && !known.is_client)
+    }
+
+    /// Candidates of a namespace that lived at that time, the youngest first.
+    pub fn running(&self, netns: NetnsId, at: Mono) -> Vec<&ServerCandidate> {
+        let mut running: Vec<&ServerCandidate> =
+            self.of(netns).filter(|known| known.is_running(at)).collect();
+        running.sort_by_key(|known| (std::cmp::Reverse(known.candidate.since), known.candidate.process.pid));
+        running
+    }
+
+    /// Candidates that have ended without having listened on a port, the last first.
+    pub fn ended_without_listening(&self, netns: NetnsId, port: u16, now: Mono) -> Vec<&ServerCandidate> {
+        let recently = |known: &&ServerCandidate| {
+            known.end.is_some_and(|(time, _)| time <= now && now.since(time) < MEMORY_NS)
+        };
+        let mut ended: Vec<&ServerCandidate> =
+            self.of(netns).filter(|known| !known.had_listened(port, now)).filter(recently).collect();
+        ended.sort_by_key(|known| std::cmp::Reverse(known.end.map(|(time, _)| time)));
+        ended
+    }
+
+    /// Forgets everything about a namespace.
+    pub fn forget(&mut self, netns: NetnsId) {
+        for lives in self.candidates.values_mut() {
+            lives.retain(|known| known.candidate.netns != netns);
+        }
+        self.candidates.retain(|_, lives| !lives.is_empty());
+        self.other_ports.remove(&netns);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_and_other_ports_take_no_more_room_than_their_bound() {
+        let mut servers = Servers::default();
+        for number in 0..3 * CLIENTS_MAX as u32 {
+            servers.is_client(number);
+            let look = Interval { began: Mono(u64::from(number)), ended: Mono(u64::from(number)) };
+            servers.set_other_ports(NetnsId(number), Vec::new(), look);
+            assert!(servers.clients.len() <= CLIENTS_MAX && servers.other_ports.len() <= OTHER_PORTS_MAX);
+        }
+        assert!(servers.other_ports_read(NetnsId(3 * CLIENTS_MAX as u32 - 1)).is_some(), "the newest stays");
+    }
+}

@@ -1,0 +1,201 @@
+//! The rules: the one table that holds the order of causes, what each needs to know, and what makes it uncertain.
+//!
+//! The first row that matches is the cause. A new cause is one more row, where its turn is.
+
+use super::coverage::Destination;
+use super::locate::{Place, locate};
+use super::scene::Scene;
+use super::uncertainty::{self, Uncertainty};
+use crate::model::cause::{Because, Cause, Mismatch};
+use crate::model::kernel_event::Refused;
+use crate::state::HostState;
+
+/// One cause.
+pub struct Rule {
+    pub cause: Cause,
+    /// Whether it is the cause, where none before it is.
+    matches: fn(&Scene<'_>) -> bool,
+    /// What is asked of the host before it is reported, besides the namespaces of the client and of the destination.
+    pub needs: &'static [Need],
+    /// What can make it uncertain, besides what makes every cause so.
+    pub uncertain: &'static [Uncertainty],
+}
+
+/// What a cause rests on that only a query of the host can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Every namespace, as often as that can be afforded.
+    EveryNamespace,
+    /// Every namespace, once more after the start: nothing that would explain the refusal is known.
+    AbsenceVerified,
+    /// Sockets that are bound to the port, also those that were bound before the trace.
+    BoundSockets,
+    /// Sockets that hold the port that a bind did not get.
+    PortHolders,
+    /// Processes that may be the server.
+    Candidates,
+    /// What servers listen on besides the watched ports.
+    OtherPorts,
+    /// The same of the processes that failed to take the port, where there are any.
+    OtherPortsOfFailed,
+    /// Unix and UDP sockets of the server candidates.
+    LocalSockets,
+    /// Processes that forward another port to this one.
+    Forwarders,
+}
+
+use Need::{
+    AbsenceVerified, BoundSockets, Candidates, EveryNamespace, Forwarders, LocalSockets, OtherPorts,
+    OtherPortsOfFailed, PortHolders,
+};
+use Uncertainty::{
+    AnyNamespace, ByTime, Closing, ForeignSender, Forwarded, History, Identity, MissedEnds, Opening, Own,
+    Tie, Translation,
+};
+
+/// In order: the first that matches.
+pub const RULES: [Rule; 15] = [
+    Rule {
+        cause: Cause::Filtered,
+        matches: |scene| scene.is_filtered_here(),
+        needs: &[],
+        uncertain: &[ForeignSender],
+    },
+    Rule {
+        cause: Cause::Remote,
+        matches: |scene| matches!(scene.place, Place::Nowhere(_)),
+        needs: &[EveryNamespace],
+        uncertain: &[Translation, AnyNamespace],
+    },
+    Rule {
+        cause: Cause::Intercepted,
+        matches: |scene| scene.covered_for().is_some(),
+        needs: &[],
+        uncertain: &[Opening],
+    },
+    Rule {
+        cause: Cause::WrongDevice,
+        matches: |scene| scene.has(Mismatch::Device),
+        needs: &[],
+        uncertain: &[Identity],
+    },
+    Rule {
+        cause: Cause::BindFailed,
+        matches: |scene| scene.failed_bind().is_some(),
+        needs: &[PortHolders, OtherPorts],
+        uncertain: &[Identity],
+    },
+    Rule {
+        cause: Cause::Stopped,
+        matches: |scene| scene.stopped().is_some(),
+        needs: &[OtherPortsOfFailed],
+        uncertain: &[Closing, Identity],
+    },
+    Rule {
+        cause: Cause::WrongFamily,
+        matches: |scene| scene.has_other_family(),
+        needs: &[OtherPortsOfFailed],
+        uncertain: &[History, Identity, Own],
+    },
+    Rule {
+        cause: Cause::WrongAddress,
+        matches: |scene| scene.has_on_port(),
+        needs: &[OtherPortsOfFailed],
+        uncertain: &[History, Identity, Own],
+    },
+    Rule {
+        cause: Cause::BoundNotListening,
+        matches: |scene| scene.bound().is_some(),
+        needs: &[AbsenceVerified, BoundSockets],
+        uncertain: &[History, Identity],
+    },
+    Rule {
+        cause: Cause::OtherPort,
+        matches: |scene| !scene.elsewhere().is_empty() || scene.published().is_some(),
+        needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, Forwarders],
+        uncertain: &[History, AnyNamespace, MissedEnds, Identity, ByTime, Forwarded],
+    },
+    Rule {
+        cause: Cause::NotOnTcp,
+        matches: |scene| !scene.not_on_tcp().is_empty(),
+        needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets],
+        uncertain: &[History, AnyNamespace, MissedEnds, Identity],
+    },
+    Rule {
+        cause: Cause::Starting,
+        matches: |scene| !scene.starting().is_empty(),
+        needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets],
+        uncertain: &[History, MissedEnds, Identity],
+    },
+    Rule {
+        cause: Cause::NeverListened,
+        matches: |scene| !scene.ended().is_empty(),
+        needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets],
+        uncertain: &[History, MissedEnds, Identity],
+    },
+    Rule {
+        cause: Cause::OtherNetns,
+        matches: |scene| scene.has_elsewhere(),
+        needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets, Forwarders],
+        uncertain: &[History, AnyNamespace, MissedEnds, Tie],
+    },
+    Rule {
+        cause: Cause::NothingListening,
+        matches: |_| true,
+        needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets, Forwarders],
+        uncertain: &[History, AnyNamespace, MissedEnds],
+    },
+];
+
+/// The place of a cause in the table.
+pub fn place(cause: Cause) -> usize {
+    RULES.iter().position(|rule| rule.cause == cause).unwrap_or(RULES.len())
+}
+
+/// Whether a cause has its turn before another.
+pub fn is_before(cause: Cause, other: Cause) -> bool {
+    place(cause) < place(other)
+}
+
+/// The row of a cause.
+pub fn rule(cause: Cause) -> &'static Rule {
+    &RULES[place(cause)]
+}
+
+/// A verdict without its evidence: all that a repeated refusal needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Classification {
+    pub cause: Cause,
+    /// Empty: certain.
+    pub because: Vec<Because>,
+    /// In the namespace that the address is local in, which may be another than the client's; the
+    /// client's, where it is local nowhere.
+    pub destination: Destination,
+}
+
+/// The first cause behind another in the table that matches.
+pub fn cause_after(cause: Cause, scene: &Scene<'_>) -> Cause {
+    let mut rest = RULES[place(cause) + 1..].iter();
+    rest.find(|rule| (rule.matches)(scene)).map_or(Cause::NothingListening, |rule| rule.cause)
+}
+
+/// Classifies a refusal by what is known now of the moment when it came.
+pub fn classify(refused: &Refused, state: &HostState) -> Classification {
+    let scene = Scene::new(refused, locate(refused, state), state);
+    let cause =
+        RULES.iter().find(|rule| (rule.matches)(&scene)).map_or(Cause::NothingListening, |rule| rule.cause);
+    Classification { cause, because: uncertainty::of(cause, &scene), destination: scene.destination }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_one_row_and_the_last_always_matches() {
+        for (index, rule) in RULES.iter().enumerate() {
+            assert_eq!(place(rule.cause), index, "{:?} stands twice", rule.cause);
+        }
+        assert_eq!(RULES[RULES.len() - 1].cause, Cause::NothingListening);
+    }
+}

@@ -1,0 +1,192 @@
+//! What makes a verdict less than certain: one function an uncertainty, which the rules name.
+
+use super::locate::Place;
+use super::rules;
+use super::scene::{self, Scene};
+use super::server::KnownBy;
+use crate::model::cause::{Because, Cause};
+use crate::model::kernel_event::{Refused, SentBy, Via};
+use crate::model::process::Process;
+use crate::model::service;
+use crate::model::time::Mono;
+use crate::model::unit::Unit;
+
+/// How close to a connect a listener must open or close for the order of the two to be uncertain: the
+/// state change is seen before the socket is hashed when it opens, and after it is unhashed when it
+/// closes (`inet_csk_listen_start`, `tcp_set_state`).
+pub const CHANGING_NS: u64 = 10_000_000;
+
+/// Something that can make a verdict uncertain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uncertainty {
+    /// The listener that covers the destination opened about when the connect began. One that was not asked can be of any
+    /// age.
+    Opening,
+    /// The listener closed after the connect had begun.
+    Closing,
+    /// More listeners closed on the port than are remembered.
+    History,
+    /// The address may be translated.
+    Translation,
+    /// What no TCP stack of this host sent may come from where the address is translated to.
+    ForeignSender,
+    /// A namespace of this host could not be read: the verdict rests on what is in none of them.
+    AnyNamespace,
+    /// An end of a server candidate may have been missed.
+    MissedEnds,
+    /// Which process is the server is not certain.
+    Identity,
+    /// What decides belongs to the client itself.
+    Own,
+    /// Nothing but the time shows that the server will not open the port.
+    ByTime,
+    /// Nothing ties the listener in another namespace to the destination.
+    Tie,
+    /// What a forwarder publishes is known by its arguments alone, or another user's.
+    Forwarded,
+}
+
+/// In the order in which a line shows them.
+const SHOWN: [Because; 17] = [
+    Because::LostRecords,
+    Because::NetnsUnreadable,
+    Because::MayBeTranslated,
+    Because::AmbiguousNetns,
+    Because::BeforeReady,
+    Because::ListenerChanging,
+    Because::HookMissing,
+    Because::HistoryForgotten,
+    Because::QueryTimeout,
+    Because::ListenerUnconfirmed,
+    Because::SeveralOwners,
+    Because::UnverifiedServer,
+    Because::ClaimOnly,
+    Because::OtherArguments,
+    Because::OwnListener,
+    Because::MayBeStarting,
+    Because::NotWatchedBefore,
+];
+
+impl Uncertainty {
+    fn applies(self, cause: Cause, scene: &Scene<'_>) -> Option<Because> {
+        let Scene { refused, destination, state, .. } = scene;
+        let is_changing = |is: bool| is.then_some(Because::ListenerChanging);
+        match self {
+            Self::Opening => is_changing(
+                !scene::is_filtered(refused) && scene.covered_for().is_some_and(|age| age < CHANGING_NS),
+            ),
+            Self::Closing => is_changing(scene.closed().is_some_and(|closed| closed.time > refused.started)),
+            Self::History => {
+                let forgotten: Option<Mono> =
+                    state.listeners.forgotten_in(destination.netns, destination.port);
+                let matters = forgotten.is_some_and(|time| !scene.has_opened_since(time));
+                matters.then_some(Because::HistoryForgotten)
+            }
+            Self::Translation => Some(Because::MayBeTranslated),
+            Self::ForeignSender => match scene.packet_filter() {
+                Some(filter) => filter.uncertain,
+                None => {
+                    // An ICMP message for an address of another namespace may come from any hop on the way.
+                    let is_here = matches!(scene.place, Place::Here(_));
+                    let is_own = refused.via == Via::Icmp && refused.icmp.is_none() && is_here;
+                    (!is_own).then_some(Because::MayBeTranslated)
+                }
+            },
+            Self::AnyNamespace => state.namespaces.any_unreadable().then_some(Because::NetnsUnreadable),
+            Self::MissedEnds => state.health.missed_ends.then_some(Because::LostRecords),
+            Self::Identity => identity(cause, scene),
+            Self::Own => scene.only_own().then_some(Because::OwnListener),
+            Self::ByTime => {
+                let elsewhere = scene.elsewhere();
+                let is_by_time = !elsewhere.is_empty() && elsewhere.iter().all(|other| other.is_by_time);
+                is_by_time.then_some(Because::MayBeStarting)
+            }
+            Self::Forwarded => scene.published().and_then(|published| published.because()),
+            Self::Tie => scene.server_elsewhere().is_none().then_some(Because::UnverifiedServer),
+        }
+    }
+}
+
+/// What makes it uncertain which process is the server.
+fn identity(cause: Cause, scene: &Scene<'_>) -> Option<Because> {
+    let server = scene.server?;
+    let is_known = |process: &Process| service::is_known_to(&scene.refused.client, process);
+    match server.known_by {
+        KnownBy::Listener if server.has_covered => {
+            if scene.has_rival() {
+                return Some(Because::SeveralOwners);
+            }
+            // Any user can have held the port for a moment.
+            (!is_known(server.opener.unwrap_or(server.process))).then_some(Because::UnverifiedServer)
+        }
+        KnownBy::Listener => {
+            let failed = scene.failed_bind().filter(|_| cause == Cause::BindFailed);
+            let is_another = failed.is_some_and(|failed| !server.is(&failed.socket.process));
+            if is_another || scene.has_several_users() {
+                return Some(Because::SeveralOwners);
+            }
+            let own = server.opener.unwrap_or(server.process);
+            (!is_known(own)).then_some(Because::UnverifiedServer)
+        }
+        KnownBy::Service => None,
+        KnownBy::Bind if scene.candidate(cause).is_some_and(|process| !server.is(process)) => {
+            Some(Because::ClaimOnly)
+        }
+        KnownBy::Bind => (!is_known(server.process)).then_some(Because::UnverifiedServer),
+        KnownBy::Name => {
+            let process = server.process;
+            let is_in_unit = process.unit.as_ref().is_some_and(Unit::is_of_system);
+            (process.uid != Some(0) || !is_in_unit).then_some(Because::ClaimOnly)
+        }
+    }
+}
+
+/// Whether NAT led a connect away from the destination that a cause is about. Where a listener covers it, that is why it was
+/// not asked.
+pub fn is_led_away(cause: Cause, refused: &Refused) -> bool {
+    refused.sent_by == Some(SentBy::Redirected) && cause != Cause::Intercepted
+}
+
+/// Why a verdict is not certain; empty: it is.
+pub fn of(cause: Cause, scene: &Scene<'_>) -> Vec<Because> {
+    let Scene { refused, destination, state, place, server: _ } = scene;
+    let rule = rules::rule(cause);
+    let mut because: Vec<Because> =
+        rule.uncertain.iter().filter_map(|one| one.applies(cause, scene)).collect();
+    if state.namespaces.is_unreadable(destination.netns)
+        || state.namespaces.get(destination.netns).is_none() && !refused.dst.is_loopback()
+    {
+        because.push(Because::NetnsUnreadable);
+    }
+    if is_led_away(cause, refused) {
+        because.push(Because::MayBeTranslated);
+    }
+    if matches!(place, Place::Elsewhere { is_ambiguous: true, .. }) {
+        because.push(Because::AmbiguousNetns);
+    }
+    if state.health.undetectable.is_some_and(|unseen| rules::is_before(unseen, cause)) {
+        because.push(Because::HookMissing);
+    }
+    if state.health.lost || state.health.lost_until.is_some_and(|until| refused.time <= until) {
+        because.push(Because::LostRecords);
+    }
+    if !state.health.ready {
+        because.push(Because::BeforeReady);
+    }
+    if state.listeners.has_forgotten_since(refused.time) {
+        because.push(Because::HistoryForgotten);
+    }
+    // What these two rest on is not on the port.
+    let is_of_port = !matches!(cause, Cause::Filtered | Cause::Remote);
+    if is_of_port && !state.followed.was_watched(refused.dst_port, refused.started) {
+        because.push(Because::NotWatchedBefore);
+    }
+    in_order(because)
+}
+
+/// Each once, in the order in which a line shows them.
+pub fn in_order(mut because: Vec<Because>) -> Vec<Because> {
+    because.sort_by_key(|one| SHOWN.iter().position(|shown| shown == one));
+    because.dedup();
+    because
+}
