@@ -1,6 +1,6 @@
 //! The pure core: kernel events, answers and time in; findings and queries out.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::announcements::Announcements;
 use super::config_changes::ConfigChanges;
@@ -11,6 +11,7 @@ use super::names::ServerNames;
 use super::refusals::{Progress, RefusalCounts, RefusalTracker, Scope};
 use crate::model::cause::Cause;
 use crate::model::errno::Errno;
+use crate::model::hash::HashMap;
 use crate::model::kernel_event::{
     Closed, Executed, ExecutedProgram, Failed, KernelEvent, Lost, Opened, Reached, Refused, Role,
 };
@@ -777,69 +778,59 @@ impl Core {
         findings
     }
 
-    /// Takes what the host shows.
+    /// Takes an answer of the host: first what it asks for next, then what it shows.
     fn observe(&mut self, id: QueryId, result: Observation, interval: Interval) -> Vec<Finding> {
-        match result {
+        let mut owners = Vec::new();
+        match &result {
             Observation::Scan(scan) => {
                 scan.listeners.iter().for_each(|listener| self.holders.found(&listener.process, interval));
-                let is_first = !self.state.health.ready;
-                let owners: Vec<u32> =
-                    scan.listeners.iter().filter_map(|listener| listener.process.pid).collect();
-                let transitions = self.state.scanned(scan, interval);
-                let findings = self.transitions(transitions);
-                if is_first {
-                    let now = self.progress.now;
-                    let ask = |pid| self.queries.ask(QueryKind::Settings { pid }, now);
-                    self.hold.settings = owners.into_iter().map(ask).collect();
+                if !self.state.health.ready {
+                    owners.extend(scan.listeners.iter().filter_map(|listener| listener.process.pid));
                 }
-                return findings;
             }
-            Observation::Owners { netns, owners } => {
+            Observation::Owners { owners, .. } => {
                 owners.iter().for_each(|(_, process)| self.holders.found(process, interval));
-                self.state.owned(netns, owners, interval);
             }
             Observation::Holders { netns, port, sockets } => {
-                self.next_hops(netns, port, &sockets, interval);
-                self.state.binds.held(netns, port, sockets, interval);
+                self.next_hops(*netns, *port, sockets, interval);
             }
-            Observation::OtherPorts { netns, listeners } => {
-                self.state.servers.set_other_ports(netns, listeners, interval);
-            }
-            Observation::LocalSockets { netns: _, pids, sockets } => {
-                self.state.servers.set_local_sockets(&pids, sockets, interval);
-            }
-            Observation::Candidates { found, is_complete } => {
-                found.into_iter().for_each(|candidate| self.candidate(candidate));
-                self.state.servers.searched(interval, is_complete);
+            Observation::Candidates { found, .. } => {
+                found.iter().for_each(|candidate| self.follow_candidate(candidate));
             }
             Observation::Candidate(candidate) => {
-                candidate.into_iter().for_each(|candidate| self.candidate(candidate));
+                candidate.iter().for_each(|candidate| self.follow_candidate(candidate));
             }
             Observation::Process(process) => {
-                if let Some(process) = process {
-                    self.server_names.described(&process);
-                    self.state.described(process, interval);
-                }
+                process.iter().for_each(|process| self.server_names.described(process));
             }
-            Observation::Writer(writer) => self.writer(writer),
-            Observation::Settings(read) => {
-                self.config_changes.settings(id, &read);
-                self.state.settings.note(read, interval);
-            }
-            Observation::Named(_) => {}
-            Observation::Forwarders { netns, port, found } => {
-                self.state.forwarders.set(netns, port, found, interval);
-            }
+            Observation::Writer(writer) => self.writer(writer.clone()),
+            Observation::Settings(read) => self.config_changes.settings(id, read),
+            Observation::OtherPorts { .. }
+            | Observation::LocalSockets { .. }
+            | Observation::Forwarders { .. }
+            | Observation::Named(_) => {}
         }
-        Vec::new()
+        let transitions = self.state.observe(result, interval);
+        let findings = self.transitions(transitions);
+        if !owners.is_empty() {
+            let now = self.progress.now;
+            let ask = |pid| self.queries.ask(QueryKind::Settings { pid }, now);
+            self.hold.settings = owners.into_iter().map(ask).collect();
+        }
+        findings
     }
 
     fn candidate(&mut self, candidate: Candidate) {
+        self.follow_candidate(&candidate);
+        self.state.candidate(candidate);
+    }
+
+    /// The end of a server candidate is to be reported, and its settings are to be read.
+    fn follow_candidate(&mut self, candidate: &Candidate) {
         if let Some(pid) = candidate.process.pid {
             self.follow.push(pid);
             self.queries.ask(QueryKind::Settings { pid }, self.progress.now);
         }
-        self.state.candidate(candidate);
     }
 
     fn writer(&mut self, writer: Option<Process>) {

@@ -69,7 +69,7 @@ pub fn inquire(
         for query in queries {
             asked.push(query.clone());
             if let Some((observation, interval)) = ask(query) {
-                note(state, observation, interval);
+                state.observe(observation, interval);
             }
         }
         classification = rules::classify(&refused, state);
@@ -79,37 +79,4 @@ pub fn inquire(
     classification.because = uncertainty::in_order(classification.because);
     let verdict = evidence::gather(&refused, classification, state);
     (refused, verdict)
-}
-
-/// Takes what the host shows.
-fn note(state: &mut HostState, observation: Observation, interval: Interval) {
-    match observation {
-        Observation::Scan(scan) => {
-            state.scanned(scan, interval);
-        }
-        Observation::Owners { netns, owners } => state.owned(netns, owners, interval),
-        Observation::Holders { netns, port, sockets } => state.binds.held(netns, port, sockets, interval),
-        Observation::OtherPorts { netns, listeners } => {
-            state.servers.set_other_ports(netns, listeners, interval);
-        }
-        Observation::LocalSockets { netns: _, pids, sockets } => {
-            state.servers.set_local_sockets(&pids, sockets, interval);
-        }
-        Observation::Candidates { found, is_complete } => {
-            found.into_iter().for_each(|candidate| state.candidate(candidate));
-            state.servers.searched(interval, is_complete);
-        }
-        Observation::Candidate(candidate) => {
-            candidate.into_iter().for_each(|candidate| state.candidate(candidate));
-        }
-        Observation::Process(process) => {
-            process.into_iter().for_each(|process| state.described(process, interval));
-        }
-        Observation::Settings(read) => state.settings.note(read, interval),
-        Observation::Forwarders { netns, port, found } => {
-            state.forwarders.set(netns, port, found, interval);
-        }
-        // No rule asks for these.
-        Observation::Writer(_) | Observation::Named(_) => {}
-    }
 }

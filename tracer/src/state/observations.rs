@@ -3,18 +3,49 @@
 //! An observation is taken once every event until its end has been taken: what it shows is then either known, or was there
 //! before the trace.
 
-use std::collections::HashSet;
-
 use super::join::Keys;
 use super::listeners::ClosedListener;
 use super::{HostState, OWNERS_READ_MAX, OwnersRead, Transition};
+use crate::model::hash::HashSet;
 use crate::model::namespace::Namespace;
 use crate::model::process::{OwnerEnd, Process};
 use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::{Interval, Mono};
-use crate::query::{Candidate, Scan, ScanScope, Unreadable};
+use crate::query::{Candidate, Observation, Scan, ScanScope, Unreadable};
 
 impl HostState {
+    /// Takes an answer of the host.
+    pub fn observe(&mut self, observation: Observation, read: Interval) -> Vec<Transition> {
+        match observation {
+            Observation::Scan(scan) => return self.scanned(scan, read),
+            Observation::Owners { netns, owners } => self.owned(netns, owners, read),
+            Observation::Holders { netns, port, sockets } => self.binds.held(netns, port, sockets, read),
+            Observation::OtherPorts { netns, listeners } => {
+                self.servers.set_other_ports(netns, listeners, read);
+            }
+            Observation::LocalSockets { netns: _, pids, sockets } => {
+                self.servers.set_local_sockets(&pids, sockets, read);
+            }
+            Observation::Candidates { found, is_complete } => {
+                found.into_iter().for_each(|candidate| self.candidate(candidate));
+                self.servers.searched(read, is_complete);
+            }
+            Observation::Candidate(candidate) => {
+                candidate.into_iter().for_each(|candidate| self.candidate(candidate));
+            }
+            Observation::Process(process) => {
+                process.into_iter().for_each(|process| self.described(process, read));
+            }
+            Observation::Settings(settings) => self.settings.note(settings, read),
+            Observation::Forwarders { netns, port, found } => {
+                self.forwarders.set(netns, port, found, read);
+            }
+            // Of the one who waits for it.
+            Observation::Writer(_) | Observation::Named(_) => {}
+        }
+        Vec::new()
+    }
+
     /// Takes namespaces that were read, with their listeners.
     pub fn scanned(&mut self, scan: Scan, read: Interval) -> Vec<Transition> {
         let Scan { scope, mut namespaces, mut listeners, unreadable } = scan;
