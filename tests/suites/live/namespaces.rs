@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use tracer::output::schema::{Because, Cause, Mismatch};
 
-use tests::fixture::{Client, Fixture};
+use tests::fixture::{Client, Fixture, Listen};
 use tests::needs::Need;
 use tests::netns::Netns;
 use tests::poll;
@@ -22,6 +22,8 @@ pub fn all() -> Vec<Trial> {
         test("namespaces::a_reused_number_has_no_history", NEEDS, a_reused_number_has_no_history),
         test("namespaces::none_is_kept_alive", NEEDS, none_is_kept_alive),
         test("namespaces::an_address_in_several_is_ambiguous", NEEDS, ambiguous),
+        test("namespaces::an_address_that_a_container_copies", NEEDS, copied),
+        test("namespaces::the_address_that_a_container_has_copied", NEEDS, copied_from),
         test("namespaces::filter_by_name", NEEDS, || filter(|fixture| fixture.netns.name.clone())),
         test("namespaces::filter_by_path", NEEDS, || {
             filter(|fixture| fixture.netns.path().display().to_string());
@@ -67,6 +69,44 @@ fn one_deleted_is_forgotten() {
     }
     fixture.refused("127.0.0.1").cause(Cause::NothingListening).weighs_only(0);
     fixture.end();
+}
+
+/// As pasta does it: the container has the host's address, and the server listens in the container.
+fn copied() {
+    let mut fixture = Fixture::with_ports(2);
+    let [host, container] = [Netns::with_eth0(), Netns::with_eth0()];
+    fixture.trace();
+    let gateway = fixture.listen_in(&container, "0.0.0.0");
+    let refusal = fixture.refused_in(&host, "10.77.0.1");
+    refusal.verdict(Cause::OtherNetns, &[Because::UnverifiedServer]).weighs(&gateway, Mismatch::Netns);
+    assert_shared(&refusal.shown(), &container, "the client's own");
+    drop(refusal);
+    // Each namespace has loopback.
+    let shown = fixture.refused_in(&host, "127.0.0.1").shown();
+    assert!(!shown.contains("is local in"), "{shown}");
+    // What would not answer there explains nothing.
+    let _inside = fixture.listen_in(&container, Listen::at("127.0.0.1").port(1));
+    let shown = fixture.refused_in(&host, Client::blocking("10.77.0.1").port(1)).shown();
+    assert!(!shown.contains("is local in"), "{shown}");
+    fixture.end();
+}
+
+/// The same from inside: the client means the host's server, which listened before the trace.
+fn copied_from() {
+    let mut fixture = Fixture::begin();
+    let [host, container] = [Netns::with_eth0(), Netns::with_eth0()];
+    let gateway = fixture.listen_in(&host, "10.77.0.1");
+    fixture.trace();
+    let refusal = fixture.refused_in(&container, Client::nonblocking("10.77.0.1"));
+    refusal.verdict(Cause::OtherNetns, &[Because::UnverifiedServer]).weighs(&gateway, Mismatch::Netns);
+    assert_shared(&refusal.shown(), &host, "the client's own");
+    drop(refusal);
+    fixture.end();
+}
+
+fn assert_shared(shown: &str, other: &Netns, asked: &str) {
+    let expected = format!("10.77.0.1 is local in network namespace {} too", other.name);
+    assert!(shown.contains(&expected) && shown.contains(&format!("was asked is {asked}")), "{shown}");
 }
 
 /// The kernel gives the lowest free number to the next namespace: that of one that is gone, unless another test was

@@ -124,10 +124,37 @@ impl<'a> Wording<'a> {
         } else {
             summary
         };
-        match self.serves() {
+        let summary = match self.serves() {
             Some(serves) => format!("{serves}; {summary}"),
             None => summary,
+        };
+        match self.same_address_elsewhere() {
+            Some(elsewhere) => format!("{summary}; {elsewhere}"),
+            None => summary,
         }
+    }
+
+    /// Another namespace that has the destination's address as well, and a listener there that would answer it: which of
+    /// them was asked.
+    fn same_address_elsewhere(&self) -> Option<String> {
+        let Destination { netns, addr, .. } = self.verdict.destination;
+        if addr.is_loopback() {
+            return None;
+        }
+        let namespaces = &self.view.state.namespaces;
+        let is_there = |listener: &Listener| {
+            let route = namespaces.get(listener.netns).and_then(|there| there.route_to(addr, None));
+            let there = Destination { netns: listener.netns, route, ..self.verdict.destination };
+            route.is_some() && coverage::mismatch(listener, &there).is_none()
+        };
+        let elsewhere = self.those(|one| one.mismatch == Some(Mismatch::Netns));
+        let twin = elsewhere.into_iter().find(|listener| is_there(listener))?;
+        let asked =
+            if netns == self.refused.netns { "the client's own".to_owned() } else { self.show_netns(netns) };
+        Some(format!(
+            "{addr} is local in {} too: the namespace that was asked is {asked}",
+            self.show_netns(twin.netns),
+        ))
     }
 
     /// NAT led the connect to another destination, which the verdict is not about.
