@@ -196,6 +196,12 @@ fn intercepted(owner: &str, when: &str) -> Example {
                 .present(&server(LOCALHOST).by("node", 3318).in_netns(CONTAINER));
             example("past docker-proxy into a container", both.ready().refuse(&connect(LAN)))
         }
+        ("podman", _) => {
+            let both = container()
+                .present(&server("0.0.0.0:18789").by("conmon", 2210))
+                .present(&server(LOCALHOST).by("node", 3318).in_netns(CONTAINER));
+            example("past conmon into a container", both.ready().refuse(&connect(LOCALHOST)))
+        }
         ("any", "a reset by this host's TCP stack") => example(
             "conntrack -L -p tcp --dport 18789; nft list ruleset | grep -n 18789",
             up("nginx").refuse(&connect(LAN)),
@@ -260,6 +266,9 @@ fn bind_failed(owner: &str, when: &str) -> Example {
         ),
         ("docker-proxy", _) => {
             example("a container publishes this port", in_use(("docker-proxy", 2210), LAN, any))
+        }
+        ("podman", _) => {
+            example("a container of Podman publishes this port", in_use(("conmon", 2210), LAN, any))
         }
         ("tailscaled", _) => {
             example("(gateway.bind \"loopback\")", in_use(("tailscaled", 900), TAILNET, any))
@@ -344,6 +353,7 @@ fn stopped(owner: &str, when: &str) -> Example {
         }
         ("OpenClaw", _) => example("wait for RECOVERED", closed((GATEWAY, 21), Close::Owner)),
         ("docker-proxy", _) => example("docker logs CONTAINER", closed(("docker-proxy", 7), failed)),
+        ("podman", _) => example("podman logs CONTAINER", closed(("rootlessport", 7), failed)),
         ("tailscaled", _) => example("`tailscale status`", closed(("tailscaled", 7), Close::Owner)),
         ("ssh -L", _) => example("ends with its ssh", closed(("ssh", 7), failed)),
         ("ssh -R", _) => example("let its client connect again", closed(("sshd-session", 7), failed)),
@@ -405,6 +415,9 @@ fn wrong_family(owner: &str, when: &str) -> Example {
         ),
         ("docker-proxy", _) => {
             example("docker run -p [::1]:18789:PORT", up(("docker-proxy", 7), wildcard, LOCALHOST_V6))
+        }
+        ("podman", _) => {
+            example("podman run -p [::1]:18789:PORT", up(("rootlessport", 7), wildcard, LOCALHOST_V6))
         }
         ("ssh -L", _) => example("without -4 (AddressFamily inet)", up(("ssh", 7), LOCALHOST, LOCALHOST_V6)),
         ("kubectl", _) => example("--address localhost", up(("kubectl", 7), LOCALHOST, LOCALHOST_V6)),
@@ -491,6 +504,7 @@ fn wrong_address(owner: &str, when: &str) -> Example {
         ("docker-proxy", _) => {
             example("docker run -p 192.168.50.2:18789:PORT", up(("docker-proxy", 7), LOCALHOST, LAN))
         }
+        ("podman", _) => example("podman run -p 192.168.50.2:18789:PORT", up(("conmon", 7), LOCALHOST, LAN)),
         ("tailscaled", _) => {
             example("tailscaled serves the tailnet only", up(("tailscaled", 7), TAILNET, LOCALHOST))
         }
@@ -791,6 +805,7 @@ fn opening_access_is_proposed_only_with_a_warning() {
         "openclaw-gatewa",
         "postgres",
         "docker-proxy",
+        "conmon",
         "tailscaled",
         "ssh",
         "sshd-session",

@@ -12,6 +12,7 @@ pub enum Kind {
     /// A server product.
     Product(ProductRef),
     DockerProxy,
+    Podman,
     Tailscaled,
     Ssh,
     Sshd,
@@ -30,12 +31,18 @@ pub struct Recognised {
 }
 
 /// Programs that serve or forward ports for others, and belong to no product: the first that fits.
-const KINDS: [Recognised; 7] = [
+const KINDS: [Recognised; 8] = [
     Recognised {
         kind: Kind::DockerProxy,
         name: "docker-proxy",
         by: "the name or the program `docker-proxy`",
         is_it: |one| goes_by(one, "docker-proxy"),
+    },
+    Recognised {
+        kind: Kind::Podman,
+        name: "podman",
+        by: "the name or the program `conmon`, which holds a published port, or `rootlessport`, which forwards it",
+        is_it: |one| goes_by(one, "conmon") || goes_by(one, "rootlessport"),
     },
     Recognised {
         kind: Kind::Tailscaled,

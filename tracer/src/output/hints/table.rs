@@ -21,7 +21,7 @@ use crate::output::hints::words::{
 use crate::output::wording::{PRIVILEGED, bracketed, service_name};
 use crate::products::hint::{HintRow, Place};
 use crate::products::{ProductRef, Source, registry};
-use Kind::{DockerProxy, Kubectl, Ssh, Sshd, Systemd, Tailscaled};
+use Kind::{DockerProxy, Kubectl, Podman, Ssh, Sshd, Systemd, Tailscaled};
 
 /// A generic hint.
 pub struct Row {
@@ -196,6 +196,18 @@ static TABLE: &[Entry] = &[
             )
         },
     ),
+    of(
+        Podman,
+        Intercepted,
+        "a reset by this host's TCP stack",
+        |case| case.wording.refused.sent_by.is_some_and(SentBy::is_stack),
+        |case| {
+            format!(
+                "Podman's NAT leads the connect past conmon into a container, and it is refused in there: `podman port --all` names it; let its server listen on the container's own address and not on 127.0.0.1 alone, keep its authentication on, and change nothing on the host; conntrack -L -p tcp --dport {} shows the way",
+                case.facts.port(),
+            )
+        },
+    ),
     any(
         Intercepted,
         "a reset by this host's TCP stack",
@@ -280,6 +292,12 @@ static TABLE: &[Entry] = &[
              itself helps nobody",
             port = case.facts.port(),
         )
+    }),
+    of(Podman, BindFailed, "EADDRINUSE", is_in_use, |_| {
+        "a container of Podman publishes this port: `podman port --all` names it. Stop that container, or publish it at another \
+         port (-p 127.0.0.1:OTHER:PORT); then start the server again. Ending the process that holds the port ends \
+         the container's supervision, too"
+            .to_owned()
     }),
     of(Tailscaled, BindFailed, "EADDRINUSE", is_in_use, |case| {
         let on_loopback = match asker(case) {
@@ -439,6 +457,15 @@ static TABLE: &[Entry] = &[
             .to_owned()
         },
     ),
+    of(
+        Podman,
+        Stopped,
+        "its process has ended",
+        |case| !lives_on(case),
+        |_| {
+            "the process that publishes a port ends when its container stops: podman ps --all, podman logs CONTAINER; start the container again".to_owned()
+        },
+    ),
     of(Tailscaled, Stopped, "its process lives on", lives_on, |_| {
         "tailscaled listens while tailscale is up and serves the port: `tailscale status`, `tailscale serve status`"
             .to_owned()
@@ -533,6 +560,14 @@ static TABLE: &[Entry] = &[
     of(DockerProxy, WrongFamily, "loopback", ALWAYS, |case| {
         format!(
             "{}publish the port there too: docker run -p {}:{}:PORT",
+            case.facts.instead(),
+            case.facts.addr(),
+            case.facts.port()
+        )
+    }),
+    of(Podman, WrongFamily, "loopback", ALWAYS, |case| {
+        format!(
+            "{}publish the port there too: podman run -p {}:{}:PORT",
             case.facts.instead(),
             case.facts.addr(),
             case.facts.port()
@@ -667,6 +702,20 @@ static TABLE: &[Entry] = &[
                 true => "",
                 false =>
                     ". The host's own INPUT rules (ufw) do not filter it: keep the authentication of what is in the container on",
+            },
+            addr = case.facts.addr(),
+        )
+    }),
+    of(Podman, WrongAddress, "", ALWAYS, |case| {
+        format!(
+            "at once: use {}. The container's port is published there only (podman port --all); for good publish it at {addr} \
+             too: podman run -p {addr}:{}:PORT{}",
+            case.facts.at,
+            case.facts.port(),
+            if case.facts.dst().is_loopback() {
+                ""
+            } else {
+                ". NAT leads it past the host's own INPUT rules: keep the authentication of what is in the container on"
             },
             addr = case.facts.addr(),
         )
