@@ -46,7 +46,7 @@ use crate::verdict::rules;
 const ENDING_MS: u64 = 200;
 
 /// Events of a burst whose memory is given back when it is over.
-const BURST: usize = 8 * crate::stream::BATCH;
+const BURST: usize = 32 * crate::stream::BATCH;
 
 /// Runs the trace to its end; `record` is where what it receives is written.
 ///

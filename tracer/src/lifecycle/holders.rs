@@ -1,7 +1,6 @@
 //! Processes that were found to hold a listener on a watched port: the kernel side records their connects on every port.
 
-use std::collections::HashMap;
-
+use crate::model::hash::HashMap;
 use crate::model::process::Process;
 use crate::model::time::{Interval, Mono, StartTime};
 

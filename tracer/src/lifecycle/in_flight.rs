@@ -1,7 +1,6 @@
 //! Queries of the host that are not answered yet: each question is asked once at a time.
 
-use std::collections::HashMap;
-
+use crate::model::hash::HashMap;
 use crate::model::time::{Interval, Mono};
 use crate::query::{Query, QueryId, QueryKind};
 
@@ -48,8 +47,8 @@ impl InFlight {
         Self {
             patience_ns,
             newest: 0,
-            asked: HashMap::new(),
-            by_topic: HashMap::new(),
+            asked: HashMap::default(),
+            by_topic: HashMap::default(),
             outbox: Vec::new(),
             added_ports: Vec::new(),
         }

@@ -1,7 +1,6 @@
 //! The names of programs that were seen to be servers: a process that starts one of them again may be the server.
 
-use std::collections::HashSet;
-
+use crate::model::hash::HashSet;
 use crate::model::process::{Process, ProcessKey, Text};
 
 /// Names that are remembered, so that each is handed to the kernel side once: more than it has room for.

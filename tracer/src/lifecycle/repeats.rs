@@ -1,10 +1,10 @@
 //! What follows a reported refusal: the same one again, and the end of it.
 
-use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::finding::RefusalId;
 use crate::model::cause::Cause;
+use crate::model::hash::{HashMap, HashSet};
 use crate::model::kernel_event::{Refused, Role};
 use crate::model::process::Text;
 use crate::model::socket::{Listener, NetnsId};
@@ -147,7 +147,7 @@ impl RepeatGroups {
         let due = Mono(time.0.saturating_add(PERIOD_NS));
         self.groups.insert(
             key,
-            Group { of, netns, count: 0, processes: HashSet::new(), first: time, last: time, due },
+            Group { of, netns, count: 0, processes: HashSet::default(), first: time, last: time, due },
         );
     }
 
@@ -165,7 +165,7 @@ impl RepeatGroups {
             of: Vec::new(),
             first: refused.time,
             refusals: 0,
-            processes: HashSet::new(),
+            processes: HashSet::default(),
         });
         waiting.destination = destination;
         waiting.refusals += 1;

@@ -6,6 +6,7 @@ pub mod container;
 pub mod errno;
 pub mod escape;
 pub mod forward;
+pub mod hash;
 pub mod hook;
 pub mod kernel_event;
 pub mod limit;

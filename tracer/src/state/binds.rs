@@ -1,9 +1,10 @@
 //! What came of the attempts to take a port: those that failed, those that succeeded since, and the sockets that are
 //! bound.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::model::errno::Errno;
+use crate::model::hash::HashMap;
 use crate::model::kernel_event::{Bound, Call, Destroyed};
 use crate::model::process::Process;
 use crate::model::service;

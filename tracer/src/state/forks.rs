@@ -1,7 +1,6 @@
 //! Which processes are forks of which, as far as their ends are reported.
 
-use std::collections::{HashMap, HashSet};
-
+use crate::model::hash::{HashMap, HashSet};
 use crate::model::kernel_event::Forked;
 
 /// Children remembered. A server has a few hundred workers at most; of more, no parent is known.

@@ -1,7 +1,6 @@
 //! Processes that forward another port to a watched one, as they were found last.
 
-use std::collections::HashMap;
-
+use crate::model::hash::HashMap;
 use crate::model::socket::NetnsId;
 use crate::model::time::Interval;
 use crate::query::Forwarder;

@@ -1,7 +1,6 @@
 //! Joins the first scan of the host with the events that were recorded while it was taken.
 
-use std::collections::{HashMap, HashSet};
-
+use crate::model::hash::{HashMap, HashSet};
 use crate::model::kernel_event::{Closed, KernelEvent};
 use crate::model::socket::{Listener, NetnsId, SocketKey};
 use crate::model::time::Interval;
@@ -43,7 +42,7 @@ impl Keys {
 /// dump, minus the sockets whose first event is an opening, plus those whose first event is a closing. Taking the events
 /// after it then misses no listener and counts none twice.
 pub fn join<'a>(mut scan: Scan, held: impl IntoIterator<Item = &'a KernelEvent>) -> Scan {
-    let mut seen: HashSet<SocketKey> = HashSet::new();
+    let mut seen: HashSet<SocketKey> = HashSet::default();
     let (mut opened, mut closed) = (Vec::new(), Vec::new());
     for event in held {
         let (key, closing): (SocketKey, Option<&Listener>) = match event {

@@ -1,9 +1,10 @@
 //! The listeners on watched ports: those that are open, and those that have closed.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::Hash;
 use std::net::IpAddr;
 
+use crate::model::hash::HashMap;
 use crate::model::process::{ExitStatus, OwnerEnd, Process};
 use crate::model::socket::{Listener, NetnsId, SocketKey};
 use crate::model::time::{Interval, Mono};

@@ -19,10 +19,9 @@ pub mod turns;
 pub mod events;
 mod observations;
 
-use std::collections::HashMap;
-
 use crate::model::cause::Cause;
 use crate::model::errno::Errno;
+use crate::model::hash::HashMap;
 use crate::model::kernel_event::Call;
 use crate::model::process::{OwnerEnd, Process};
 use crate::model::service;

@@ -1,10 +1,10 @@
 //! What is known of the host's network namespaces: names, interfaces, and the addresses that are local.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::slice;
 
+use crate::model::hash::HashMap;
 use crate::model::namespace::{Link, LocalRoute, Namespace};
 use crate::model::socket::NetnsId;
 use crate::model::time::{Interval, Mono};

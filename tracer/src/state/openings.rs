@@ -8,8 +8,7 @@
 //! The state change comes before the kernel hashes the socket, and nothing shows the hashing itself. A dump lists hashed
 //! listeners only. It is due at once, and again after 10 ms, 100 ms and 1 s.
 
-use std::collections::HashMap;
-
+use crate::model::hash::HashMap;
 use crate::model::kernel_event::{Closed, Opened};
 use crate::model::socket::{Listener, NetnsId, SocketKey};
 use crate::model::time::{Interval, Mono};

@@ -1,7 +1,6 @@
 //! What `/proc` said of processes: an identity is read once.
 
-use std::collections::HashMap;
-
+use crate::model::hash::HashMap;
 use crate::model::process::{Process, ProcessKey};
 use crate::model::time::Mono;
 

@@ -1,7 +1,8 @@
 //! Processes that claim to be the server, and what became of them; and what servers listen on elsewhere.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
+use crate::model::hash::{HashMap, HashSet};
 use crate::model::process::ExitStatus;
 use crate::model::service;
 use crate::model::socket::{Listener, NetnsId};
@@ -170,7 +171,7 @@ impl Servers {
         {
             lives.retain(|known| known.end.is_none_or(|(ended, _)| ended > time));
         } else {
-            let mut count: HashMap<NetnsId, usize> = HashMap::new();
+            let mut count: HashMap<NetnsId, usize> = HashMap::default();
             for known in self.candidates.values().flatten() {
                 *count.entry(known.candidate.netns).or_default() += 1;
             }

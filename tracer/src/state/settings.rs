@@ -1,10 +1,11 @@
 //! What servers' configurations, arguments and environments set, beside what their sockets show.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use std::path::PathBuf;
 
+use crate::model::hash::HashMap;
 use crate::model::process::Process;
 use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::{Interval, Mono, WallTime};

@@ -1,8 +1,9 @@
 //! Which processes held a port one after another.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::listeners::ClosedListener;
+use crate::model::hash::HashMap;
 use crate::model::process::Process;
 use crate::model::socket::NetnsId;
 

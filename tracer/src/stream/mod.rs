@@ -12,7 +12,7 @@ use crate::model::time::Mono;
 use decode::{decode, is_loss};
 
 /// Records taken from the ring before signals and time get their turn.
-pub const BATCH: usize = 1_024;
+pub const BATCH: usize = 256;
 
 /// Events in the order in which they were recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]

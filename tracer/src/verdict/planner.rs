@@ -180,7 +180,10 @@ impl Plan<'_> {
         let is_open = |one: &&ConsideredListener| one.mismatch != Some(Mismatch::Closed);
         let shown = verdict.considered.iter().find(is_open).map(|one| one.listener.netns);
         let read = |netns: &NetnsId| state.owners_read(*netns).map(|owners| owners.read);
-        if let Some(netns) = shown.filter(|netns| self.is_due(read(netns), FRESH_NS)) {
+        // A holder that executes, forks or ends is asked about at once. What is left is a socket passed on to another process:
+        // it decides no cause, but a hint may end the holder.
+        let at_least = if verdict.cause == Cause::BindFailed { FRESH_NS } else { EXPENSIVE_NS };
+        if let Some(netns) = shown.filter(|netns| self.is_due(read(netns), at_least)) {
             let known = self.known_owners(netns, verdict.considered.iter().filter(is_open), now);
             queries.push(QueryKind::Owners { netns, known });
         }

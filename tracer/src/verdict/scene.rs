@@ -36,6 +36,9 @@ pub struct Scene<'a> {
     pub state: &'a HostState,
     /// The server of the destination, as far as one is known.
     pub server: Option<Server<'a>>,
+    /// Nothing listens on the port of the destination's namespace, and nothing has closed there since: the case of a flood,
+    /// which pays for no further look-up.
+    is_silent: bool,
 }
 
 /// A listener of a server on another port.
@@ -97,7 +100,11 @@ pub fn may_be_ending(refused: &Refused, cause: Cause, state: &HostState, within:
 
 impl<'a> Scene<'a> {
     pub fn new(refused: &'a Refused, place: Place, state: &'a HostState) -> Self {
-        let scene = Self { refused, place, destination: place.destination(), state, server: None };
+        let destination = place.destination();
+        let scene = Self { refused, place, destination, state, server: None, is_silent: false };
+        let is_silent = state.listeners.count_in(destination.netns, destination.port) == 0
+            && scene.closed_here_since().next().is_none();
+        let scene = Self { is_silent, ..scene };
         Self { server: server::identify(&scene), ..scene }
     }
 
@@ -140,7 +147,8 @@ impl<'a> Scene<'a> {
     /// The same of the namespace of the destination.
     fn closed_here_since(&self) -> impl Iterator<Item = &'a Listener> + use<'a> {
         let netns = self.destination.netns;
-        self.closed_since().filter(move |listener| listener.netns == netns)
+        let closed = (!self.is_silent).then(|| self.closed_since());
+        closed.into_iter().flatten().filter(move |listener| listener.netns == netns)
     }
 
     /// The listeners that an address could lead to: those bound to it, to its counterpart or to a wildcard, in the
@@ -149,9 +157,10 @@ impl<'a> Scene<'a> {
         let Self { refused, destination, state, .. } = *self;
         let specific = [destination.addr, destination.counterpart().addr];
         let specific = specific.into_iter().filter(|addr| !addr.is_unspecified());
-        WILDCARDS
+        let addrs = (!self.is_silent).then(|| WILDCARDS.into_iter().chain(specific));
+        addrs
             .into_iter()
-            .chain(specific)
+            .flatten()
             .flat_map(move |addr| state.listeners.bound_to(destination.netns, addr, destination.port))
             .chain(self.closed_here_since())
             .map(move |listener| (listener, mismatch_at(listener, &destination, refused.started)))

@@ -149,7 +149,7 @@ pub fn is_led_away(cause: Cause, refused: &Refused) -> bool {
 
 /// Why a verdict is not certain; empty: it is.
 pub fn of(cause: Cause, scene: &Scene<'_>) -> Vec<Because> {
-    let Scene { refused, destination, state, place, server: _ } = scene;
+    let Scene { refused, destination, state, place, .. } = scene;
     let rule = rules::rule(cause);
     let mut because: Vec<Because> =
         rule.uncertain.iter().filter_map(|one| one.applies(cause, scene)).collect();
