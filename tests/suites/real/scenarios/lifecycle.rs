@@ -333,12 +333,15 @@ fn nginx_binary_upgrade(stage: &mut Stage) {
     let pid_file = stage.path("nginx/nginx.pid");
     let master = || fs::read_to_string(&pid_file).ok()?.trim().parse::<u32>().ok();
     let old = poll("nginx", || master().filter(|&pid| is_listening(pid, stage.port)));
+    // A master that has not started its workers notes a signal, and heeds it with the next one.
+    poll("a worker of nginx", || (descendants(old).len() > 1).then_some(()));
     signal(old, Signal::USR2);
     let new = poll("the new master of nginx", || master().filter(|&pid| pid != old));
     pass(MORE_THAN_A_PROBE);
     signal(old, Signal::QUIT);
     poll("the end of the old master", || has_ended(old).then_some(()));
     stage.answered(LOOPBACK);
+    poll("a new worker of nginx", || (descendants(new).len() > 1).then_some(()));
     let processes = descendants(new);
     signal(new, Signal::QUIT);
     poll("the end of the new master", || has_ended(new).then_some(()));
