@@ -17,7 +17,7 @@ use tracer::model::kernel_event::{
     LostWhere, Opened, Reached, Refused, Role, SentBy, Via,
 };
 use tracer::model::namespace::{Link, LocalRoute, Namespace};
-use tracer::model::process::{ExitStatus, Process};
+use tracer::model::process::{Arguments, ExitStatus, Process};
 use tracer::model::socket::{Holder, Listener, NetnsId, SocketKey, TcpState};
 use tracer::model::time::{Interval, Mono, StartTime, WallTime};
 use tracer::model::unit::Unit;
@@ -96,6 +96,12 @@ impl Server {
         self
     }
 
+    /// By a process that was started with these arguments.
+    pub fn with_arguments(mut self, arguments: &[&str]) -> Self {
+        self.listener.process.arguments = Some(arguments_of(arguments));
+        self
+    }
+
     pub fn v6only(mut self) -> Self {
         self.listener.v6only = Some(true);
         self
@@ -118,6 +124,11 @@ impl Server {
     }
 }
 
+fn arguments_of(arguments: &[&str]) -> Arguments {
+    let words: Vec<&[u8]> = ["program"].iter().chain(arguments).map(|word| word.as_bytes()).collect();
+    Arguments::of(&words)
+}
+
 /// A process.
 pub fn process(comm: &str, pid: u32) -> Process {
     Process {
@@ -128,6 +139,7 @@ pub fn process(comm: &str, pid: u32) -> Process {
         comm: Some(comm.into()),
         exe: Some(format!("/usr/bin/{comm}").as_str().into()),
         script: None,
+        arguments: None,
         start: Some(StartTime::from_boottime(50_000_000_000)),
         container: None,
         unit: None,
@@ -663,6 +675,16 @@ impl Simulation {
     pub fn start_as(mut self, comm: &str, pid: u32, product: Option<ProductRef>) -> Self {
         let candidate = self.candidate(HOST, comm, pid, product);
         self.answer(QueryKind::Candidate { pid }, Some(Observation::Candidate(Some(candidate))));
+        self
+    }
+
+    /// An instance of this server starts, whose name is none that is known.
+    pub fn start_instance(mut self, server: &Server) -> Self {
+        let Listener { netns, process, .. } = server.listener.clone();
+        let pid = process.pid.expect("a process id");
+        let (time, since) = (self.now, self.now);
+        let found = Candidate { time, since, netns, process, product: None, port: None, is_named: false };
+        self.answer(QueryKind::Candidate { pid }, Some(Observation::Candidate(Some(found))));
         self
     }
 

@@ -69,6 +69,44 @@ fn a_probe_is_not_a_recovery() {
     assert_eq!(recoveries(answered.open(&probe).after_millis(10).reach(LOCALHOST, 7).after_millis(1)), 1);
 }
 
+/// `nginx -t` ends while the server is down: it may be no restart at all.
+#[test]
+fn an_instance_with_other_arguments_decides_only_degraded() {
+    let nginx = |pid, arguments: &[&str]| server(LOCALHOST).by("nginx", pid).with_arguments(arguments);
+    let ends = |first: Server, second: Server| {
+        let stopped = simulation()
+            .ready()
+            .open(&first)
+            .after_millis(5_000)
+            .close(&first, Close::Owner)
+            .exit(11, ExitStatus::Code(0));
+        let pid = second.listener.process.pid.unwrap();
+        let again = stopped.after_millis(1_000).start_instance(&second).after_millis(500);
+        refused(again.exit(pid, ExitStatus::Code(1)).after_millis(300), LOCALHOST)
+    };
+    let first = nginx(11, &["-g", "daemon off;"]);
+    let verdict = ends(first.clone(), nginx(22, &["-t"]));
+    assert_eq!((verdict.cause, &*verdict.because), (Cause::NeverListened, &[Because::OtherArguments][..]));
+    assert_certain(&ends(first.clone(), nginx(22, &["-g", "daemon off;"])), Cause::NeverListened);
+    // What a process has written over is not known.
+    let unread = server(LOCALHOST).by("nginx", 22);
+    assert_certain(&ends(first.clone(), unread), Cause::NeverListened);
+    // A unit whose command line was changed runs its main process all the same.
+    let in_unit = |server: Server| server.in_unit("nginx.service");
+    assert_certain(&ends(in_unit(first), in_unit(nginx(22, &["-c", "new"]))), Cause::NeverListened);
+}
+
+/// The same while it runs: a server that is checked is not starting.
+#[test]
+fn a_checker_is_not_for_certain_a_start() {
+    let first = server(LOCALHOST).by("redis-server", 11).with_arguments(&["/etc/redis.conf"]);
+    let check = server(LOCALHOST).by("redis-server", 22).with_arguments(&["--test-memory", "4096"]);
+    let stopped =
+        simulation().ready().open(&first).after_millis(5_000).close(&first, Close::Owner).after_millis(100);
+    let verdict = refused(stopped.start_instance(&check).after_millis(700), LAN);
+    assert_eq!((verdict.cause, &*verdict.because), (Cause::Starting, &[Because::OtherArguments][..]));
+}
+
 /// A probe of an endpoint does not take the place of the server that had it.
 #[test]
 fn a_probe_does_not_hide_a_server_that_stopped() {

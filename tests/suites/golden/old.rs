@@ -365,6 +365,7 @@ impl Reader {
             comm: text("comm"),
             exe: text("exe"),
             script: None,
+            arguments: None,
             start: self.start(&process["start_time"]),
             container: container.map(Into::into),
             unit: None,

@@ -98,13 +98,18 @@ impl Handle {
         let (container, unit) =
             if is_known { (before.container.clone(), before.unit.clone()) } else { self.cgroup() };
         let exe = self.exe();
+        let mut buffer = [0; PATH];
+        let words = exe.as_ref().and_then(|_| self.read(c"cmdline", &mut buffer)).unwrap_or_default();
+        let (script, arguments) =
+            exe.as_ref().map_or((None, None), |exe| program::read(exe.file_name(), words));
         let process = Process {
             pid: Some(self.pid),
             ns_pid: status.ns_pid,
             ppid: (stat.ppid != 0).then_some(stat.ppid),
             uid: status.uid,
             comm,
-            script: exe.as_ref().and_then(|exe| self.script(exe)),
+            script,
+            arguments,
             exe,
             start,
             container,
@@ -118,14 +123,6 @@ impl Handle {
         let mut buffer = [MaybeUninit::<u8>::uninit(); PATH];
         let (path, _) = readlinkat_raw(self.directory(), c"exe", &mut buffer).ok()?;
         Some(Text::new(path))
-    }
-
-    /// What an interpreter runs.
-    fn script(&self, exe: &Text) -> Option<Text> {
-        let mut buffer = [0; PATH];
-        let arguments = self.read(c"cmdline", &mut buffer)?;
-        let words: Vec<&[u8]> = arguments.split(|byte| *byte == 0).collect();
-        program::script(exe.file_name(), &words)
     }
 
     /// The container, and outside of one the unit.

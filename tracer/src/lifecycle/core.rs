@@ -15,7 +15,7 @@ use crate::model::hash::HashMap;
 use crate::model::kernel_event::{
     Closed, Executed, ExecutedProgram, Failed, KernelEvent, Lost, Opened, Reached, Refused, Role,
 };
-use crate::model::process::{OwnerEnd, Process, Text};
+use crate::model::process::{Arguments, OwnerEnd, Process, Text};
 use crate::model::program;
 use crate::model::socket::{Holder, Listener, NetnsId, TcpState};
 use crate::model::time::{Interval, Mono, StartTime};
@@ -509,14 +509,20 @@ impl Core {
     /// the time it is looked up.
     fn started(&mut self, executed: &Executed) {
         let Executed { time, process, program } = executed;
-        let Some(ExecutedProgram { netns, file_name, arguments: Some(arguments), .. }) = program else {
+        let Some(ExecutedProgram { netns, file_name, arguments: Some(arguments), is_cut, .. }) = program
+        else {
             return;
         };
         let comm = process.comm.as_ref().map(Text::as_bytes).unwrap_or_default();
         let words: Vec<&[u8]> = arguments.as_bytes().split(|byte| *byte == 0).collect();
         let script = program::script(file_name.as_bytes(), &words);
+        let whole = match words.as_slice() {
+            [whole @ .., []] => whole,
+            whole => whole,
+        };
+        let whole = (!is_cut).then(|| Arguments::of(whole));
         // The path may never be known: the process may have ended.
-        let process = Process { script, exe: Some(file_name.clone()), ..process.clone() };
+        let process = Process { script, arguments: whole, exe: Some(file_name.clone()), ..process.clone() };
         let named = self.recognition.recognise(comm, Some(file_name.as_bytes()), arguments.as_bytes());
         let (product, port) = match named {
             Some(Named::Product(product)) => (Some(product), None),

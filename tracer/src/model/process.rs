@@ -70,10 +70,28 @@ pub struct Process {
     pub exe: Option<Text>,
     /// What the executable runs, where it is an interpreter: see [`super::program::script`].
     pub script: Option<Text>,
+    /// `None`: they were not read, are too long, or the process has written over them.
+    #[serde(default)]
+    pub arguments: Option<Arguments>,
     pub start: Option<StartTime>,
     pub container: Option<Container>,
     /// `None` in a container, whose units are none of the host's.
     pub unit: Option<Unit>,
+}
+
+/// What tells the arguments of two processes apart, which can be secrets: a hash of them, without the program's own name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arguments(u64);
+
+impl Arguments {
+    /// Of every word of a command line, the first one aside.
+    pub fn of(words: &[&[u8]]) -> Self {
+        // FNV-1a: the same value in every version that reads a recording.
+        let bytes = words.iter().skip(1).flat_map(|word| word.iter().chain([&0]));
+        Self(bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        }))
+    }
 }
 
 /// One process for as long as it lives: no other has both numbers.
@@ -89,6 +107,7 @@ impl Process {
         if self.key().is_some() && self.key() == read.key() {
             self.exe = read.exe.clone().or(self.exe.take());
             self.script = read.script.clone().or(self.script.take());
+            self.arguments = self.arguments.or(read.arguments);
             self.container = read.container.clone().or(self.container.take());
             self.unit = read.unit.clone().or(self.unit.take());
         }

@@ -1,6 +1,6 @@
 //! Which program a process runs: the file name of its executable, and of the script where that is an interpreter.
 
-use super::process::Text;
+use super::process::{Arguments, Text};
 
 /// Programs that run another file, with the options that take a word of their own.
 const INTERPRETERS: [(&str, &[&str]); 9] = [
@@ -163,6 +163,21 @@ pub fn script(program: &[u8], arguments: &[&[u8]]) -> Option<Text> {
         }
     }
     None
+}
+
+/// Longest command line of which the arguments are compared: as much as the kernel side reads of a start.
+const ARGUMENTS_MAX: usize = 1_024;
+
+/// What a command line shows of a process: the script that it runs, and its arguments. A title that the process has written
+/// over them, such as `nginx: master process`, does not begin with the program's name.
+pub fn read(program: &[u8], line: &[u8]) -> (Option<Text>, Option<Arguments>) {
+    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    let script = script(program, &words);
+    let whole = line.strip_suffix(&[0]).filter(|line| line.len() < ARGUMENTS_MAX);
+    let is_its_own = words.first().is_some_and(|first| file_name(first) == program)
+        || script.as_ref().is_some_and(|script| script.as_bytes() != SESSION);
+    let arguments = whole.filter(|_| is_its_own).map(|_| Arguments::of(&words[..words.len() - 1]));
+    (script, arguments)
 }
 
 /// What stands behind the last `/`.

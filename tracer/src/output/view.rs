@@ -53,7 +53,7 @@ impl View<'_> {
 
     /// A process with all that is known of it.
     pub fn process(&self, process: &Process) -> schema::Process {
-        let Process { pid, ns_pid, ppid, uid, comm, exe, script: _, start, container, unit } =
+        let Process { pid, ns_pid, ppid, uid, comm, exe, script: _, arguments: _, start, container, unit } =
             self.state.processes.describe(process);
         schema::Process {
             pid,

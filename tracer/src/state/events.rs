@@ -177,6 +177,7 @@ fn renamed(now: Process, before: Process) -> Process {
         container: now.container.or(before.container),
         unit: now.unit.or(before.unit),
         script: if is_ending { before.script } else { now.script },
+        arguments: if is_ending { before.arguments } else { now.arguments },
         start: now.start.or(before.start),
         ns_pid: now.ns_pid.or(before.ns_pid),
         ..now

@@ -37,6 +37,7 @@ impl Processes {
             container: process.container.or(before.container),
             unit: process.unit.or(before.unit),
             script: process.script.or(before.script),
+            arguments: process.arguments.or(before.arguments),
             ..process
         };
         self.known.insert(key, Described { process, read });
@@ -62,6 +63,7 @@ impl Processes {
             process.container = process.container.or_else(|| known.container.clone());
             process.unit = process.unit.or_else(|| known.unit.clone());
             process.script = process.script.or_else(|| known.script.clone());
+            process.arguments = process.arguments.or(known.arguments);
         }
         process
     }

@@ -367,6 +367,7 @@ fn process(task: &wire::Task) -> Process {
         comm: (!name.is_empty()).then(|| Text::new(name)),
         exe: None,
         script: None,
+        arguments: None,
         start: (task.start_time != 0).then(|| StartTime::from_boottime(task.start_time)),
         container: None,
         unit: None,

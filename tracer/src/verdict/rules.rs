@@ -49,8 +49,8 @@ use Need::{
     OtherPortsOfFailed, PortHolders,
 };
 use Uncertainty::{
-    AnyNamespace, ByTime, Closing, ForeignSender, Forwarded, History, Identity, MissedEnds, Opening, Own,
-    Tie, Translation,
+    AnyNamespace, ByTime, Closing, ForeignSender, Forwarded, History, Identity, MissedEnds, Opening,
+    OtherArguments, Own, Tie, Translation,
 };
 
 /// In order: the first that matches.
@@ -113,25 +113,25 @@ pub const RULES: [Rule; 15] = [
         cause: Cause::OtherPort,
         matches: |scene| !scene.elsewhere().is_empty() || scene.published().is_some(),
         needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, Forwarders],
-        uncertain: &[History, AnyNamespace, MissedEnds, Identity, ByTime, Forwarded],
+        uncertain: &[History, AnyNamespace, MissedEnds, Identity, OtherArguments, ByTime, Forwarded],
     },
     Rule {
         cause: Cause::NotOnTcp,
         matches: |scene| !scene.not_on_tcp().is_empty(),
         needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets],
-        uncertain: &[History, AnyNamespace, MissedEnds, Identity],
+        uncertain: &[History, AnyNamespace, MissedEnds, Identity, OtherArguments],
     },
     Rule {
         cause: Cause::Starting,
         matches: |scene| !scene.starting().is_empty(),
         needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets],
-        uncertain: &[History, MissedEnds, Identity],
+        uncertain: &[History, MissedEnds, Identity, OtherArguments],
     },
     Rule {
         cause: Cause::NeverListened,
         matches: |scene| !scene.ended().is_empty(),
         needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets],
-        uncertain: &[History, MissedEnds, Identity],
+        uncertain: &[History, MissedEnds, Identity, OtherArguments],
     },
     Rule {
         cause: Cause::OtherNetns,

@@ -17,6 +17,7 @@ use crate::model::process::{OwnerEnd, Process};
 use crate::model::service;
 use crate::model::socket::Listener;
 use crate::model::time::Mono;
+use crate::model::unit::Unit;
 use crate::query::{Candidate, LocalEndpoint};
 use crate::state::binds::FailedBind;
 use crate::state::listeners::ClosedListener;
@@ -569,6 +570,32 @@ impl<'a> Scene<'a> {
 
     fn is_on_tcp(&self, pid: u32) -> bool {
         self.elsewhere_of(pid).next().is_some()
+    }
+
+    /// Whether the instance that a cause rests on was started with other arguments than the process that held the port:
+    /// `nginx -t` is no restart of the server. One that has tried to take the port is, and a unit's main process, whatever
+    /// its arguments have become.
+    pub fn has_other_arguments(&self, cause: Cause) -> bool {
+        let holder = self.server.filter(|server| server.known_by < KnownBy::Name);
+        let (Some(server), Some(process)) = (holder, self.decisive(cause)) else { return false };
+        let is_main = process.ppid == Some(1) && process.unit.as_ref().is_some_and(Unit::is_service);
+        let mut holders = [Some(server.process), server.opener].into_iter().flatten();
+        !is_main
+            && !self.has_tried(process)
+            && holders.all(|holder| {
+                holder.key() != process.key()
+                    && holder.arguments.is_some()
+                    && process.arguments.is_some()
+                    && holder.arguments != process.arguments
+            })
+    }
+
+    /// The process of the server's service that a cause rests on.
+    fn decisive(&self, cause: Cause) -> Option<&'a Process> {
+        match cause {
+            Cause::OtherPort => self.elsewhere().first().map(|other| &other.listener.process),
+            _ => self.candidate(cause),
+        }
     }
 
     /// The process that a cause rests on, where that is a candidate.

@@ -36,6 +36,8 @@ pub enum Uncertainty {
     MissedEnds,
     /// Which process is the server is not certain.
     Identity,
+    /// What decides was started with other arguments than the process that held the port.
+    OtherArguments,
     /// What decides belongs to the client itself.
     Own,
     /// Nothing but the time shows that the server will not open the port.
@@ -95,6 +97,7 @@ impl Uncertainty {
             Self::AnyNamespace => state.namespaces.any_unreadable().then_some(Because::NetnsUnreadable),
             Self::MissedEnds => state.health.missed_ends.then_some(Because::LostRecords),
             Self::Identity => identity(cause, scene),
+            Self::OtherArguments => scene.has_other_arguments(cause).then_some(Because::OtherArguments),
             Self::Own => scene.only_own().then_some(Because::OwnListener),
             Self::ByTime => {
                 let elsewhere = scene.elsewhere();
