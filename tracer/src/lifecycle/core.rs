@@ -404,10 +404,11 @@ impl Core {
     fn opened(&mut self, opened: Opened) -> Vec<Finding> {
         let Listener { netns, addr, device, ref process, .. } = opened.listener;
         let now = self.progress.now;
-        // An address that has just been added.
+        // An address that has just been added, however lately the namespace was read.
+        let read = self.state.namespaces.last_read(netns);
         let is_new = !addr.is_unspecified()
             && self.state.namespaces.interface_of(netns, addr, device).is_none()
-            && self.state.is_stale(netns, opened.time, now);
+            && read.is_none_or(|read| read.began < opened.time);
         if is_new {
             self.queries.ask(QueryKind::Namespace { netns, pid_hint: process.pid }, now);
         }
