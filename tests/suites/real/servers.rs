@@ -250,3 +250,34 @@ pub fn postgresql(stage: &Stage, port: u16, arguments: &[&str]) -> Launch {
 }
 
 const AS_POSTGRES: [&str; 5] = ["--reuid", "postgres", "--regid", "postgres", "--clear-groups"];
+
+/// A container of Podman's that publishes its port 8080 at `published` of the scenario's namespace; SIGTERM removes it.
+///
+/// It has its own `/run`, for the namespace that it names there. Its command ends by itself, should the scenario be killed.
+pub fn podman(stage: &Stage, published: &str, command: &str) -> Launch {
+    const RUN: &str = r#"set -eu
+mount --make-rprivate /
+mount -t tmpfs none /run
+mkdir -p /run/lock /run/netns
+podman="podman --root $1/root --runroot $1/run --tmpdir $1/tmp --cgroup-manager cgroupfs \
+    --runtime runc --events-backend none"
+$podman run --detach --name one --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 \
+    --publish "$2:8080" --rootfs "$1/rootfs" timeout 300 sh -c "$3"
+echo published
+trap '$podman rm --force --time 0 one; exit' TERM
+sleep 300 & wait"#;
+    let directory = stage.directory("podman");
+    for inner in
+        ["rootfs/bin", "rootfs/proc", "rootfs/sys", "rootfs/dev", "rootfs/etc", "rootfs/tmp", "rootfs/run"]
+    {
+        stage.directory(&format!("podman/{inner}"));
+    }
+    std::fs::copy("/usr/bin/busybox", format!("{directory}/rootfs/bin/busybox")).expect("busybox");
+    for name in ["sh", "sleep", "httpd", "timeout"] {
+        std::os::unix::fs::symlink("busybox", format!("{directory}/rootfs/bin/{name}")).expect("a link");
+    }
+    // netavark runs iptables.
+    Launch::new(["/usr/bin/unshare", "--mount", "sh", "-c", RUN, "sh", &directory, published, command])
+        .variable("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .stopped_by(Signal::TERM)
+}

@@ -32,6 +32,7 @@ pub enum Software {
     Nginx,
     Node,
     PhpFpm,
+    Podman,
     PostgreSql,
     Python,
     Redis,
@@ -73,6 +74,7 @@ impl Software {
             Self::Nginx => ("nginx", "/usr/sbin/nginx", "needs nginx: `cargo xtask setup`"),
             Self::Node => ("Node.js", NODE, "needs Node.js: `cargo xtask setup`"),
             Self::PhpFpm => ("PHP-FPM", "/usr/sbin/php-fpm8.2", "needs php8.2-fpm: `cargo xtask setup`"),
+            Self::Podman => ("Podman", "/usr/bin/podman", "needs podman: `cargo xtask setup`"),
             Self::PostgreSql => (
                 "PostgreSQL",
                 "/usr/lib/postgresql/15/bin/postgres",

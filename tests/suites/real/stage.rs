@@ -265,6 +265,15 @@ impl Stage {
         refusal
     }
 
+    /// The process of this name in the scenario's namespace, whoever its parent has become.
+    pub fn process(&self, name: &str) -> u32 {
+        poll(&format!("a process called {name}"), || {
+            processes()
+                .into_iter()
+                .find(|&pid| is_in(pid, &[self.netns.id]) && comm(pid).as_deref() == Some(name))
+        })
+    }
+
     /// What the scenario expects.
     pub fn cause(&self) -> Cause {
         self.cause
@@ -393,14 +402,16 @@ impl Drop for Stage {
     fn drop(&mut self) {
         // What a server left behind, such as the second master of a binary upgrade.
         let ours: Vec<u32> = self.others.iter().chain([&self.netns]).map(|netns| netns.id).collect();
-        for pid in processes() {
-            let netns = fs::metadata(format!("/proc/{pid}/ns/net")).map(|netns| netns.ino());
-            let is_ours = netns.is_ok_and(|netns| ours.iter().any(|&id| u64::from(id) == netns));
-            if is_ours {
-                signal(pid, Signal::KILL);
-            }
+        for pid in processes().into_iter().filter(|&pid| is_in(pid, &ours)) {
+            signal(pid, Signal::KILL);
         }
     }
+}
+
+/// Whether a process is in one of these network namespaces.
+fn is_in(pid: u32, ours: &[u32]) -> bool {
+    let netns = fs::metadata(format!("/proc/{pid}/ns/net")).map(|netns| netns.ino());
+    netns.is_ok_and(|netns| ours.iter().any(|&id| u64::from(id) == netns))
 }
 
 /// Sets a kernel setting of a network namespace.

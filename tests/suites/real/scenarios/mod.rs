@@ -2,6 +2,7 @@
 
 mod addresses;
 mod binds;
+mod containers;
 mod identity;
 mod lifecycle;
 mod network;
@@ -19,4 +20,5 @@ pub const GROUPS: &[(&str, &[Scenario])] = &[
     ("identity", identity::ALL),
     ("proxies", proxies::ALL),
     ("network", network::ALL),
+    ("containers", containers::ALL),
 ];
