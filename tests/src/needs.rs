@@ -27,6 +27,8 @@ pub enum Need {
     Mptcp,
     /// seccomp filters.
     Seccomp,
+    /// Landlock with rules on ports (Linux 6.7).
+    Landlock,
     /// io_uring.
     Uring,
     /// `bind()` and `listen()` by io_uring.
@@ -110,6 +112,13 @@ impl Need {
             Self::Seccomp => {
                 let there = Path::new("/proc/sys/kernel/seccomp/actions_avail").exists();
                 (!there).then_some("needs a kernel with seccomp filters")
+            }
+            Self::Landlock => {
+                const VERSION: libc::c_uint = 1;
+                let none = std::ptr::null::<libc::c_void>();
+                // SAFETY: asked for the version, the call takes no attributes and touches no memory.
+                let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0, VERSION) };
+                (version < 4).then_some("needs a kernel with Landlock's rules on ports (6.7)")
             }
             Self::Uring => {
                 let ring = io_uring::IoUring::new(1);

@@ -1,6 +1,7 @@
 //! The server could not take the address.
 
 use rustix::process::Signal;
+use tests::needs::Need;
 use tracer::output::schema::{Because, Cause, KnownBy};
 
 use crate::servers::{WSGI, gunicorn, haproxy, nginx_at, postgresql, python, redis, sshd};
@@ -75,7 +76,26 @@ pub const ALL: &[Scenario] = &[
         needs: &[],
         play: redis_on_a_privileged_port,
     },
+    Scenario {
+        name: "redis_in_a_sandbox",
+        sentence: "Landlock forbids Redis every port.",
+        cause: Cause::BindFailed,
+        software: &[Software::Redis, Software::Python],
+        needs: &[Need::Landlock],
+        play: redis_in_a_sandbox,
+    },
 ];
+
+/// Forbids every `bind()`, and becomes its arguments.
+const SANDBOX: &str = "
+import ctypes, os, struct, sys
+call = ctypes.CDLL(None, use_errno=True).syscall
+rules = call(444, struct.pack('=QQ', 0, 1), 16, 0)
+assert rules >= 0, ctypes.get_errno()
+ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
+assert call(446, rules, 0) == 0, ctypes.get_errno()
+os.execv(sys.argv[1], sys.argv[1:])
+";
 
 fn sshd_and_a_late_address(stage: &mut Stage, addresses: &[&str]) {
     stage.trace();
@@ -161,4 +181,17 @@ fn redis_on_a_privileged_port(stage: &mut Stage) {
     let refusal = stage.refused(LOOPBACK);
     refusal.server(server.pid, KnownBy::Bind).mentions("EACCES");
     refusal.never_says("port is free").never_says("below 1024");
+}
+
+fn redis_in_a_sandbox(stage: &mut Stage) {
+    stage.trace();
+    let sandbox = stage.file("sandbox.py", SANDBOX);
+    let redis = redis(stage.port, LOOPBACK).by_user("nobody");
+    let mut server = stage.start(redis.under(&["/usr/bin/python3", &sandbox]));
+    assert!(!server.ended().success(), "{}", server.log());
+    let refusal = stage.refused(LOOPBACK);
+    refusal
+        .server(server.pid, KnownBy::Bind)
+        .mentions("EACCES")
+        .advises("a security policy forbids this port");
 }
