@@ -363,6 +363,39 @@ fn a_listener_of_another_user_alone_is_not_certain() {
     assert_certain(&own.verdict(), Cause::WrongAddress);
 }
 
+/// A socket whose user is not known can be any user's: alone, as a bind, and beside a server that is known.
+#[test]
+fn what_belongs_to_an_unknown_user_is_not_certain() {
+    let unknown = |at: &str| {
+        let mut server = server(at).by("redis-server", 11);
+        server.listener.process.uid = None;
+        server
+    };
+    for (at, to, cause) in
+        [(TAILNET, LOCALHOST, Cause::WrongAddress), (ANY, LOCALHOST_V6, Cause::WrongFamily)]
+    {
+        let verdict = refused(simulation().present(&unknown(at)).ready(), to);
+        assert_eq!((verdict.cause, &*verdict.because), (cause, &[Because::UnverifiedServer][..]), "{at}");
+        let (addr, _) = at.rsplit_once(':').unwrap_or_default();
+        assert!(!hint_of(&verdict).contains(addr), "no client is sent to {addr}: {verdict:?}");
+        assert!(hint_of(&verdict).contains("a user that is not known"), "{verdict:?}");
+    }
+    let bound = simulation().ready().bind(&unknown(LOCALHOST), None).after_millis(100);
+    let verdict = refused(bound, LOCALHOST);
+    assert_eq!(
+        (verdict.cause, &*verdict.because),
+        (Cause::BoundNotListening, &[Because::UnverifiedServer][..])
+    );
+    let known = server(TAILNET).by("openclaw-gatewa", 10);
+    let opened = simulation().ready().open(&known).after_millis(10).open(&unknown(ANY)).after_millis(1_000);
+    let verdict = refused(opened, LOCALHOST_V6);
+    assert_eq!(
+        (verdict.cause, &*verdict.because),
+        (Cause::WrongFamily, &[Because::SeveralOwners][..]),
+        "{verdict:?}"
+    );
+}
+
 /// Only root starts what is root's, or in a unit of the system.
 #[test]
 fn what_only_root_starts_is_the_server() {

@@ -96,10 +96,11 @@ pub fn is_of_system(process: &Process) -> bool {
     process.uid == Some(0) || process.unit.as_ref().is_some_and(is_made_for_it)
 }
 
-/// Whether a client can take a process for its server by what that does on a port alone: anybody can take a port, or try
-/// to, so that a user who is refused can only have been waiting for root or for himself.
+/// Whether a client can take a process for its server by what that does on a port alone: any user can take a port, or try
+/// to, so that a refused client can only have expected root's server or its own user's. A process whose user is not known
+/// can be anyone's.
 pub fn is_known_to(client: &Process, process: &Process) -> bool {
-    process.uid.is_none() || is_of_system(process) || is_same_user(client, process)
+    is_of_system(process) || is_same_user(client, process)
 }
 
 #[cfg(test)]
@@ -161,6 +162,15 @@ mod tests {
         let other = Process { comm: Some("node".into()), ..node(4, "index.js") };
         assert!(!is_same(&titled, &other), "nothing shows that it is the same script");
         assert!(is_same(&in_unit("web.service", titled), &in_unit("web.service", other)));
+    }
+
+    #[test]
+    fn a_process_of_an_unknown_user_is_known_to_no_client() {
+        let client = |uid| Process { uid, ..process(1, "/usr/bin/curl", 0) };
+        let unknown = Process { uid: None, ..process(2, "/usr/bin/nginx", 0) };
+        assert!(!is_known_to(&client(Some(1000)), &unknown) && !is_known_to(&client(None), &unknown));
+        assert!(is_known_to(&client(None), &process(2, "/usr/bin/nginx", 0)), "root's");
+        assert!(is_known_to(&client(None), &in_unit("nginx.service", unknown)), "a unit of the system");
     }
 
     #[test]

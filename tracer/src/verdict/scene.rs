@@ -212,7 +212,7 @@ impl<'a> Scene<'a> {
         was_open.min_by_key(|listener| listener.since)
     }
 
-    /// Whether listeners of several users stand on the port of the namespace.
+    /// Whether listeners of several users stand on the port of the namespace. One whose user is not known can be another's.
     pub fn has_several_users(&self) -> bool {
         let Destination { netns, port, .. } = self.destination;
         let own = |listener: &'a Listener| listener.opener.as_deref().unwrap_or(&listener.process).uid;
@@ -221,7 +221,7 @@ impl<'a> Scene<'a> {
         let mut was_open = on_port
             .chain(self.closed_here_since())
             .filter(|listener| was_there(listener, self.refused.started));
-        first.is_some() && was_open.any(|listener| own(listener).is_some_and(|uid| Some(uid) != first))
+        first.is_some() && was_open.any(|listener| own(listener) != first)
     }
 
     /// Whether anything was up on the port in another namespace, that can have to do with the destination: where that is

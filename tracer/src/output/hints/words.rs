@@ -85,7 +85,10 @@ pub fn is_strange(case: &Case<'_>) -> bool {
 /// What to do before such a process is trusted: nobody is sent to its address.
 pub fn stranger(case: &Case<'_>, remedy: &str) -> String {
     let Some(process) = case.socket.map(|socket| &socket.process) else { return start(case) };
-    let user = process.uid.map_or_else(|| "another user".to_owned(), |uid| format!("user {uid}"));
+    let user = process.uid.map_or_else(
+        || "a user that is not known".to_owned(),
+        |uid| format!("user {uid}"),
+    );
     let look = process.pid.map_or_else(String::new, |pid| format!(" (ps -o user,lstart,args -p {pid})"));
     format!(
         "{} belongs to {user}, and nothing but its own socket shows that it is the server: see what it is{look}; if it is, {remedy}",
