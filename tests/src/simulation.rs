@@ -809,12 +809,17 @@ impl Simulation {
     }
 
     /// A connect that is answered, of a process that was refused a moment ago.
-    pub fn reach(mut self, to: &str, pid: u32) -> Self {
+    pub fn reach(self, to: &str, pid: u32) -> Self {
+        self.reach_in(HOST, to, pid)
+    }
+
+    /// The same in another namespace.
+    pub fn reach_in(mut self, netns: u32, to: &str, pid: u32) -> Self {
         let to: SocketAddr = to.parse().unwrap();
         self.apply(KernelEvent::Connected(Connected {
             time: self.now,
             started: self.now,
-            netns: NetnsId(HOST),
+            netns: NetnsId(netns),
             pid: Some(pid),
             dst: to.ip(),
             dst_port: to.port(),
@@ -848,8 +853,13 @@ impl Simulation {
     }
 
     /// A connect that ends otherwise than by a refusal.
-    pub fn fail(mut self, to: &str, errno: Option<Errno>) -> Self {
-        let Connect(refused) = connect(to);
+    pub fn fail(self, to: &str, errno: Option<Errno>) -> Self {
+        self.fail_in(HOST, to, errno)
+    }
+
+    /// The same in another namespace.
+    pub fn fail_in(mut self, netns: u32, to: &str, errno: Option<Errno>) -> Self {
+        let Connect(refused) = connect(to).in_netns(netns);
         self.apply(KernelEvent::Failed(Failed {
             time: self.now,
             started: Mono(self.now.0 - 5_000_000_000),

@@ -260,6 +260,41 @@ fn fallback() {
     insta::assert_snapshot!(both(simulation));
 }
 
+/// The place of a line that is about another namespace than tracer's own, whatever its type; a namespace without a name
+/// is shown by its number.
+#[test]
+fn each_line_about_another_namespace_names_it() {
+    for (name, shown) in [(Some("blue"), "blue"), (None, "net:[4026532281]")] {
+        let inside = |at: &str| server(at).in_netns(POD);
+        let ask = |to: &str| connect(to).in_netns(POD);
+        let mut log = simulation()
+            .all()
+            .netns(namespace(POD, name, &["10.0.0.7"], &[]))
+            .present(&inside("10.0.0.7:18789").by("nginx", 3))
+            .ready()
+            .bind(&inside("0.0.0.0:18789"), Some(Errno::EADDRINUSE));
+        for _ in 0..3 {
+            log = log.refuse(&ask("127.0.0.1:18789")).after_millis(4_000);
+        }
+        let opened = inside("127.0.0.1:18789").by("nginx", 4);
+        let log = log.after_millis(10_000).open(&opened).after_millis(1_000).refuse(&ask("[::1]:18789"));
+        let log = log.after_millis(1).reach_in(POD, "127.0.0.1:18789", 5511).after_millis(1_000);
+        let log = log.fail_in(POD, "127.0.0.1:18789", None).after_millis(1_000);
+        let log = log.close(&opened, Close::End(ExitStatus::Code(1))).after_millis(1_000);
+        let text = plain(&log.lines());
+        for label in ["STATUS", "LISTEN", "BIND", "REFUSED", "REPEAT", "RECOVERED", "FALLBACK", "FAILED", "CLOSED"] {
+            let lines: Vec<&str> =
+                text.lines().filter(|line| line.split_whitespace().nth(1) == Some(label)).collect();
+            assert!(!lines.is_empty(), "no {label}: {text}");
+            // tracer's own namespace has a line of the first screen too.
+            let is_own = |line: &&&str| label == "STATUS" && line.contains("192.168.50.2");
+            let unnamed: Vec<_> = lines.iter().filter(|line| !is_own(line) && !line.contains(shown)).collect();
+            assert!(unnamed.is_empty(), "{unnamed:?}");
+        }
+        assert!(!text.contains(&format!("{shown}, {shown}")), "{text}");
+    }
+}
+
 #[test]
 fn not_a_refusal() {
     let simulation = simulation()
@@ -351,6 +386,14 @@ fn a_namespace_without_a_name_goes_by_its_container() {
     let text = with_containers(simulation().refuse(&within), &[gateway(), probe]);
     let pod = "(container bbbbbbbbbbbb, pod 6b1c0d0e-5a00-11e9-b385-42010a80018d)\n";
     assert!(text.contains(&format!(": wrong-address  {pod}")), "{text}");
+    // From a namespace of its own, where nothing names the client's container.
+    let two = simulation().netns(namespace(POD + 1, None, &[], &[])).look_again();
+    let other = connect("172.17.0.2:18789").in_netns(POD + 1);
+    let text = with_containers(two.refuse(&other), &[gateway()]);
+    assert!(
+        text.contains(": wrong-address  (net:[4026532282], to container aaaaaaaaaaaa)\n"),
+        "{text}"
+    );
     // From a container of the host's network.
     let text = with_containers(
         simulation().refuse(&connect("172.17.0.2:18789")),

@@ -77,6 +77,17 @@ struct Remembered {
     name: String,
     dst: String,
     cause: Cause,
+    /// Where it happened, as its own line shows it.
+    places: Vec<String>,
+}
+
+impl Remembered {
+    /// Its places behind a later line about it.
+    fn placed(&self, text: &mut String) {
+        if !self.places.is_empty() {
+            put(text, format_args!("  {FAINT}{}{FAINT:#}", self.places.join(", ")));
+        }
+    }
 }
 
 /// Refusals that are remembered.
@@ -162,6 +173,23 @@ impl Text {
     fn netns(&self, netns: &Netns) -> Option<String> {
         (self.own != Some(netns.id))
             .then(|| netns.name.clone().unwrap_or_else(|| format!("net:[{}]", netns.id)))
+    }
+
+    /// Where a refusal happened: the client's namespace, where that is not tracer's own, its container, and the container
+    /// that refused. A container says more than the number of a namespace without a name.
+    fn places(&self, refused: &Refused) -> Vec<String> {
+        let client = refused.client.container.as_ref().map(container_label);
+        let netns = self.netns(&refused.netns).filter(|_| client.is_none() || refused.netns.name.is_some());
+        let mut places = Vec::new();
+        places.extend(netns.map(|netns| container_in(refused).map_or(netns, container_label)));
+        places.extend(client);
+        if let Some(reached) = reached(refused).map(container_label)
+            && !places.contains(&reached)
+        {
+            let to = if places.is_empty() { "" } else { "to " };
+            places.push(format!("{to}{reached}"));
+        }
+        places
     }
 
     fn ports_shown(&self) -> String {
@@ -276,18 +304,9 @@ impl Text {
                 verdict.cause.name(),
             ),
         );
-        let mut notes = Vec::new();
-        notes.extend(refused.client.container.as_ref().map(container_label));
-        notes.extend(reached(refused).map(|container| {
-            let to = if notes.is_empty() { "" } else { "to " };
-            format!("{to}{}", container_label(container))
-        }));
-        if notes.is_empty() {
-            let netns = self.netns(&refused.netns);
-            notes.extend(netns.map(|netns| container_in(refused).map_or(netns, container_label)));
-        }
-        if !notes.is_empty() {
-            put(text, format_args!("  ({})", notes.join(", ")));
+        let places = self.places(refused);
+        if !places.is_empty() {
+            put(text, format_args!("  ({})", places.join(", ")));
         }
         text.push('\n');
         self.detail("", Style::new(), &verdict.summary, text);
@@ -352,6 +371,7 @@ impl Text {
                 name: refused.client.comm.clone().unwrap_or_else(|| who(&refused.client)),
                 dst: endpoint(&refused.dst),
                 cause: refused.verdict.cause,
+                places: self.places(refused),
             };
             self.refusals.insert(line.seq, remembered);
         }
@@ -488,14 +508,17 @@ impl Text {
 
     fn repeated(&mut self, repeated: &Repeated, time: Time, text: &mut String) {
         self.head(time, "REPEAT", ALARM, text);
-        if let Some(first) = self.refusals.get(&repeated.of) {
+        let first = self.refusals.get(&repeated.of);
+        if let Some(first) = first {
             put(text, format_args!("{} -> {}: {}, ", first.name, first.dst, first.cause.name()));
         }
         let span = (repeated.last.0.as_nanosecond() - repeated.first.0.as_nanosecond()).max(0) as u64;
         let within = if span > 0 { format!(" in {}", ago(span)) } else { String::new() };
         let by =
             repeated.processes.map_or_else(String::new, |count| format!(" ({})", counted(count, "process")));
-        put(text, format_args!("{} more{within}{by}\n", repeated.count));
+        put(text, format_args!("{} more{within}{by}", repeated.count));
+        first.into_iter().for_each(|first| first.placed(text));
+        text.push('\n');
     }
 
     fn recovered(&mut self, recovered: &Recovered, time: Time, text: &mut String) {
@@ -523,11 +546,14 @@ impl Text {
 
     fn fallback(&mut self, fallback: &Fallback, time: Time, text: &mut String) {
         self.head(time, "FALLBACK", FAINT, text);
-        if let Some(first) = self.refusals.get(&fallback.of) {
+        let first = self.refusals.get(&fallback.of);
+        if let Some(first) = first {
             put(text, format_args!("{} -> {} refused, ", first.client, first.dst));
         }
         let after = ago(fallback.after_us.saturating_mul(1_000));
-        put(text, format_args!("{} answered {after} later: harmless\n", endpoint(&fallback.dst)));
+        put(text, format_args!("{} answered {after} later: harmless", endpoint(&fallback.dst)));
+        first.into_iter().for_each(|first| first.placed(text));
+        text.push('\n');
     }
 
     fn failed(&mut self, failed: &Failed, time: Time, text: &mut String) {
