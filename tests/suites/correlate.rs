@@ -539,6 +539,11 @@ fn an_opening_that_was_lost_is_found_again() {
 fn a_namespace_that_cannot_be_read_matters_where_a_verdict_rests_on_an_absence() {
     let verdict = simulation().unreadable(POD).ready().refuse(&connect("127.0.0.1:18789")).verdict();
     assert_degraded(&verdict, Cause::NothingListening, &[Because::NetnsUnreadable]);
+    assert_eq!(verdict.summary, "nothing listens on port 18789 in tracer's own network namespace");
+    let verdict = simulation().unreadable(POD).ready().refuse(&connect("203.0.113.9:18789")).verdict();
+    assert_degraded(&verdict, Cause::Remote, &[Because::NetnsUnreadable, Because::MayBeTranslated]);
+    let of_those_read = "203.0.113.9 belongs to no network namespace that could be read: ";
+    assert!(verdict.summary.starts_with(of_those_read), "{}", verdict.summary);
 
     let verdict = simulation()
         .unreadable(POD)
@@ -547,6 +552,26 @@ fn a_namespace_that_cannot_be_read_matters_where_a_verdict_rests_on_an_absence()
         .refuse(&connect("127.0.0.1:18789"))
         .verdict();
     assert_certain(&verdict, Cause::WrongAddress);
+}
+
+/// Nothing is stated of a namespace that was not read.
+#[test]
+fn what_a_namespace_holds_is_not_stated_where_it_was_not_read() {
+    let unread = || simulation().unreadable(POD).present(&server("127.0.0.1:18789")).ready();
+    let verdict = unread().refuse(&connect("127.0.0.1:18789").in_netns(POD)).verdict();
+    assert_eq!(verdict.cause, Cause::OtherNetns, "{verdict:?}");
+    assert!(
+        verdict.summary.starts_with(
+            "no listener on 18789 in network namespace net:[4026532281] is known, and that network namespace was not read; "
+        ),
+        "{}",
+        verdict.summary
+    );
+    let other = server("10.0.0.7:18789").in_netns(POD);
+    let verdict = unread().open(&other).after_millis(100);
+    let verdict = verdict.refuse(&connect("127.0.0.1:18789").in_netns(POD)).verdict();
+    assert_eq!(verdict.cause, Cause::WrongAddress, "{verdict:?}");
+    assert!(!verdict.summary.contains("only"), "{}", verdict.summary);
 }
 
 #[test]
@@ -1028,8 +1053,8 @@ fn a_server_that_starts() {
     assert_eq!(verdict.candidates[0].process.pid, Some(655));
     assert_eq!(
         verdict.summary,
-        "nothing listens on 18789 yet; openclaw-gatewa[655], by its name the server, started 1.2 s ago and \
-         has not called listen()"
+        "nothing listens on 18789; openclaw-gatewa[655], by its name the server, started 1.2 s ago and has not \
+         called listen() on the port yet"
     );
 }
 

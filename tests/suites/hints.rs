@@ -175,7 +175,7 @@ fn tell(cause: Cause, owner: &str, when: &str) -> Example {
         OtherNetns => other_netns(owner, when),
         OtherPort => other_port(when),
         NothingListening => match when {
-            "" => example("...ss -ltnp", simulation().ready().refuse(&connect(LOCALHOST))),
+            "" => example("...if it does not run, start it", simulation().ready().refuse(&connect(LOCALHOST))),
             other => panic!("no simulation for nothing-listening: {other}"),
         },
     }
@@ -194,7 +194,7 @@ fn intercepted(owner: &str, when: &str) -> Example {
             let both = container()
                 .present(&server("0.0.0.0:18789").by("docker-proxy", 2210))
                 .present(&server(LOCALHOST).by("node", 3318).in_netns(CONTAINER));
-            example("past docker-proxy into a container", both.ready().refuse(&connect(LAN)))
+            example("whether Docker's NAT led the connect past docker-proxy", both.ready().refuse(&connect(LAN)))
         }
         ("podman", _) => {
             let both = container()
@@ -680,7 +680,7 @@ fn other_port(when: &str) -> Example {
         }
         "a forwarder publishes it" => example("published here as 3200", published(0)),
         "a forwarder of another user publishes it" => {
-            example("start the server; if it runs", published(65_534))
+            example("see whether the server runs and where it listens", published(65_534))
         }
         "it claims that port" => example("its gateway.port by its arguments is 19001", elsewhere(true)),
         "" => example("or start the server with port 18789", elsewhere(false)),
@@ -912,6 +912,35 @@ fn ending_the_first_process_is_never_proposed() {
     for holder in ["init", "systemd"] {
         let hint = hint(in_use((holder, 1), LAN, "0.0.0.0:18789"));
         assert!(!hint.contains("kill"), "{holder}: {hint}");
+    }
+}
+
+/// A server that no rule names may be starting, or may listen elsewhere: neither is stated, and it is not to be started.
+#[test]
+fn where_no_server_is_known_none_is_said_to_be_elsewhere() {
+    let absent = || simulation().netns(namespace(POD, Some("blue"), &["10.0.0.7"], &[])).ready();
+    for client in [connect(LOCALHOST), connect(LOCALHOST).in_netns(POD)] {
+        let hint = hint(absent().refuse(&client));
+        assert!(!hint.starts_with("start") && !hint.contains("another port"), "{hint}");
+    }
+    let inside = hint(absent().refuse(&connect(LOCALHOST).in_netns(POD)));
+    assert!(inside.contains("(ss -ltnp; inside network namespace blue)"), "{inside}");
+}
+
+/// A listener whose owner cannot be read is not what is left of a connection.
+#[test]
+fn a_holder_that_is_not_known_is_not_said_to_have_none() {
+    let nobody = || tracer::model::process::Process::default();
+    let mut unread = server(LAN);
+    unread.listener.process = tracer::model::process::Process { uid: Some(1000), ..nobody() };
+    let asked = |simulation: Simulation| simulation.bind(&server("0.0.0.0:18789"), Some(Errno::EADDRINUSE));
+    let listening = asked(simulation().present(&unread).ready()).after_millis(400);
+    let connected = asked(simulation().ready()).held("127.0.0.1", TcpState::Established, nobody());
+    for held in [listening, connected.after_millis(400)] {
+        let verdict = held.refuse(&connect(LOCALHOST)).verdict();
+        let (summary, hint) = (verdict.summary, verdict.hint.unwrap_or_default());
+        assert!(hint.starts_with("see who holds it"), "{summary}: {hint}");
+        assert!(!summary.contains("without an owner"), "{summary}");
     }
 }
 

@@ -73,6 +73,11 @@ pub enum TcpState {
 }
 
 impl TcpState {
+    /// Whether no process has a socket in this state: the kernel keeps it after its process has closed it.
+    pub const fn has_no_owner(self) -> bool {
+        matches!(self, Self::TimeWait | Self::FinWait1 | Self::FinWait2 | Self::LastAck | Self::Closing)
+    }
+
     /// As ss(8) names it.
     pub const fn name(self) -> &'static str {
         match self {

@@ -246,8 +246,41 @@ impl<'a> Wording<'a> {
         let process = &holder.socket.process;
         Some(match process.pid {
             Some(_) => (process, format!("{} on {at}, {}", who(process), holder.state.name())),
-            None => (process, format!("a socket on {at} in state {}, without an owner", holder.state.name())),
+            None => {
+                let owner = if holder.state.has_no_owner() { "without an owner" } else { "its owner is not known" };
+                (process, format!("a socket on {at} in state {}, {owner}", holder.state.name()))
+            }
         })
+    }
+
+    /// What holds the port that another asked for is what is left of a connection: no process has it.
+    pub fn is_held_by_remains(&self) -> bool {
+        let holders = self.view.state.binds.holders(self.netns(), self.port()).unwrap_or_default();
+        self.in_place().is_empty() && holders.first().is_some_and(|holder| holder.state.has_no_owner())
+    }
+
+    /// What a namespace holds was not read, or could not be: only its events are known.
+    fn is_unread(&self, netns: NetnsId) -> bool {
+        let namespaces = &self.view.state.namespaces;
+        namespaces.is_unreadable(netns) || namespaces.get(netns).is_none()
+    }
+
+    /// `nothing listens on 18789`, as far as the namespace of the destination was read. `place` names it.
+    fn nothing_on_port(&self, place: &str) -> String {
+        self.nothing_on(&format!("{}{place}", self.port()))
+    }
+
+    fn nothing_on(&self, port: &str) -> String {
+        if self.is_unread(self.netns()) {
+            return format!("no listener on {port} is known, and that network namespace was not read");
+        }
+        format!("nothing listens on {port}")
+    }
+
+    /// The network namespaces that were read: all, or those that could be.
+    fn namespaces_read(&self) -> &'static str {
+        let any_unreadable = self.view.state.namespaces.any_unreadable();
+        if any_unreadable { "network namespace that could be read" } else { "network namespace of this host" }
     }
 
     pub fn port(&self) -> u16 {
@@ -330,10 +363,6 @@ impl<'a> Wording<'a> {
         }
     }
 
-    pub fn target(&self) -> String {
-        SocketAddr::new(self.dst(), self.port()).to_string()
-    }
-
     /// The weighed listeners that satisfy a condition.
     pub fn those(&self, is: impl Fn(&ConsideredListener) -> bool) -> Vec<&'a Listener> {
         self.verdict.considered.iter().filter(|one| is(one)).map(|one| &one.listener).collect()
@@ -406,9 +435,10 @@ impl<'a> Wording<'a> {
             ""
         };
         format!(
-            "{} belongs to no network namespace of this host: the refusal came from elsewhere, or the address is \
-             translated (a Service, NAT){translated}",
-            bracketed(self.dst())
+            "{} belongs to no {}: the refusal came from elsewhere, or the address is translated (a Service, \
+             NAT){translated}",
+            bracketed(self.dst()),
+            self.namespaces_read(),
         )
     }
 
@@ -422,7 +452,7 @@ impl<'a> Wording<'a> {
         let netns = self.verdict.filter.filter(|netns| *netns != self.refused.netns);
         let place = netns.map_or_else(String::new, |netns| format!(" in {}", self.show_netns(netns)));
         let of = if self.is_of_no_netns() {
-            format!(" ({} belongs to no network namespace of this host)", bracketed(self.dst()))
+            format!(" ({} belongs to no {})", bracketed(self.dst()), self.namespaces_read())
         } else {
             String::new()
         };
@@ -437,7 +467,11 @@ impl<'a> Wording<'a> {
     fn not_on_tcp(&self) -> Option<String> {
         let known = self.verdict.candidates.first()?;
         let endpoint = self.show_local(self.verdict.local.first()?);
-        Some(format!("{} listens on {endpoint} only, not on TCP", who(&known.candidate.process)))
+        let of_tcp = match self.view.state.servers.other_ports_read(self.netns()) {
+            Some(_) => format!("not on TCP{}", self.in_netns()),
+            None => "its TCP ports were not read".to_owned(),
+        };
+        Some(format!("{} listens on {endpoint}, {of_tcp}", who(&known.candidate.process)))
     }
 
     /// A socket that is not a TCP socket.
@@ -530,6 +564,7 @@ impl<'a> Wording<'a> {
             Errno::EADDRNOTAVAIL if self.is_address(failure.socket.addr) => {
                 format!("{failed}: the address was missing then, and is there now")
             }
+            Errno::EADDRNOTAVAIL if self.is_unread(self.netns()) => failed,
             Errno::EADDRNOTAVAIL => format!("{failed}: it is not an address of this namespace"),
             Errno::EACCES if self.port() < PRIVILEGED => {
                 format!("{failed}: the port is privileged, or a security policy forbids it")
@@ -580,9 +615,8 @@ impl<'a> Wording<'a> {
     fn starting(&self) -> Option<String> {
         let (candidate, _) = self.candidate()?;
         Some(format!(
-            "nothing listens on {} yet{}; {}{}, started {} ago and has not called listen()",
-            self.port(),
-            self.in_netns(),
+            "{}; {}{}, started {} ago and has not called listen() on the port yet",
+            self.nothing_on_port(&self.in_netns()),
             who(&candidate.process),
             self.as_server(),
             ago(self.now.since(candidate.since).max(1)),
@@ -620,9 +654,8 @@ impl<'a> Wording<'a> {
         let listeners: Vec<&Listener> = self.verdict.elsewhere.iter().collect();
         let listener = listeners.first()?;
         Some(format!(
-            "nothing listens on {}{}; {} listens on {}",
-            self.port(),
-            self.in_netns(),
+            "{}; {} listens on {}",
+            self.nothing_on_port(&self.in_netns()),
             who(&listener.process),
             self.endpoints(&listeners)
         ))
@@ -645,9 +678,8 @@ impl<'a> Wording<'a> {
         let server =
             published.server.as_ref().map_or_else(String::new, |server| format!(" ({})", who(server)));
         format!(
-            "nothing listens on {}{}; published here as {}: {} on {} leads to {target}{server}",
-            self.port(),
-            self.in_netns(),
+            "{}; published here as {}: {} on {} leads to {target}{server}",
+            self.nothing_on_port(&self.in_netns()),
             listener.port,
             who(&listener.process),
             self.endpoint(listener),
@@ -677,7 +709,7 @@ impl<'a> Wording<'a> {
         let ended = format!("{ended}{}{}", self.others(), self.in_turn());
         Some(match self.successor() {
             Some(next) => format!(
-                "{ended}; its successor {} started {} ago and has not listened yet",
+                "{ended}; its successor {} started {} ago and has not listened on the port yet",
                 who(&next.process),
                 ago(self.now.since(next.since).max(1)),
             ),
@@ -743,8 +775,9 @@ impl<'a> Wording<'a> {
             let owner = who(&listener.process);
             let again = self.reopening(listener);
             let others = self.others();
+            let only = if self.is_unread(self.netns()) { "" } else { " only" };
             format!(
-                "{owner} is up, but on {}{in_netns} only{again}{also}{others}",
+                "{owner} is up, but on {}{in_netns}{only}{again}{also}{others}",
                 self.endpoints(&listeners)
             )
         } else {
@@ -781,9 +814,8 @@ impl<'a> Wording<'a> {
             count => format!(" ({} more elsewhere)", count - 1),
         };
         Some(format!(
-            "nothing listens on {} in {}; {} listens on {} in {}{more}",
-            self.port(),
-            self.show_netns(self.netns()),
+            "{}; {} listens on {} in {}{more}",
+            self.nothing_on_port(&format!(" in {}", self.show_netns(self.netns()))),
             who(&listener.process),
             self.endpoint(listener),
             self.show_netns(listener.netns),
@@ -792,12 +824,13 @@ impl<'a> Wording<'a> {
 
     fn nothing_listening(&self) -> String {
         let and = if self.is_filtered() { "; a packet filter refused" } else { "" };
-        let is_up_elsewhere = self.view.state.listeners.count(self.port()) > 0;
-        if self.is_elsewhere() || is_up_elsewhere {
-            let netns = self.show_netns(self.netns());
-            return format!("nothing listens on port {} in {netns}{and}", self.port());
+        let HostState { listeners, namespaces, .. } = self.view.state;
+        let is_everywhere = !self.is_elsewhere() && listeners.count(self.port()) == 0;
+        if is_everywhere && !self.is_unread(self.netns()) && !namespaces.any_unreadable() {
+            return format!("nothing listens on port {} in any network namespace of this host{and}", self.port());
         }
-        format!("nothing listens on port {} in any network namespace of this host{and}", self.port())
+        let place = self.show_netns(self.netns());
+        format!("{}{and}", self.nothing_on(&format!("port {} in {place}", self.port())))
     }
 }
 

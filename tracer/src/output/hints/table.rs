@@ -190,8 +190,10 @@ static TABLE: &[Entry] = &[
         |case| case.wording.refused.sent_by.is_some_and(SentBy::is_stack) && !case.facts.dst().is_loopback(),
         |case| {
             format!(
-                "Docker's NAT leads the connect past docker-proxy into a container, and in there it is refused: `docker ps \
-                 --filter publish={port}` names it; let its server listen on the container's own address and not on 127.0.0.1 alone, keep its authentication on, and change nothing on the host; conntrack -L -p tcp --dport {port} shows the way",
+                "conntrack -L -p tcp --dport {port} shows whether Docker's NAT led the connect past docker-proxy into a \
+                 container, to be refused there: `docker ps --filter publish={port}` names it; then let its server listen on \
+                 the container's own address and not on 127.0.0.1 alone, keep its authentication on, and change nothing on \
+                 the host",
                 port = case.facts.port(),
             )
         },
@@ -375,7 +377,7 @@ static TABLE: &[Entry] = &[
     any(
         BindFailed,
         "EADDRINUSE, and what holds the port has no owner any more",
-        |case| is_in_use(case) && case.process.is_some_and(|holder| holder.pid.is_none()),
+        |case| is_in_use(case) && case.wording.is_held_by_remains(),
         |_| {
             "wait until the old connection's TIME-WAIT is over (a minute), or let the server set SO_REUSEADDR"
                 .to_owned()
@@ -496,8 +498,8 @@ static TABLE: &[Entry] = &[
     ),
     of(Systemd, Stopped, "", ALWAYS, |case| {
         format!(
-            "its .socket unit was stopped or has failed: `{systemctl} list-sockets --all`, {systemctl} status that unit; \
-             start the .socket unit again, and not the service alone",
+            "systemd has closed the socket of a .socket unit: `{systemctl} list-sockets --all`, {systemctl} status that \
+             unit shows whether it was stopped or has failed; start the .socket unit again, and not the service alone",
             systemctl = systemctl(case),
         )
     }),

@@ -19,8 +19,12 @@ pub fn rules(case: &Case<'_>) -> String {
     )
 }
 
+/// Where no process is known to be the server: it may run unseen, be starting, or not run.
 pub fn start(case: &Case<'_>) -> String {
-    format!("start the server; if it runs, it is on another port than {}: ss -ltnp", case.wording.target())
+    format!(
+        "see whether the server runs and where it listens (ss -ltnp{}); if it does not run, start it",
+        case.wording.inside()
+    )
 }
 
 pub fn device(case: &Case<'_>) -> Option<String> {

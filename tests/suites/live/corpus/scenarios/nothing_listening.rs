@@ -13,7 +13,7 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1", "10.77.0.1", "127.8.9.10"], NothingListening)
                     .says(&["nothing listens on port {port} in any network namespace of this host"])
-                    .hints(&["start the server"]),
+                    .hints(&["see whether the server runs and where it listens (ss -ltnp"]),
             ),
             Refused(refused("java", Nonblocking, &[MAPPED], NothingListening)),
             Refused(refused("any", Blocking, &["0.0.0.0"], NothingListening)),
@@ -162,7 +162,7 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], NothingListening)
-                    .hints(&["if it runs, it is on another port"]),
+                    .hints(&["see whether the server runs and where it listens (ss -ltnp"]),
             ),
         ],
     ),
