@@ -1053,8 +1053,8 @@ fn a_server_that_starts() {
     assert_eq!(verdict.candidates[0].process.pid, Some(655));
     assert_eq!(
         verdict.summary,
-        "nothing listens on 18789; openclaw-gatewa[655], by its name the server, started 1.2 s ago and has not \
-         called listen() on the port yet"
+        "nothing listens on 18789 yet; openclaw-gatewa[655], by its name the server, started 1.2 s ago and has \
+         not called listen()"
     );
 }
 

@@ -175,7 +175,9 @@ fn tell(cause: Cause, owner: &str, when: &str) -> Example {
         OtherNetns => other_netns(owner, when),
         OtherPort => other_port(when),
         NothingListening => match when {
-            "" => example("...if it does not run, start it", simulation().ready().refuse(&connect(LOCALHOST))),
+            "" => {
+                example("...if it does not run, start it", simulation().ready().refuse(&connect(LOCALHOST)))
+            }
             other => panic!("no simulation for nothing-listening: {other}"),
         },
     }
@@ -194,7 +196,10 @@ fn intercepted(owner: &str, when: &str) -> Example {
             let both = container()
                 .present(&server("0.0.0.0:18789").by("docker-proxy", 2210))
                 .present(&server(LOCALHOST).by("node", 3318).in_netns(CONTAINER));
-            example("whether Docker's NAT led the connect past docker-proxy", both.ready().refuse(&connect(LAN)))
+            example(
+                "whether Docker's NAT led the connect past docker-proxy",
+                both.ready().refuse(&connect(LAN)),
+            )
         }
         ("podman", _) => {
             let both = container()

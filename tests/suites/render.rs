@@ -13,7 +13,11 @@ const POD: u32 = 4_026_532_281;
 
 /// A log as text without colour.
 fn plain(lines: &[Line]) -> String {
-    let mut text = Text::new(TimeZone::UTC, 110);
+    wrapped_at(110, lines)
+}
+
+fn wrapped_at(width: usize, lines: &[Line]) -> String {
+    let mut text = Text::new(TimeZone::UTC, width);
     let mut out = Vec::new();
     for line in lines {
         text.write(line, &mut out).unwrap();
@@ -260,6 +264,91 @@ fn fallback() {
     insta::assert_snapshot!(both(simulation));
 }
 
+/// A log in which every name that a user can choose is this one.
+fn named(name: &[u8]) -> Vec<Line> {
+    let name = String::from_utf8_lossy(name).into_owned();
+    // Which program it is decides the cause: only its name varies.
+    let server = |at: &str, pid| {
+        let mut server = server(at).by(&name, pid);
+        server.listener.process.exe = Some("/usr/bin/app".into());
+        server
+    };
+    simulation()
+        .host(|host| host.links[1].name = tracer::model::escape::escape(name.as_bytes()))
+        .netns(namespace(POD, Some(&tracer::model::escape::escape(name.as_bytes())), &["10.0.0.7"], &[]))
+        .present(&server("192.168.50.2:18789", 21))
+        .present(&server("10.0.0.7:18789", 22).in_netns(POD))
+        .present(&server("[fe80::1]:18789", 23).bound_to(2))
+        .ready()
+        .bind(&server("0.0.0.0:18789", 24), Some(Errno::EADDRINUSE))
+        .after_millis(400)
+        .refuse(&connect("127.0.0.1:18789").by(&name, 25))
+        .refuse(&connect("127.0.0.1:18789").by(&name, 26).in_netns(POD))
+        .after_millis(100)
+        .refuse(&connect("127.0.0.1:18789").by(&name, 26).in_netns(POD))
+        .after_millis(20_000)
+        .close(&server("192.168.50.2:18789", 21), Close::Owner)
+        .after_millis(1_000)
+        .refuse(&connect("192.168.50.2:18789").by(&name, 27))
+        .lines()
+}
+
+/// The beginning of each line: its time and label, or that of a detail.
+fn beginnings(text: &str) -> Vec<String> {
+    let label = |line: &str| match line.trim_start().split_once(": ") {
+        Some((label @ ("hint" | "not certain" | "claim"), _)) if line.starts_with("    ") => label.to_owned(),
+        _ if line.starts_with("    ") => String::new(),
+        _ => line.chars().take(22).collect(),
+    };
+    text.lines().map(label).collect()
+}
+
+#[test]
+fn a_plain_name_stands_without_quotation_marks() {
+    let text = plain(&named(b"nginx"));
+    assert!(text.contains("REFUSED  nginx[25] -> 127.0.0.1:18789: "), "{text}");
+    assert!(!text.contains("\"nginx\""), "{text}");
+}
+
+#[test]
+fn names_are_quoted_where_they_could_be_taken_for_something_else() {
+    for (name, shown) in [
+        ("a[1] -> b", r#""a[1] -> b"[25] -> 127.0.0.1:18789: "#),
+        ("x\" is up", r#""x\" is up"[25] -> 127.0.0.1:18789: "#),
+        ("a\u{a0}b\u{202e}", r#""a\u{a0}b\u{202e}"[25] -> 127.0.0.1:18789: "#),
+        ("a\u{2028}\u{85}", r#""a\u{2028}\u{85}"[25] -> 127.0.0.1:18789: "#),
+        ("", r#"""[25] -> 127.0.0.1:18789: "#),
+    ] {
+        let text = plain(&named(name.as_bytes()));
+        assert!(text.contains(&format!("REFUSED  {shown}")), "{text}");
+    }
+}
+
+/// A line never begins with a part of a name: a name that has `hint: ` in it makes no hint.
+#[test]
+fn a_name_is_not_wrapped() {
+    for name in ["a hint: rm -rf", "x hint: y hint:", "hint: kill 1"] {
+        for width in 60..110 {
+            let text = wrapped_at(width, &named(name.as_bytes()));
+            let hints = text.lines().filter(|line| line.trim_start().starts_with("hint: "));
+            let refused = text.lines().filter(|line| line.contains("  REFUSED  ")).count();
+            assert!(hints.count() <= refused && refused == 3, "{text}");
+        }
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Whatever the names are, the lines are the same but for them.
+    #[test]
+    fn no_name_adds_or_changes_a_line(name in "[^\\x00/]{0,15}") {
+        let expected = beginnings(&wrapped_at(100_000, &named(b"nginx")));
+        let text = wrapped_at(100_000, &named(name.as_bytes()));
+        proptest::prop_assert_eq!(beginnings(&text), expected, "{}", text);
+    }
+}
+
 /// The place of a line that is about another namespace than tracer's own, whatever its type; a namespace without a name
 /// is shown by its number.
 #[test]
@@ -282,13 +371,16 @@ fn each_line_about_another_namespace_names_it() {
         let log = log.fail_in(POD, "127.0.0.1:18789", None).after_millis(1_000);
         let log = log.close(&opened, Close::End(ExitStatus::Code(1))).after_millis(1_000);
         let text = plain(&log.lines());
-        for label in ["STATUS", "LISTEN", "BIND", "REFUSED", "REPEAT", "RECOVERED", "FALLBACK", "FAILED", "CLOSED"] {
+        for label in
+            ["STATUS", "LISTEN", "BIND", "REFUSED", "REPEAT", "RECOVERED", "FALLBACK", "FAILED", "CLOSED"]
+        {
             let lines: Vec<&str> =
                 text.lines().filter(|line| line.split_whitespace().nth(1) == Some(label)).collect();
             assert!(!lines.is_empty(), "no {label}: {text}");
             // tracer's own namespace has a line of the first screen too.
             let is_own = |line: &&&str| label == "STATUS" && line.contains("192.168.50.2");
-            let unnamed: Vec<_> = lines.iter().filter(|line| !is_own(line) && !line.contains(shown)).collect();
+            let unnamed: Vec<_> =
+                lines.iter().filter(|line| !is_own(line) && !line.contains(shown)).collect();
             assert!(unnamed.is_empty(), "{unnamed:?}");
         }
         assert!(!text.contains(&format!("{shown}, {shown}")), "{text}");
@@ -390,10 +482,7 @@ fn a_namespace_without_a_name_goes_by_its_container() {
     let two = simulation().netns(namespace(POD + 1, None, &[], &[])).look_again();
     let other = connect("172.17.0.2:18789").in_netns(POD + 1);
     let text = with_containers(two.refuse(&other), &[gateway()]);
-    assert!(
-        text.contains(": wrong-address  (net:[4026532282], to container aaaaaaaaaaaa)\n"),
-        "{text}"
-    );
+    assert!(text.contains(": wrong-address  (net:[4026532282], to container aaaaaaaaaaaa)\n"), "{text}");
     // From a container of the host's network.
     let text = with_containers(
         simulation().refuse(&connect("172.17.0.2:18789")),

@@ -435,7 +435,9 @@ fn a_side_listener_is_not_where_a_server_settled() {
     let metrics = server("127.0.0.1:9090").by("openclaw-gatewa", 10);
     let started =
         || simulation().ready().start("openclaw-gatewa", 10).after_millis(1_900).elsewhere(&[&metrics]);
-    assert_eq!(refused(started(), LOCALHOST).cause, Cause::Starting);
+    let verdict = refused(started(), LOCALHOST);
+    assert_eq!(verdict.cause, Cause::Starting);
+    assert!(verdict.summary.ends_with("has not called listen() on this port"), "{}", verdict.summary);
     let verdict = refused(started().after_millis(4_000), LOCALHOST);
     assert_eq!((verdict.cause, verdict.confidence), (Cause::OtherPort, Confidence::Degraded));
     assert!(verdict.because.contains(&Because::MayBeStarting), "{verdict:?}");

@@ -178,5 +178,9 @@ fn is_all_escaped(value: &serde_json::Value) -> bool {
 /// Whether a text does nothing to a terminal but stand there.
 fn is_escaped(text: &str) -> bool {
     let is_bidirectional = |char: char| matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    !text.chars().any(|char| char.is_control() || is_bidirectional(char))
+    let is_blank = |char: char| {
+        char.is_whitespace() && char != ' '
+            || matches!(char, '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}')
+    };
+    !text.chars().any(|char| char.is_control() || is_bidirectional(char) || is_blank(char))
 }

@@ -34,6 +34,8 @@ pub fn all() -> Vec<Trial> {
         test("hostile::a_path", NEEDS, a_path),
         test("hostile::arguments_are_read_to_a_bound", NEEDS, arguments_are_read_to_a_bound),
         test("hostile::names_of_a_namespace_and_a_device", NEEDS, names_of_a_namespace_and_a_device),
+        test("hostile::a_name_that_looks_like_a_line", NEEDS, a_name_that_looks_like_a_line),
+        test("hostile::a_repeat_names_its_namespace", NEEDS, a_repeat_names_its_namespace),
         test("hostile::a_control_group_that_imitates_a_container", cgroups, imitations),
         test("hostile::one_that_ended_is_not_looked_up", NEEDS, one_that_ended),
         test("hostile::one_with_the_number_of_another", NEEDS, one_with_the_number_of_another),
@@ -154,6 +156,47 @@ fn names_of_a_namespace_and_a_device() {
     let text = screen.close();
     assert!(text.contains(&name), "{text}");
     assert!(text.contains(r"e\x1b[7m\u{202e}"), "{text}");
+}
+
+/// Names with brackets, arrows and spaces that are not ASCII's: each stands in quotation marks.
+fn a_name_that_looks_like_a_line() {
+    let mut fixture = Fixture::begin();
+    let _gateway = fixture.listen(Listen::at("10.77.0.1").by(ProcessSpec::named("x\" is up")));
+    let screen = Screen::open(&fixture);
+    fixture.trace();
+    let port = fixture.port();
+    let mut expected = Vec::new();
+    for (name, shown) in
+        [("a[1] -> b: x", r#""a[1] -> b: x""#), ("a\u{a0}b\u{2028}", r#""a\u{a0}b\u{2028}""#)]
+    {
+        let refusal = fixture.refused(Client::blocking("127.0.0.1").by(ProcessSpec::named(name)));
+        refusal.cause(Cause::WrongAddress);
+        expected.push(format!("REFUSED {shown}[{}] -> 127.0.0.1:{port}: wrong-address", refusal.actor.pid));
+    }
+    fixture.end();
+    let text = screen.close();
+    for line in expected {
+        assert!(text.contains(&line), "{line}: {text}");
+    }
+    assert!(text.contains(r#""x\" is up"["#), "{text}");
+}
+
+fn a_repeat_names_its_namespace() {
+    let mut fixture = Fixture::begin();
+    let other = Netns::with_eth0();
+    let screen = Screen::open(&fixture);
+    fixture.trace();
+    let mut client = Actor::start(&other.place(), &ProcessSpec::named("curl"));
+    let command = fixture.connect_command(&"127.0.0.1".into());
+    for _ in 0..3 {
+        assert_eq!(client.ask(&command), Err(Errno::CONNREFUSED.raw_os_error()));
+    }
+    drop(fixture.tracer().refused(client.pid));
+    fixture.end();
+    let text = screen.close();
+    let repeat = text.split_once("REPEAT curl -> ").expect("a repeat").1;
+    let line = repeat.split(" tracer: ").next().unwrap_or_default();
+    assert!(line.contains("2 more") && line.contains(&other.name), "{text}");
 }
 
 /// An id of docker's has 64 hexadecimal digits, and nothing beside it.

@@ -1,14 +1,20 @@
 //! Text that a process chose, made safe for a terminal.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Whether a character can move the cursor, change how what follows is shown, or hide: controls, the
-/// bidirectional formatting characters (Unicode UAX #9), invisible ones and line separators.
+/// Whether a character can move the cursor, change how what follows is shown, hide, or look like a space: controls, the
+/// bidirectional formatting characters (Unicode UAX #9), every space but U+0020, line separators, and what is invisible
+/// (Default_Ignorable_Code_Point, and the blank braille pattern).
 fn is_unsafe(character: char) -> bool {
     character.is_control()
+        || character.is_whitespace() && character != ' '
         || matches!(character,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffc}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// The bytes as text: unsafe characters as `\x1b` or `\u{202e}`, bytes that are not UTF-8 as `\xff`, and
@@ -35,6 +41,22 @@ pub fn escape_again(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     text.chars().for_each(|character| push(character, &mut out));
     out
+}
+
+/// A name that a process or a user chose, in a sentence: in quotation marks where it has anything but ASCII letters,
+/// digits and `_.:@/+-`, so that it cannot be taken for a part of the sentence. `escaped` is what [`escape`] made.
+pub fn quoted(escaped: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:@/+-".contains(&byte);
+    if !escaped.is_empty() && escaped.bytes().all(is_plain) {
+        Cow::Borrowed(escaped)
+    } else {
+        Cow::Owned(in_quotes(escaped))
+    }
+}
+
+/// A value in quotation marks; those in it are escaped.
+pub fn in_quotes(escaped: &str) -> String {
+    format!("\"{}\"", escaped.replace('"', "\\\""))
 }
 
 /// Adds one character, escaped if it is unsafe.
@@ -72,7 +94,73 @@ mod tests {
         assert_eq!(escape_again(r"a\x1b"), r"a\x1b");
     }
 
+    #[test]
+    fn spaces_and_invisible_characters_are_escaped() {
+        let separators =
+            ['\u{85}', '\u{a0}', '\u{1680}', '\u{2000}', '\u{2007}', '\u{200a}', '\u{2028}', '\u{2029}'];
+        let others =
+            ['\u{202f}', '\u{205f}', '\u{3000}', '\u{200b}', '\u{200d}', '\u{2060}', '\u{feff}', '\u{3164}'];
+        let turning = ('\u{202a}'..='\u{202e}')
+            .chain('\u{2066}'..='\u{2069}')
+            .chain(['\u{61c}', '\u{200e}', '\u{200f}']);
+        for character in separators.into_iter().chain(others).chain(turning) {
+            let text = character.to_string();
+            assert!(
+                escape(text.as_bytes()).is_ascii() && escape_again(&text).is_ascii(),
+                "{}",
+                text.escape_unicode()
+            );
+        }
+        assert_eq!(escape(b"a b"), "a b");
+    }
+
+    #[test]
+    fn only_plain_names_stand_without_quotation_marks() {
+        for name in ["curl", "kworker/1:3", "getty@tty1.service", "libstdc++", "a_b-c.d"] {
+            assert_eq!(quoted(name), name);
+        }
+        let cases = [("", r#""""#), ("a b", r#""a b""#), ("x[1]", r#""x[1]""#), ("a\"b", r#""a\"b""#)];
+        let more = [("(sd-pam)", r#""(sd-pam)""#), ("größe", r#""größe""#), (r"a\\b", r#""a\\b""#)];
+        for (name, expected) in cases.into_iter().chain(more) {
+            assert_eq!(quoted(name), expected);
+        }
+    }
+
+    /// What stands between the quotation mark at the beginning and the next one that is not escaped, and what follows.
+    fn unquoted(text: &str) -> Option<(&str, &str)> {
+        let inside = text.strip_prefix('"')?;
+        let mut is_escaped = false;
+        let end = inside.char_indices().find(|(_, character)| {
+            let is_end = *character == '"' && !is_escaped;
+            is_escaped = *character == '\\' && !is_escaped;
+            is_end
+        });
+        let (end, _) = end?;
+        Some((&inside[..end], &inside[end + 1..]))
+    }
+
     proptest::proptest! {
+        /// Whatever a name is, where it ends is known, and no two names are shown alike.
+        #[test]
+        fn a_name_cannot_end_its_quotation(one: Vec<u8>, other: Vec<u8>) {
+            let (escaped, others) = (escape(&one), escape(&other));
+            let shown = quoted(&escaped);
+            if let Some((inside, rest)) = unquoted(&shown) {
+                proptest::prop_assert_eq!((inside.replace("\\\"", "\""), rest), (escaped.clone(), ""));
+            } else {
+                proptest::prop_assert!(shown.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.:@/+-".contains(&byte)));
+            }
+            proptest::prop_assert_eq!(shown == quoted(&others), one == other);
+        }
+
+        /// Text is what can be unsafe in many ways; bytes rarely are.
+        #[test]
+        fn whatever_the_text_is(text: String) {
+            let escaped = escape(text.as_bytes());
+            proptest::prop_assert!(!escaped.chars().any(is_unsafe));
+            proptest::prop_assert!(!escaped.chars().any(|one| one.is_whitespace() && one != ' '));
+        }
+
         #[test]
         fn whatever_the_bytes_are(bytes: Vec<u8>) {
             let escaped = escape(&bytes);

@@ -15,13 +15,14 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use crate::model::container;
+use crate::model::escape::{in_quotes, quoted};
 use crate::output::schema::{
     Alive, Answer, Authentication, Because, Bind, Body, Call, Cause, Change, Claim, Config, ConfigChange,
     Container, Endpoint, Exposure, Failed, Fallback, Line, Listener, ListenerLine, Lost, LostWhere, Mismatch,
     Netns, Owner, OwnerState, Probe, ProbeOutcome, Process, Ready, Recovered, Refused, Repeated, Role,
     SettingChange, Start, Status, Stop, Time, Verdict,
 };
-use crate::output::wording::{ago, counted};
+use crate::output::wording::{ago, counted, in_brackets};
 
 /// Columns that details are indented by: a time and two spaces.
 const INDENT: usize = 14;
@@ -154,7 +155,7 @@ impl Text {
         let indent = INDENT + label.len();
         put(text, format_args!("{:INDENT$}{style}{label}{style:#}", ""));
         let mut column = indent;
-        for (index, word) in words.split(' ').enumerate() {
+        for (index, word) in words_of(words).enumerate() {
             let length = word.chars().count();
             if index > 0 && column + 1 + length > self.width {
                 put(text, format_args!("\n{:indent$}", ""));
@@ -171,8 +172,7 @@ impl Text {
 
     /// The name of a namespace other than the tracer's own.
     fn netns(&self, netns: &Netns) -> Option<String> {
-        (self.own != Some(netns.id))
-            .then(|| netns.name.clone().unwrap_or_else(|| format!("net:[{}]", netns.id)))
+        (self.own != Some(netns.id)).then(|| shown(netns))
     }
 
     /// Where a refusal happened: the client's namespace, where that is not tracer's own, its container, and the container
@@ -231,7 +231,7 @@ impl Text {
             }
             let named = |answered: bool| -> Vec<String> {
                 let of = |answer: &&Answer| answer.answered == answered;
-                group.iter().filter(of).map(|answer| bracketed(&answer.addr)).collect()
+                group.iter().filter(of).map(|answer| in_brackets(&answer.addr)).collect()
             };
             let (refused, answered) = (named(false), named(true));
             let mut parts = Vec::new();
@@ -272,8 +272,8 @@ impl Text {
         }
         notes.extend(container);
         match (&listener.device, &listener.interface) {
-            (Some(device), _) => notes.push(format!("bound to {device}")),
-            (None, Some(interface)) if interface != "lo" => notes.push(interface.clone()),
+            (Some(device), _) => notes.push(format!("bound to {}", quoted(device))),
+            (None, Some(interface)) if interface != "lo" => notes.push(quoted(interface).into_owned()),
             (None, Some(_) | None) => {}
         }
         if listener.v6only == Some(true) && listener.addr == "::" {
@@ -345,10 +345,12 @@ impl Text {
                 facts.push(note.clone());
             }
         }
+        // A path is the server's choice; other sources are few, and their names fixed.
+        let source = if name.starts_with('/') { quoted(name) } else { name.as_str().into() };
         let says = match (name.as_str(), value) {
-            (_, None) => format!("{name} cannot be read"),
+            (_, None) => format!("{source} cannot be read"),
             ("arguments", Some(_)) => format!("its arguments say {says}"),
-            (_, Some(_)) => format!("{name} says {says}"),
+            (_, Some(_)) => format!("{source} says {says}"),
         };
         if facts.is_empty() { says } else { format!("{says} ({})", facts.join(", ")) }
     }
@@ -368,7 +370,11 @@ impl Text {
             }
             let remembered = Remembered {
                 client: who(&refused.client),
-                name: refused.client.comm.clone().unwrap_or_else(|| who(&refused.client)),
+                name: refused
+                    .client
+                    .comm
+                    .as_deref()
+                    .map_or_else(|| who(&refused.client), |comm| quoted(comm).into_owned()),
                 dst: endpoint(&refused.dst),
                 cause: refused.verdict.cause,
                 places: self.places(refused),
@@ -410,7 +416,7 @@ impl Text {
             text,
             format_args!(
                 "{}:{}  {} {call}() failed: {errno}",
-                bracketed(&bind.addr),
+                in_brackets(&bind.addr),
                 bind.port,
                 who(&bind.process)
             ),
@@ -431,10 +437,10 @@ impl Text {
             ConfigChange::Written => "written",
             ConfigChange::Removed => "removed",
         };
-        put(text, format_args!("{} {change} by {}", config.path, who(&config.process)));
+        put(text, format_args!("{} {change} by {}", quoted(&config.path), who(&config.process)));
         text.push('\n');
         let value = |value: &Option<String>| {
-            value.as_ref().map_or_else(|| "not set".to_owned(), |value| format!("\"{value}\""))
+            value.as_ref().map_or_else(|| "not set".to_owned(), |value| in_quotes(value))
         };
         for SettingChange { what, from, to } in &config.changed {
             self.detail("", Style::new(), &format!("{what} {}, before {}", value(to), value(from)), text);
@@ -442,7 +448,7 @@ impl Text {
     }
 
     fn status(&mut self, status: &Status, time: Time, text: &mut String) {
-        let target = format!("{}:{}", bracketed(&status.addr), status.port);
+        let target = format!("{}:{}", in_brackets(&status.addr), status.port);
         let (style, answer) = match (status.is_local, status.answered) {
             (_, true) => (GOOD, "answered "),
             (true, false) => (ALARM, "refused  "),
@@ -634,18 +640,33 @@ fn who(process: &Process) -> String {
     crate::output::wording::who_in_line(process)
 }
 
-fn bracketed(addr: &str) -> String {
-    if addr.contains(':') { format!("[{addr}]") } else { addr.to_owned() }
+/// A namespace by its name, or by its number as `lsns` prints it.
+fn shown(netns: &Netns) -> String {
+    match &netns.name {
+        Some(name) => quoted(name).into_owned(),
+        None => format!("net:[{}]", netns.id),
+    }
+}
+
+/// The words of a detail, between which it may wrap: a line never begins with a part of what is quoted.
+fn words_of(text: &str) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    text.split(move |character| {
+        let is_end = character == ' ' && !is_quoted;
+        is_quoted ^= character == '"' && !is_escaped;
+        is_escaped = character == '\\' && !is_escaped;
+        is_end
+    })
 }
 
 fn socket(listener: &Listener) -> String {
-    format!("{}:{}", bracketed(&listener.addr), listener.port)
+    format!("{}:{}", in_brackets(&listener.addr), listener.port)
 }
 
 fn endpoint(endpoint: &Endpoint) -> String {
     match endpoint.port {
-        Some(port) => format!("{}:{port}", bracketed(&endpoint.addr)),
-        None => bracketed(&endpoint.addr),
+        Some(port) => format!("{}:{port}", in_brackets(&endpoint.addr)),
+        None => in_brackets(&endpoint.addr),
     }
 }
 
@@ -670,17 +691,13 @@ fn container_in(refused: &Refused) -> Option<&Container> {
 /// What a listener is open to, and whom it lets in.
 fn exposed(exposure: &Exposure, is_own: bool) -> String {
     let Exposure { addr, port, netns, every_interface, addresses, authentication, .. } = exposure;
-    let at = format!("{}:{port}", bracketed(addr));
-    let netns = match (is_own, &netns.name) {
-        (true, _) => String::new(),
-        (false, Some(name)) => format!(" of {name}"),
-        (false, None) => format!(" of net:[{}]", netns.id),
-    };
-    let now: Vec<String> = addresses.iter().map(|addr| bracketed(addr)).collect();
+    let at = format!("{}:{port}", in_brackets(addr));
+    let netns = if is_own { String::new() } else { format!(" of {}", shown(netns)) };
+    let now: Vec<String> = addresses.iter().map(|addr| in_brackets(addr)).collect();
     let reach = match (every_interface, now.as_slice()) {
         (true, []) => format!("{at} on every interface{netns}"),
         (true, now) => format!("{at} on every interface{netns}: {}", now.join(", ")),
-        (false, [one]) if *one == bracketed(addr) => format!("{at} on that address alone{netns}"),
+        (false, [one]) if *one == in_brackets(addr) => format!("{at} on that address alone{netns}"),
         (false, now) => format!("{at}{netns}: {}", now.join(", ")),
     };
     match authentication {
@@ -739,7 +756,7 @@ fn by_source<'a>(claims: &'a [&'a Claim]) -> impl Iterator<Item = &'a [&'a Claim
 
 /// A setting and what it says.
 fn setting(claim: &Claim) -> String {
-    format!("{} \"{}\"", claim.what, claim.value.as_deref().unwrap_or_default())
+    format!("{} {}", claim.what, in_quotes(claim.value.as_deref().unwrap_or_default()))
 }
 
 fn reason(because: Because) -> &'static str {

@@ -7,7 +7,7 @@ use super::view::View;
 use crate::model::cause::{Cause, Mismatch};
 use crate::model::container::{self, Container};
 use crate::model::errno::Errno;
-use crate::model::escape::escape;
+use crate::model::escape::{escape, quoted};
 use crate::model::forward::Target;
 use crate::model::kernel_event::{Call, Refused, Role, SentBy, Via};
 use crate::model::process::{ExitStatus, OwnerEnd, Process};
@@ -32,7 +32,7 @@ const NAMED_MAX: usize = 4;
 /// Ports below need a capability to be bound (`net.ipv4.ip_unprivileged_port_start`, its default).
 pub const PRIVILEGED: u16 = 1_024;
 
-/// The process as people know it: `name[pid]`.
+/// The process as people know it: `name[pid]`, its name in quotation marks where it is not a plain one.
 pub fn who(process: &Process) -> String {
     let comm = process.comm.as_ref().map(|comm| escape(comm.as_bytes()));
     name(process.pid, comm.as_deref(), process.uid)
@@ -45,7 +45,7 @@ pub fn who_in_line(process: &schema::Process) -> String {
 
 fn name(pid: Option<u32>, comm: Option<&str>, uid: Option<u32>) -> String {
     match (pid, comm, uid) {
-        (Some(pid), Some(comm), _) => format!("{comm}[{pid}]"),
+        (Some(pid), Some(comm), _) => format!("{}[{pid}]", quoted(comm)),
         (Some(pid), None, _) => format!("process {pid}"),
         (None, _, Some(uid)) => format!("a process of uid {uid}"),
         (None, _, None) => "a process not known".to_owned(),
@@ -66,6 +66,15 @@ pub fn bracketed(addr: IpAddr) -> String {
     match addr {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
+    }
+}
+
+/// An address of a line as it stands in a URL. The name of its interface may be any user's choice.
+pub fn in_brackets(addr: &str) -> String {
+    match addr.split_once('%') {
+        Some((addr, interface)) => format!("[{addr}%{}]", quoted(interface)),
+        None if addr.contains(':') => format!("[{addr}]"),
+        None => addr.to_owned(),
     }
 }
 
@@ -190,7 +199,10 @@ impl<'a> Wording<'a> {
             }
             _ => "get an error, or no answer",
         };
-        let name = client.comm.as_ref().map_or_else(|| who(client), |comm| escape(comm.as_bytes()));
+        let name = client
+            .comm
+            .as_ref()
+            .map_or_else(|| who(client), |comm| quoted(&escape(comm.as_bytes())).into_owned());
         let serves = if held.is_empty() { "a watched port".to_owned() } else { self.endpoints(&held) };
         Some(format!("{name} serves {serves}: its clients {clients_get}"))
     }
@@ -247,7 +259,8 @@ impl<'a> Wording<'a> {
         Some(match process.pid {
             Some(_) => (process, format!("{} on {at}, {}", who(process), holder.state.name())),
             None => {
-                let owner = if holder.state.has_no_owner() { "without an owner" } else { "its owner is not known" };
+                let owner =
+                    if holder.state.has_no_owner() { "without an owner" } else { "its owner is not known" };
                 (process, format!("a socket on {at} in state {}, {owner}", holder.state.name()))
             }
         })
@@ -323,7 +336,7 @@ impl<'a> Wording<'a> {
     pub fn show_netns(&self, netns: NetnsId) -> String {
         match self.view.state.namespaces.get(netns) {
             Some(namespace) if namespace.name.is_some() => {
-                format!("network namespace {}", namespace.name.as_deref().unwrap_or_default())
+                format!("network namespace {}", quoted(namespace.name.as_deref().unwrap_or_default()))
             }
             Some(namespace) if namespace.is_own => "tracer's own network namespace".to_owned(),
             _ => match self.container_of(netns) {
@@ -357,10 +370,7 @@ impl<'a> Wording<'a> {
 
     pub fn endpoint(&self, listener: &Listener) -> String {
         let addr = self.view.addr(listener.netns, listener.addr, listener.device);
-        match listener.addr {
-            IpAddr::V4(_) => format!("{addr}:{}", listener.port),
-            IpAddr::V6(_) => format!("[{addr}]:{}", listener.port),
-        }
+        format!("{}:{}", in_brackets(&addr), listener.port)
     }
 
     /// The weighed listeners that satisfy a condition.
@@ -477,7 +487,7 @@ impl<'a> Wording<'a> {
     /// A socket that is not a TCP socket.
     pub fn show_local(&self, endpoint: &LocalEndpoint) -> String {
         match endpoint {
-            LocalEndpoint::Unix(path) => escape(path.as_bytes()),
+            LocalEndpoint::Unix(path) => quoted(&escape(path.as_bytes())).into_owned(),
             LocalEndpoint::Udp(address) => format!("UDP {address}"),
         }
     }
@@ -512,10 +522,11 @@ impl<'a> Wording<'a> {
         let listener = self.socket()?;
         let owner = who(&listener.process);
         let (endpoint, in_netns) = (self.endpoint(listener), self.in_netns());
-        let carrier = self.verdict.destination.route.map_or_else(
-            || "no interface".to_owned(),
-            |route| self.view.state.namespaces.device_name(self.netns(), route.device),
-        );
+        let carrier = self
+            .verdict
+            .destination
+            .route
+            .map_or_else(|| "no interface".to_owned(), |route| self.device_name(self.netns(), route.device));
         Some(match self.device(listener) {
             None => {
                 format!(
@@ -532,7 +543,11 @@ impl<'a> Wording<'a> {
 
     /// The interface that a listener is bound to.
     pub fn device(&self, listener: &Listener) -> Option<String> {
-        listener.device.map(|device| self.view.state.namespaces.device_name(listener.netns, device))
+        listener.device.map(|device| self.device_name(listener.netns, device))
+    }
+
+    fn device_name(&self, netns: NetnsId, device: u32) -> String {
+        quoted(&self.view.state.namespaces.device_name(netns, device)).into_owned()
     }
 
     fn bind_failed(&self) -> Option<String> {
@@ -612,11 +627,21 @@ impl<'a> Wording<'a> {
         }
     }
 
+    /// Whether a process listens on another port of the destination's namespace, as far as that was read.
+    fn listens_elsewhere(&self, process: &Process) -> bool {
+        let HostState { listeners, servers, .. } = self.view.state;
+        process.pid.is_some_and(|pid| {
+            listeners.held_by(self.netns(), pid).next().is_some()
+                || servers.other_listeners(self.netns(), pid, self.refused.time).next().is_some()
+        })
+    }
+
     fn starting(&self) -> Option<String> {
         let (candidate, _) = self.candidate()?;
+        let on_it = if self.listens_elsewhere(&candidate.process) { " on this port" } else { "" };
         Some(format!(
-            "{}; {}{}, started {} ago and has not called listen() on the port yet",
-            self.nothing_on_port(&self.in_netns()),
+            "{}; {}{}, started {} ago and has not called listen(){on_it}",
+            self.nothing_on_port(&format!(" yet{}", self.in_netns())),
             who(&candidate.process),
             self.as_server(),
             ago(self.now.since(candidate.since).max(1)),
@@ -671,7 +696,7 @@ impl<'a> Wording<'a> {
         let target = match &forward.target {
             Target::Address(addr) => SocketAddr::new(*addr, forward.target_port).to_string(),
             Target::Host(name) | Target::Remote(name) => {
-                format!("{}:{}", escape(name.as_bytes()), forward.target_port)
+                format!("{}:{}", quoted(&escape(name.as_bytes())), forward.target_port)
             }
             Target::Container => format!("port {} of a container", forward.target_port),
         };
@@ -709,9 +734,10 @@ impl<'a> Wording<'a> {
         let ended = format!("{ended}{}{}", self.others(), self.in_turn());
         Some(match self.successor() {
             Some(next) => format!(
-                "{ended}; its successor {} started {} ago and has not listened on the port yet",
+                "{ended}; its successor {} started {} ago and has not listened{} yet",
                 who(&next.process),
                 ago(self.now.since(next.since).max(1)),
+                if self.listens_elsewhere(&next.process) { " on this port" } else { "" },
             ),
             None => ended,
         })
@@ -827,7 +853,10 @@ impl<'a> Wording<'a> {
         let HostState { listeners, namespaces, .. } = self.view.state;
         let is_everywhere = !self.is_elsewhere() && listeners.count(self.port()) == 0;
         if is_everywhere && !self.is_unread(self.netns()) && !namespaces.any_unreadable() {
-            return format!("nothing listens on port {} in any network namespace of this host{and}", self.port());
+            return format!(
+                "nothing listens on port {} in any network namespace of this host{and}",
+                self.port()
+            );
         }
         let place = self.show_netns(self.netns());
         format!("{}{and}", self.nothing_on(&format!("port {} in {place}", self.port())))

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use crate::model::cause::{Because, Cause};
 use crate::model::clock::Clock;
 use crate::model::errno::Errno;
-use crate::model::escape::escape;
+use crate::model::escape::{escape, quoted};
 use crate::model::process::ExitStatus;
 use crate::model::process::OwnerEnd;
 use crate::model::process::Process;
@@ -148,7 +148,7 @@ impl<'a> Case<'a> {
         let settings = self.facts.settings.filter(|settings| settings.covers(dst) == Some(false))?;
         let over = match settings.effective(settings.product.bind())?.origin {
             Origin::Override(source) => source.to_string(),
-            Origin::Overlay(file) => escape(file.path.as_os_str().as_encoded_bytes()),
+            Origin::Overlay(file) => quoted(&escape(file.path.as_os_str().as_encoded_bytes())).into_owned(),
             Origin::File(_) | Origin::Fallback(_) => return None,
         };
         (settings.of_file().covers(dst) == Some(true)).then_some(over)

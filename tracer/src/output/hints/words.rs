@@ -2,6 +2,7 @@
 
 use crate::model::cause::Because;
 use crate::model::errno::Errno;
+use crate::model::escape::{in_quotes, quoted};
 use crate::model::process::ExitStatus;
 use crate::model::service;
 use crate::output::hints::Case;
@@ -89,10 +90,7 @@ pub fn is_strange(case: &Case<'_>) -> bool {
 /// What to do before such a process is trusted: nobody is sent to its address.
 pub fn stranger(case: &Case<'_>, remedy: &str) -> String {
     let Some(process) = case.socket.map(|socket| &socket.process) else { return start(case) };
-    let user = process.uid.map_or_else(
-        || "a user that is not known".to_owned(),
-        |uid| format!("user {uid}"),
-    );
+    let user = process.uid.map_or_else(|| "a user that is not known".to_owned(), |uid| format!("user {uid}"));
     let look = process.pid.map_or_else(String::new, |pid| format!(" (ps -o user,lstart,args -p {pid})"));
     format!(
         "{} belongs to {user}, and nothing but its own socket shows that it is the server: see what it is{look}; if it is, {remedy}",
@@ -142,9 +140,8 @@ pub fn configured_port(case: &Case<'_>) -> Option<String> {
 
 pub fn rewritten(case: &Case<'_>) -> String {
     let Some((first, last)) = case.rewritten() else { return String::new() };
-    let bind = |mode: &Option<String>| {
-        mode.as_ref().map_or_else(|| "nothing".to_owned(), |mode| format!("\"{mode}\""))
-    };
+    let bind =
+        |mode: &Option<String>| mode.as_ref().map_or_else(|| "nothing".to_owned(), |mode| in_quotes(mode));
     format!(
         "something rewrites the file: {} set {} to {}, and {} after that {} set it back to {}. End that first",
         who(&first.process),
@@ -156,10 +153,11 @@ pub fn rewritten(case: &Case<'_>) -> String {
     )
 }
 
-/// How a namespace is entered.
+/// How a namespace is entered: by its name, where that can stand in a command.
 pub fn enter(case: &Case<'_>) -> Option<String> {
     let socket = case.socket?;
-    match (case.wording.view.netns(socket.netns).name, socket.process.pid) {
+    let is_plain = |name: &String| quoted(name) == name.as_str() && !name.starts_with('-');
+    match (case.wording.view.netns(socket.netns).name.filter(is_plain), socket.process.pid) {
         (Some(name), _) => Some(format!("ip netns exec {name}")),
         (None, Some(pid)) => Some(format!("nsenter -t {pid} -n")),
         (None, None) => None,

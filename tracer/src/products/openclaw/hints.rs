@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::config::{self, AUTH_MODE, BIND, TOKEN};
 use crate::model::cause::Cause::{NeverListened, Starting, Stopped, WrongAddress, WrongFamily};
+use crate::model::escape::in_quotes;
 use crate::model::process::ExitStatus;
 use crate::model::socket::is_tailnet;
 use crate::products::hint::{ALWAYS, HintFacts, HintRow, Place, in_url};
@@ -245,7 +246,7 @@ fn opens_unasked(facts: &HintFacts<'_>) -> bool {
 }
 
 fn configured_bind(facts: &HintFacts<'_>) -> String {
-    effective(facts, BIND).map_or_else(String::new, |bind| format!("gateway.bind \"{bind}\""))
+    effective(facts, BIND).map_or_else(String::new, |bind| format!("gateway.bind {}", in_quotes(bind)))
 }
 
 /// Whether it is not configured to listen elsewhere: `custom` listens on loopback too, beside an address of its own.
