@@ -23,6 +23,9 @@ use tracer::products::postgresql::PostgreSql;
 /// When a row is for a socket that anybody could have opened.
 const STRANGE: &str = "nothing but its own socket shows that it is the server";
 
+/// The same for a process that anybody could have named so.
+const STRANGE_NAME: &str = "nothing but its name shows that it is the server";
+
 const POD: u32 = 4_026_532_281;
 const CONTAINER: u32 = 4_026_532_282;
 const LOCALHOST: &str = "127.0.0.1:18789";
@@ -150,15 +153,18 @@ fn tell(cause: Cause, owner: &str, when: &str) -> Example {
             }
             other => panic!("no simulation for filtered: {other}"),
         },
-        NotOnTcp => example(
-            "let the client use /run/php/php-fpm.sock",
-            simulation()
-                .ready()
-                .start_as("php-fpm", 1881, None)
-                .local(1881, "/run/php/php-fpm.sock")
-                .after_millis(5_100)
-                .refuse(&connect(LOCALHOST)),
-        ),
+        NotOnTcp => {
+            let up =
+                simulation().ready().start_as("php-fpm", 1881, None).local(1881, "/run/php/php-fpm.sock");
+            let up = up.after_millis(5_100);
+            match when {
+                STRANGE_NAME => {
+                    example("let it listen on 127.0.0.1:18789", up.refuse(&connect(LOCALHOST).of_user(1001)))
+                }
+                "" => example("let the client use /run/php/php-fpm.sock", up.refuse(&connect(LOCALHOST))),
+                other => panic!("no simulation for not-on-tcp: {other}"),
+            }
+        }
         Remote => example("on the host that has", simulation().ready().refuse(&connect("203.0.113.9:18789"))),
         Intercepted => intercepted(owner, when),
         WrongDevice => wrong_device(owner, when),
@@ -166,10 +172,17 @@ fn tell(cause: Cause, owner: &str, when: &str) -> Example {
         Stopped => stopped(owner, when),
         WrongFamily => wrong_family(owner, when),
         WrongAddress => wrong_address(owner, when),
-        BoundNotListening => example(
-            "strace -f -p 4242",
-            simulation().ready().bind(&server(LOCALHOST), None).after_millis(400).refuse(&connect(LOCALHOST)),
-        ),
+        BoundNotListening => {
+            let bound = |uid| {
+                let server = server(LOCALHOST).of_user(uid);
+                simulation().ready().bind(&server, None).after_millis(400).refuse(&connect(LOCALHOST))
+            };
+            match when {
+                STRANGE => example("if it is, its log says why", bound(1001)),
+                "" => example("strace -f -p 4242", bound(1000)),
+                other => panic!("no simulation for bound-not-listening: {other}"),
+            }
+        }
         Starting => starting(owner, when),
         NeverListened => never_listened(owner, when),
         OtherNetns => other_netns(owner, when),
@@ -628,17 +641,26 @@ fn never_listened(owner: &str, when: &str) -> Example {
 
 fn other_netns(owner: &str, when: &str) -> Example {
     let pod = |name, at: &str, comm: &str, pid| {
-        let mut listener = server(at).by(comm, pid).in_netns(POD);
-        if pid == 0 {
-            listener.listener.process = tracer::model::process::Process::default();
-        }
+        let listener = server(at).by(comm, pid).in_netns(POD);
         simulation().netns(namespace(POD, name, &["10.0.0.7"], &[])).present(&listener).ready()
+    };
+    // Root's, whose process cannot be read.
+    let unread = || {
+        let mut listener = server("0.0.0.0:18789").in_netns(POD);
+        listener.listener.process =
+            tracer::model::process::Process { uid: Some(0), ..tracer::model::process::Process::default() };
+        simulation().netns(namespace(POD, None, &["10.0.0.7"], &[])).present(&listener).ready()
     };
     let from_inside = |at: &str| {
         let proxy = server(at).by("docker-proxy", 2210);
         container().present(&proxy).ready().refuse(&connect(LOCALHOST).in_netns(CONTAINER))
     };
     match (owner, when) {
+        ("any", STRANGE) => {
+            let stranger = server("0.0.0.0:18789").by("nginx", 7).of_user(1001).in_netns(POD);
+            let up = simulation().netns(namespace(POD, Some("pod"), &["10.0.0.7"], &[])).present(&stranger);
+            example("if it is, publish or forward the port", up.ready().refuse(&connect(LOCALHOST)))
+        }
         ("docker-proxy", "it listens beyond loopback") => {
             example("host.docker.internal:18789", from_inside("0.0.0.0:18789"))
         }
@@ -651,10 +673,7 @@ fn other_netns(owner: &str, when: &str) -> Example {
             "ip netns exec pod COMMAND; from here",
             pod(Some("pod"), "0.0.0.0:18789", "nginx", 7).refuse(&connect(LOCALHOST)),
         ),
-        ("any", "") => example(
-            "to reach it from here, publish",
-            pod(None, "0.0.0.0:18789", "", 0).refuse(&connect(LOCALHOST)),
-        ),
+        ("any", "") => example("to reach it from here, publish", unread().refuse(&connect(LOCALHOST))),
         other => panic!("no simulation for other-netns: {other:?}"),
     }
 }
@@ -930,6 +949,31 @@ fn where_no_server_is_known_none_is_said_to_be_elsewhere() {
     }
     let inside = hint(absent().refuse(&connect(LOCALHOST).in_netns(POD)));
     assert!(inside.contains("(ss -ltnp; inside network namespace blue)"), "{inside}");
+}
+
+/// Another user's process is looked at before anything of it is used: its command, its path and its namespace are not
+/// named.
+#[test]
+fn no_client_is_sent_to_a_process_of_another_user() {
+    let client = || connect(LOCALHOST).of_user(1001);
+    let pod = || simulation().netns(namespace(POD, Some("pod"), &["10.0.0.7"], &[]));
+    let inside = |at: &str| pod().present(&server(at).by("nginx", 7).in_netns(POD)).ready();
+    let unix = simulation().ready().start_as("php-fpm", 7, None).local(7, "/run/php/php-fpm.sock");
+    let settled = simulation().ready().start(GATEWAY, 7).after_millis(5_100);
+    let settled = settled.elsewhere(&[&server("127.0.0.1:19001").by(GATEWAY, 7)]);
+    for (log, cause, words) in [
+        (inside(LOCALHOST), OtherNetns, ["nsenter", "ip netns"]),
+        (inside("0.0.0.0:18789"), OtherNetns, ["nsenter", "ip netns"]),
+        (simulation().ready().bind(&server(LOCALHOST), None), BoundNotListening, ["strace", "starting"]),
+        (unix.after_millis(5_100), NotOnTcp, ["php-fpm.sock", "use "]),
+        (settled, OtherPort, ["19001", "use "]),
+    ] {
+        let verdict = log.after_millis(100).refuse(&client()).verdict();
+        assert_eq!(verdict.cause, cause, "{verdict:?}");
+        let hint = verdict.hint.unwrap_or_default();
+        assert!(hint.contains("belongs to user 1000, and nothing but its"), "{cause:?}: {hint}");
+        assert!(!words.iter().any(|word| hint.contains(word)), "{cause:?}: {hint}");
+    }
 }
 
 /// A listener whose owner cannot be read is not what is left of a connection.

@@ -396,6 +396,35 @@ fn what_belongs_to_an_unknown_user_is_not_certain() {
     );
 }
 
+/// The last process on the port was root's, and what decides is another user's.
+#[test]
+fn a_strangers_bind_is_not_certain_by_what_root_did_beside_it() {
+    let root = server("127.0.0.9:18789").by("nginx", 10).of_user(ROOT);
+    let stranger = server(LOCALHOST).by("nc", 66).of_user(NOBODY);
+    let bound = simulation().ready().open(&root).after_millis(1_000).bind(&stranger, None).after_millis(100);
+    let verdict = refused(bound.close(&root, Close::Owner).after_millis(200), LOCALHOST);
+    assert_eq!(
+        (verdict.cause, &*verdict.because),
+        (Cause::BoundNotListening, &[Because::UnverifiedServer][..]),
+        "{verdict:?}"
+    );
+}
+
+/// In another namespace too, the server is named, and not what a stranger has opened beside it.
+#[test]
+fn a_stranger_in_another_namespace_is_not_named_in_place_of_the_server() {
+    let pod = || simulation().netns(namespace(POD, Some("web"), &["172.17.0.2"], &[]));
+    let moved = server(ANY).by("openclaw-gatewa", 11).in_netns(POD);
+    let stranger = server(LOCALHOST).by("a", 5).of_user(NOBODY).in_netns(POD);
+    let other = server("127.0.0.9:18789").by("openclaw-gatewa", 10);
+    let up = pod().present(&stranger).present(&moved).ready().open(&other).after_millis(1_000);
+    let up = up.close(&other, Close::End(ExitStatus::Code(0))).after_millis(1_000);
+    let verdict = refused(up, LOCALHOST);
+    assert_eq!(verdict.cause, Cause::OtherNetns, "{verdict:?}");
+    assert!(verdict.summary.contains("openclaw-gatewa[11] listens on"), "{verdict:?}");
+    assert!(!hint_of(&verdict).contains("[5]") && !hint_of(&verdict).contains("-t 5"), "{verdict:?}");
+}
+
 /// Only root starts what is root's, or in a unit of the system.
 #[test]
 fn what_only_root_starts_is_the_server() {

@@ -11,6 +11,7 @@ use crate::model::escape::{escape, quoted};
 use crate::model::forward::Target;
 use crate::model::kernel_event::{Call, Refused, Role, SentBy, Via};
 use crate::model::process::{ExitStatus, OwnerEnd, Process};
+use crate::model::service;
 use crate::model::socket::{Listener, NetnsId, is_tailnet};
 use crate::model::time::Mono;
 use crate::model::unit::Unit;
@@ -225,7 +226,7 @@ impl<'a> Wording<'a> {
             Cause::WrongFamily => self.of_the_other_family(),
             Cause::WrongAddress => self.in_place().first().copied(),
             Cause::BoundNotListening => verdict.bound.as_ref().map(|bound| &bound.socket),
-            Cause::OtherNetns => self.those(|one| one.mismatch == Some(Mismatch::Netns)).first().copied(),
+            Cause::OtherNetns => self.in_another_netns().first().copied(),
             Cause::OtherPort => verdict.elsewhere.first(),
         }
     }
@@ -387,6 +388,15 @@ impl<'a> Wording<'a> {
                     Some(Mismatch::Closed | Mismatch::NotYet | Mismatch::Netns | Mismatch::Port)
                 )
         })
+    }
+
+    /// The listeners in other namespaces, those of the server first: a stranger's beside them decides nothing.
+    fn in_another_netns(&self) -> Vec<&'a Listener> {
+        let mut listeners = self.those(|one| one.mismatch == Some(Mismatch::Netns));
+        if let Some(server) = &self.verdict.server {
+            listeners.sort_by_key(|listener| !service::is_same(&server.process, &listener.process));
+        }
+        listeners
     }
 
     /// The distinct endpoints of listeners, in words.
@@ -833,7 +843,7 @@ impl<'a> Wording<'a> {
     }
 
     fn other_netns(&self) -> Option<String> {
-        let listeners = self.those(|one| one.mismatch == Some(Mismatch::Netns));
+        let listeners = self.in_another_netns();
         let listener = listeners.first()?;
         let more = match listeners.len() {
             1 => String::new(),

@@ -135,7 +135,14 @@ fn identity(cause: Cause, scene: &Scene<'_>) -> Option<Because> {
         KnownBy::Bind if scene.candidate(cause).is_some_and(|process| !server.is(process)) => {
             Some(Because::ClaimOnly)
         }
-        KnownBy::Bind => (!is_known(server.process)).then_some(Because::UnverifiedServer),
+        KnownBy::Bind => {
+            // What decides may be another process's than the last to ask for the port.
+            let failed = scene.failed_bind().filter(|_| cause == Cause::BindFailed);
+            let bound = scene.bound().filter(|_| cause == Cause::BoundNotListening);
+            let socket = failed.map(|failed| &failed.socket).or(bound.map(|(socket, _)| socket));
+            let are_known = is_known(server.process) && socket.is_none_or(|socket| is_known(&socket.process));
+            (!are_known).then_some(Because::UnverifiedServer)
+        }
         KnownBy::Name => {
             let process = server.process;
             let is_in_unit = process.unit.as_ref().is_some_and(Unit::is_of_system);

@@ -14,9 +14,9 @@ use crate::model::process::OwnerEnd;
 use crate::output::hints::Case;
 use crate::output::hints::owner::Kind;
 use crate::output::hints::words::{
-    RESTART, STRANGE, asker, asker_name, at_once, configured_port, device, enter, is_held_by_own_service,
-    is_in_use, is_killed, is_own, is_strange, listen_stream, lives_on, own, rewritten, rules, start,
-    stranger, systemctl,
+    RESTART, STRANGE, STRANGE_NAME, asker, asker_name, at_once, configured_port, device, enter,
+    is_held_by_own_service, is_in_use, is_killed, is_own, is_strange, listen_stream, lives_on, own,
+    rewritten, rules, start, stranger, systemctl,
 };
 use crate::output::wording::{PRIVILEGED, bracketed, service_name};
 use crate::products::hint::{HintRow, Place};
@@ -799,10 +799,14 @@ static TABLE: &[Entry] = &[
         )
     }),
     // A socket has the port and does not listen.
+    any(BoundNotListening, STRANGE, is_strange, |case| stranger(case, "its log says why it does not listen")),
     any(BoundNotListening, "", ALWAYS, |case| {
         format!("it is still starting, or stuck: see its log, or `strace -f -p {}`", case.facts.pid)
     }),
     // The server is running, and not on TCP.
+    any(NotOnTcp, STRANGE_NAME, is_strange, |case| {
+        stranger(case, &format!("let it listen on {}:{} too", case.facts.addr(), case.facts.port()))
+    }),
     any(NotOnTcp, "", ALWAYS, |case| {
         format!(
             "let the client use {}, or let the server listen on {}:{} too",
@@ -835,6 +839,7 @@ static TABLE: &[Entry] = &[
     }),
     any(NeverListened, "", ALWAYS, |case| format!("see the log for the end of {}", case.facts.owner)),
     // A listener is in another namespace.
+    any(OtherNetns, STRANGE, is_strange, |case| stranger(case, "publish or forward the port to reach it")),
     of(
         DockerProxy,
         OtherNetns,

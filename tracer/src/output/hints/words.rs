@@ -74,28 +74,30 @@ pub fn own(_: &Case<'_>) -> String {
 /// For rows about a socket that anybody could have opened.
 pub const STRANGE: &str = "nothing but its own socket shows that it is the server";
 
-/// Nothing but what a process did on the port shows that it is the server, and another user than the one who was refused
-/// did it.
+/// For rows about a process that anybody could have named so.
+pub const STRANGE_NAME: &str = "nothing but its name shows that it is the server";
+
+/// What a process did on the port, or its name, is all that shows that it is the server, and it is neither root's nor of
+/// the user who was refused.
 pub fn is_strange(case: &Case<'_>) -> bool {
     let because = &case.wording.verdict.because;
-    let is_doubtful =
-        [Because::UnverifiedServer, Because::SeveralOwners].iter().any(|one| because.contains(one));
-    let client = &case.wording.refused.client;
-    is_doubtful
-        && case.socket.is_some_and(|socket| {
-            !service::is_known_to(client, socket.opener.as_deref().unwrap_or(&socket.process))
-        })
+    let is_doubtful = [Because::UnverifiedServer, Because::SeveralOwners, Because::ClaimOnly]
+        .iter()
+        .any(|one| because.contains(one));
+    let opener = case.socket.map(|socket| socket.opener.as_deref().unwrap_or(&socket.process));
+    let owner = opener.or(case.process);
+    is_doubtful && owner.is_some_and(|owner| !service::is_known_to(&case.wording.refused.client, owner))
 }
 
-/// What to do before such a process is trusted: nobody is sent to its address.
+/// What to do before such a process is trusted: no client is sent to its address, its path or its namespace.
 pub fn stranger(case: &Case<'_>, remedy: &str) -> String {
-    let Some(process) = case.socket.map(|socket| &socket.process) else { return start(case) };
+    let Some(process) = case.socket.map(|socket| &socket.process).or(case.process) else {
+        return start(case);
+    };
     let user = process.uid.map_or_else(|| "a user that is not known".to_owned(), |uid| format!("user {uid}"));
+    let why = if case.socket.is_some() { STRANGE } else { STRANGE_NAME };
     let look = process.pid.map_or_else(String::new, |pid| format!(" (ps -o user,lstart,args -p {pid})"));
-    format!(
-        "{} belongs to {user}, and nothing but its own socket shows that it is the server: see what it is{look}; if it is, {remedy}",
-        who(process),
-    )
+    format!("{} belongs to {user}, and {why}: see what it is{look}; if it is, {remedy}", who(process))
 }
 
 /// Its owner closed a listener, and lives on.
