@@ -13,7 +13,7 @@ use tracer::model::namespace::Namespace;
 use tracer::model::process::ExitStatus;
 use tracer::model::socket::TcpState;
 use tracer::output::schema::{
-    Because, Body, Call, Cause, Change, Confidence, KnownBy, Mismatch, Role, Verdict,
+    Because, Body, Call, Cause, Change, Confidence, KnownBy, Mismatch, OwnerState, Role, Verdict,
 };
 use tracer::products::ProductRef;
 use tracer::products::{Access, Environment, FileSettings, Override, Product, ServerSettings, registry};
@@ -1109,6 +1109,45 @@ fn pretenders_by_the_hundred_hide_no_server() {
         let pids = || verdict.candidates.iter().filter_map(|candidate| candidate.process.pid);
         assert!(pids().any(|pid| pid == 700), "{netns}: {:?}", pids().collect::<Vec<_>>());
     }
+}
+
+/// A process that ends within 100 ms after it closed its listener has closed it because it ends.
+#[test]
+fn a_process_that_is_about_to_end_is_not_said_to_be_running() {
+    let gateway = server("127.0.0.1:18789");
+    let closed = || {
+        let up = simulation().ready().open(&gateway).after_millis(4_000);
+        up.close(&gateway, Close::Owner)
+    };
+    let owner = |simulation: Simulation| {
+        let is_closed = |body: Body| match body {
+            Body::Listener(line) if line.change == Change::Closed => line.owner.map(|owner| owner.state),
+            _ => None,
+        };
+        simulation.reported().into_iter().find_map(is_closed)
+    };
+    for millis in [0, 30, 99] {
+        let ended = closed().after_millis(millis).exit(4242, ExitStatus::Code(0)).after_millis(500);
+        assert_eq!(owner(ended), Some(OwnerState::Ended), "{millis}");
+        // The run ends before it is known.
+        assert_eq!(owner(closed().after_millis(millis)), Some(OwnerState::Unknown), "{millis}");
+        let verdict = closed().after_millis(millis).refuse(&connect("127.0.0.1:18789")).verdict();
+        assert!(!verdict.summary.contains("running"), "{}", verdict.summary);
+    }
+    assert_eq!(owner(closed().after_millis(101)), Some(OwnerState::Alive));
+    let verdict = closed().after_millis(101).refuse(&connect("127.0.0.1:18789")).verdict();
+    assert!(verdict.summary.contains("is still running"), "{}", verdict.summary);
+    // What comes behind it waits, and stays in order.
+    let other = server("127.0.0.2:18789").by("nginx", 7);
+    let behind = closed().after_millis(10).open(&other).after_millis(200).reported();
+    let changes: Vec<Change> = behind
+        .iter()
+        .filter_map(|body| match body {
+            Body::Listener(line) => Some(line.change),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(changes, [Change::Opened, Change::Closed, Change::Opened]);
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub fn all() -> Vec<Trial> {
     let mut all = vec![
         test("listeners::every_field_of_a_present_one", NEEDS, every_field_of_a_present_one),
         test("listeners::present_opened_and_closed", NEEDS, present_opened_and_closed),
+        test("listeners::closed_just_before_its_process_ends", NEEDS, closed_just_before_its_process_ends),
         test("listeners::each_is_reported_once", NEEDS, each_is_told_once),
         test("listeners::reported_before_a_refusal_that_weighs_it", NEEDS, told_before_a_refusal),
         test("listeners::none_is_missed_while_it_starts", NEEDS_COOKIES, none_is_missed_while_it_starts),
@@ -126,6 +127,32 @@ fn present_opened_and_closed() {
 fn changes(log: &tests::tracer::Log, pid: u32) -> Vec<Change> {
     let own = log.listeners().filter(|line| line.listener.process.pid == Some(pid));
     own.map(|line| line.change).collect()
+}
+
+/// A server that ends in order closes its listener first: the log says how it ended, and not that it is running.
+fn closed_just_before_its_process_ends() {
+    /// How often the two may come too late one after the other on a busy machine.
+    const TRIES: usize = 20;
+    let mut fixture = Fixture::begin();
+    fixture.trace();
+    for _ in 0..TRIES {
+        let mut gateway = fixture.listen("127.0.0.1");
+        let began = std::time::Instant::now();
+        gateway.close();
+        gateway.exit(3);
+        if began.elapsed() > std::time::Duration::from_millis(80) {
+            continue;
+        }
+        let line = fixture.tracer().listener(Change::Closed, gateway.pid);
+        let owner = line.owner.as_ref().map(|owner| (owner.state, owner.code));
+        assert_eq!(owner, Some((OwnerState::Ended, Some(3))), "{line:?}");
+        let refusal = fixture.refused("127.0.0.1");
+        refusal.cause(Cause::Stopped);
+        assert!(refusal.line.verdict.summary.contains("exited with code 3"), "{}", refusal.shown());
+        fixture.end();
+        return;
+    }
+    panic!("a process never ended within 80 ms in {TRIES} tries");
 }
 
 /// However a listener comes to be known, by the dump or by the hook, there is one line for each change.

@@ -275,6 +275,8 @@ impl Core {
         self.expire_ports();
         self.expire_next_hops();
         findings.extend(self.expire());
+        // That a listener has closed comes before the refusals that it explains: both wait for the end of its process.
+        findings.extend(self.announcements.ready(&self.queries, self.progress));
         findings.extend(self.tracker.advance(&self.state, &mut self.queries, self.progress));
         findings.extend(self.due());
         findings
@@ -289,7 +291,7 @@ impl Core {
         };
         let mut findings = self.config_changes.ready(state, queries, writer, progress.now);
         findings.extend(self.tracker.repeats(progress.complete_until));
-        findings.extend(self.announcements.ready(&self.queries, progress.now));
+        findings.extend(self.announcements.ready(&self.queries, self.progress));
         findings
     }
 
@@ -331,6 +333,7 @@ impl Core {
         for event in std::mem::take(&mut self.hold.events) {
             findings.extend(self.take(event));
         }
+        findings.extend(self.announcements.all(self.progress.complete_until));
         self.progress = Progress { complete_until: Mono::MAX, now: Mono::MAX };
         findings.extend(self.tracker.finish(&self.state, &self.queries));
         findings.extend(self.due());
@@ -377,6 +380,7 @@ impl Core {
                 self.holders.ended(exited.pid);
                 self.state.next_hops.ended(exited.pid);
                 self.ended.insert(exited.pid);
+                self.announcements.ended(exited.pid, exited.status);
                 self.state.exited(&exited);
             }
             KernelEvent::Executed(executed) => {
@@ -397,7 +401,7 @@ impl Core {
             KernelEvent::Reached(reached) => self.reached(&reached),
             KernelEvent::Lost(lost) => findings.push(self.lost(lost)),
         }
-        findings.extend(self.announcements.ready(&self.queries, self.progress.now));
+        findings.extend(self.announcements.ready(&self.queries, self.progress));
         findings
     }
 
@@ -580,7 +584,7 @@ impl Core {
         if reported.is_empty() {
             return reported;
         }
-        let mut findings = self.announcements.up_to_recovery();
+        let mut findings = self.announcements.up_to_recovery(self.progress.complete_until);
         findings.extend(reported);
         findings
     }
@@ -630,7 +634,7 @@ impl Core {
 
     /// Turns what has changed into findings.
     fn transitions(&mut self, transitions: Vec<Transition>) -> Vec<Finding> {
-        let (now, due) = (self.progress.now, self.due_by());
+        let due = self.due_by();
         let mut findings = Vec::new();
         for transition in transitions {
             match transition {
@@ -666,7 +670,7 @@ impl Core {
                 Transition::Forgotten(netns) => self.tracker.forget(netns),
             }
         }
-        findings.extend(self.announcements.ready(&self.queries, now));
+        findings.extend(self.announcements.ready(&self.queries, self.progress));
         findings
     }
 

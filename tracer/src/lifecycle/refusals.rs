@@ -8,6 +8,7 @@ use super::in_flight::InFlight;
 use super::repeats::{self, Key, RepeatGroups, Repeats, Waiting};
 use crate::model::cause::{Because, Cause};
 use crate::model::kernel_event::{Connected, Refused, Role};
+use crate::model::process::OwnerEnd;
 use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::Mono;
 use crate::query::{QueryId, QueryKind};
@@ -29,7 +30,7 @@ const TRACKED_MAX: usize = 4_096;
 pub const COVERED_NS: u64 = 250_000_000;
 
 /// How long after a process closed its listener its own end may follow: a server that ends in order closes first.
-const ENDING_NS: u64 = 100_000_000;
+pub const ENDING_NS: u64 = 100_000_000;
 
 /// Listeners that opened a moment ago and may end the wait of a destination; on more, the oldest is taken to stay.
 const OPENED_MAX: usize = 1_024;
@@ -104,6 +105,8 @@ pub struct RefusalTracker {
     early: VecDeque<Connected>,
     /// Listeners that cover a destination that was refused, the oldest first.
     opened: VecDeque<(Listener, Mono)>,
+    /// Until when every event has been taken.
+    complete_until: Mono,
     pub counts: RefusalCounts,
 }
 
@@ -152,6 +155,7 @@ impl RefusalTracker {
 
     /// Goes on with the refusals that need not wait any longer.
     pub fn advance(&mut self, state: &HostState, queries: &mut InFlight, progress: Progress) -> Vec<Finding> {
+        self.complete_until = progress.complete_until;
         let may_go_on = |tracked: &Tracked| match &tracked.state {
             State::New | State::Reported => true,
             State::Deferred { until } => {
@@ -310,7 +314,14 @@ impl RefusalTracker {
                 findings.extend(self.groups.make_room().map(|repeats| repeated(repeats, refused.time)));
                 self.reported += 1;
                 let id = RefusalId(self.reported);
-                let verdict = evidence::gather(&refused, classification, state);
+                let mut verdict = evidence::gather(&refused, classification, state);
+                // Whether it is still running is not known while it may be about to end.
+                if let Some(closed) = &mut verdict.closed
+                    && closed.owner == OwnerEnd::Running
+                    && self.complete_until < closed.time.plus(ENDING_NS)
+                {
+                    closed.owner = OwnerEnd::Unknown;
+                }
                 let client = state.processes.describe(&refused.client);
                 let finding = RefusedFinding { id, refused: Refused { client, ..refused.clone() }, verdict };
                 findings.push(Finding { mono: refused.time, kind: FindingKind::Refused(Box::new(finding)) });

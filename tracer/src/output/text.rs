@@ -715,7 +715,7 @@ fn exposed(exposure: &Exposure, is_own: bool) -> String {
 /// What became of an owner, behind its name.
 fn fate(owner: Option<&Owner>) -> String {
     match owner {
-        Some(Owner { state: OwnerState::Alive, .. }) => " (lives on)".to_owned(),
+        Some(Owner { state: OwnerState::Alive, .. }) => " (still running)".to_owned(),
         Some(Owner { state: OwnerState::Ended, code: Some(code), .. }) => {
             format!(" (exited with code {code})")
         }
