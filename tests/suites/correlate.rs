@@ -1105,10 +1105,56 @@ fn pretenders_by_the_hundred_hide_no_server() {
             crowded = crowded.start_in(netns, "openclaw-gatewa", pid).after_millis(1);
         }
         let verdict = crowded.refuse(&connect("127.0.0.1:18789")).verdict();
-        assert_by_name(&verdict, Cause::Starting);
+        let forgotten = [Because::HistoryForgotten].into_iter().filter(|_| netns == HOST);
+        let because: Vec<Because> = forgotten.chain([Because::ClaimOnly]).collect();
+        assert_degraded(&verdict, Cause::Starting, &because);
         let pids = || verdict.candidates.iter().filter_map(|candidate| candidate.process.pid);
         assert!(pids().any(|pid| pid == 700), "{netns}: {:?}", pids().collect::<Vec<_>>());
     }
+}
+
+/// What another user does by the hundred drops nothing of the server, and puts nothing in doubt that does not rest on it.
+#[test]
+fn one_user_drops_no_history_of_another() {
+    let gateway = server("127.0.0.1:18789");
+    let stranger = |number: u64| {
+        let mut stranger = server(&format!("127.0.{}.{}:18789", number / 200, 2 + number % 200)).by("nc", 66);
+        stranger.listener.key.inode += number << 8;
+        stranger.of_user(65_534)
+    };
+    let mut failed = simulation().ready().bind(&gateway, Some(Errno::EACCES)).after_millis(100);
+    for number in 0..100 {
+        failed = failed.bind(&stranger(number), Some(Errno::EADDRNOTAVAIL)).after_millis(1);
+    }
+    let verdict = failed.refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_eq!(verdict.cause, Cause::BindFailed);
+    let pids: Vec<_> = verdict.failed_binds.iter().map(|failed| failed.process.pid).collect();
+    assert!(pids.contains(&Some(4242)), "{pids:?}");
+
+    let mut closed = simulation().ready().open(&gateway).after_millis(4_000);
+    closed = closed.close(&gateway, Close::End(ExitStatus::Code(1))).after_millis(100);
+    for number in 0..100 {
+        closed = closed.open(&stranger(number)).after_millis(60);
+        closed = closed.close(&stranger(number), Close::Owner).after_millis(1);
+    }
+    let verdict = closed.after_millis(20_000).refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_certain(&verdict, Cause::Stopped);
+    assert_eq!(verdict.server.and_then(|server| server.process.pid), Some(4242));
+}
+
+/// The server's own user has dropped what would explain the refusal.
+#[test]
+fn a_failed_bind_that_is_not_remembered_puts_an_absence_in_doubt() {
+    let mut failed = simulation().ready();
+    for number in 0..40_u32 {
+        let socket = server(&format!("127.0.1.{}:18789", 2 + number)).by("nc", 66).of_user(65_534);
+        failed = failed.bind(&socket, Some(Errno::EADDRNOTAVAIL)).after_millis(1);
+        // Made good: of those that are remembered nothing is left.
+        failed = failed.open(&socket).after_millis(1).close(&socket, Close::End(ExitStatus::Code(0)));
+    }
+    let verdict = failed.after_millis(100).refuse(&connect("127.0.0.1:18789")).verdict();
+    assert_ne!(verdict.cause, Cause::BindFailed, "{verdict:?}");
+    assert!(verdict.because.contains(&Because::HistoryForgotten), "{verdict:?}");
 }
 
 /// A process that ends within 100 ms after it closed its listener has closed it because it ends.

@@ -36,6 +36,7 @@ pub fn all() -> Vec<Trial> {
         test("hostile::names_of_a_namespace_and_a_device", NEEDS, names_of_a_namespace_and_a_device),
         test("hostile::a_name_that_looks_like_a_line", NEEDS, a_name_that_looks_like_a_line),
         test("hostile::a_repeat_names_its_namespace", NEEDS, a_repeat_names_its_namespace),
+        test("hostile::failed_binds_of_another_user", NEEDS, failed_binds_of_another_user),
         test("hostile::a_control_group_that_imitates_a_container", cgroups, imitations),
         test("hostile::one_that_ended_is_not_looked_up", NEEDS, one_that_ended),
         test("hostile::one_with_the_number_of_another", NEEDS, one_with_the_number_of_another),
@@ -165,13 +166,15 @@ fn a_name_that_looks_like_a_line() {
     let screen = Screen::open(&fixture);
     fixture.trace();
     let port = fixture.port();
+    let command = fixture.connect_command(&"127.0.0.1".into());
     let mut expected = Vec::new();
     for (name, shown) in
         [("a[1] -> b: x", r#""a[1] -> b: x""#), ("a\u{a0}b\u{2028}", r#""a\u{a0}b\u{2028}""#)]
     {
-        let refusal = fixture.refused(Client::blocking("127.0.0.1").by(ProcessSpec::named(name)));
-        refusal.cause(Cause::WrongAddress);
-        expected.push(format!("REFUSED {shown}[{}] -> 127.0.0.1:{port}: wrong-address", refusal.actor.pid));
+        let mut client = Actor::start(&fixture.netns.place(), &ProcessSpec::named(name));
+        assert_eq!(client.ask(&command), Err(Errno::CONNREFUSED.raw_os_error()));
+        assert_eq!(fixture.tracer().refused(client.pid).verdict.cause, Cause::WrongAddress);
+        expected.push(format!("REFUSED {shown}[{}] -> 127.0.0.1:{port}: wrong-address", client.pid));
     }
     fixture.end();
     let text = screen.close();
@@ -197,6 +200,26 @@ fn a_repeat_names_its_namespace() {
     let repeat = text.split_once("REPEAT curl -> ").expect("a repeat").1;
     let line = repeat.split(" tracer: ").next().unwrap_or_default();
     assert!(line.contains("2 more") && line.contains(&other.name), "{text}");
+}
+
+/// Another user fails as often as it likes: what the server failed to do is still known.
+fn failed_binds_of_another_user() {
+    let mut fixture = Fixture::begin();
+    fixture.trace();
+    let port = fixture.port();
+    let place = fixture.netns.place();
+    let mut server = Actor::start(&place, &ProcessSpec::named("gateway"));
+    let unavailable = Err(Errno::ADDRNOTAVAIL.raw_os_error());
+    assert_eq!(server.ask(&format!("bind 203.0.113.1:{port}")), unavailable);
+    let mut stranger = Actor::start(&place, &ProcessSpec::named("stranger").uid(65_534));
+    for number in 2..60 {
+        assert_eq!(stranger.ask(&format!("bind 203.0.113.{number}:{port}")), unavailable);
+    }
+    let refusal = fixture.refused("127.0.0.1");
+    refusal.verdict(Cause::BindFailed, &[Because::UnverifiedServer]);
+    let failed = &refusal.line.verdict.failed_binds;
+    assert!(failed.iter().any(|failed| failed.process.pid == Some(server.pid)), "{}", refusal.shown());
+    fixture.end();
 }
 
 /// An id of docker's has 64 hexadecimal digits, and nothing beside it.

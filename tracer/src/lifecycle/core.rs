@@ -444,7 +444,11 @@ impl Core {
             return;
         }
         let hops = self.state.hops_of(&refused.client);
-        if self.state.followed.refused(port, hops, self.progress.now) {
+        let change = self.state.followed.refused(port, hops, refused.client.uid, self.progress.now);
+        if let Some(port) = change.given_up {
+            self.give_up(port);
+        }
+        if change.is_new {
             self.port_changes.push(PortChange { port, is_watched: true });
             self.queries.set_added_ports(self.state.followed.added());
         }
@@ -464,7 +468,7 @@ impl Core {
         };
         let Destination { netns, addr, port, .. } = destination;
         let now = self.progress.now;
-        if self.state.next_hops.reached((netns, addr, port), hops + 1, now) {
+        if self.state.next_hops.reached((netns, addr, port), hops + 1, reached.client.uid, now) {
             self.queries.ask(QueryKind::Holders { netns, port }, now);
         }
     }
@@ -502,11 +506,13 @@ impl Core {
         if over.is_empty() {
             return;
         }
-        for port in over {
-            self.state.forget_port(port);
-            self.port_changes.push(PortChange { port, is_watched: false });
-        }
+        over.into_iter().for_each(|port| self.give_up(port));
         self.queries.set_added_ports(self.state.followed.added());
+    }
+
+    fn give_up(&mut self, port: u16) {
+        self.state.forget_port(port);
+        self.port_changes.push(PortChange { port, is_watched: false });
     }
 
     /// A process has executed a program: whether it still holds its listeners is to be found out.

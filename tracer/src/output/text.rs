@@ -768,7 +768,7 @@ fn reason(because: Because) -> &'static str {
         Because::BeforeReady => "it came before tracer was ready",
         Because::ListenerChanging => "a listener opened or closed within 10 ms of the connect",
         Because::HookMissing => "this kernel cannot show all that could have come first",
-        Because::HistoryForgotten => "more listeners closed on the port than are remembered",
+        Because::HistoryForgotten => "more has happened on the port than is remembered",
         Because::QueryTimeout => "the host did not answer a query within 100 ms",
         Because::ListenerUnconfirmed => "no query after the refusal has confirmed the listener",
         Because::SeveralOwners => "several services have used the port",

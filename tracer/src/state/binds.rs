@@ -10,17 +10,18 @@ use crate::model::process::Process;
 use crate::model::service;
 use crate::model::socket::{Holder, Listener, NetnsId, SocketKey, TcpState};
 use crate::model::time::{Interval, Mono};
+use crate::state::quota::{self, Dropped, Uid};
 
-/// Failures told apart on one port of one namespace: the newest.
+/// Failures told apart on one port of one namespace: the newest, those of the user that has the most going first.
 const FAILURES_MAX: usize = 16;
 
-/// Endpoints on one port of one namespace whose last success is remembered: the newest.
+/// Endpoints on one port of one namespace whose last success is remembered: the newest, likewise.
 const SUCCESSES_MAX: usize = 16;
 
 /// Bound sockets on one port of one namespace: as many as the kernel side follows in all.
 const FOLLOWED_MAX: usize = tracer_ebpf::BOUND_MAX as usize;
 
-/// Sockets of clients remembered on one port of one namespace.
+/// Sockets of clients remembered on one port of one namespace, likewise.
 const CLIENTS_MAX: usize = 64;
 
 /// Ports of namespaces remembered; on more, those without a bound socket are dropped.
@@ -86,8 +87,17 @@ struct Port {
     successes: VecDeque<Success>,
     followed: Vec<Followed>,
     holders: Option<Holders>,
-    /// Sockets that turned out to be clients', the newest.
-    clients: VecDeque<SocketKey>,
+    /// Sockets that turned out to be clients', the newest, each with its user.
+    clients: VecDeque<(SocketKey, Uid)>,
+    forgotten: Forgotten,
+}
+
+/// What the bounds have dropped of one port.
+#[derive(Debug, Default)]
+struct Forgotten {
+    failures: Dropped,
+    successes: Dropped,
+    clients: Dropped,
 }
 
 /// Whether two sockets are bound alike.
@@ -107,10 +117,34 @@ impl Port {
     /// Notes a success.
     fn succeed(&mut self, socket: Listener, time: Mono) {
         self.successes.retain(|known| !is_same_endpoint(&known.socket, &socket));
-        if self.successes.len() >= SUCCESSES_MAX {
-            self.successes.pop_front();
-        }
         self.successes.push_back(Success { socket, time });
+        if self.successes.len() > SUCCESSES_MAX
+            && let Some(place) = quota::first_of_most(self.successes.iter().map(|one| one.socket.process.uid))
+            && let Some(dropped) = self.successes.remove(place)
+        {
+            self.forgotten.successes.note(dropped.socket.process.uid, dropped.time);
+        }
+    }
+
+    /// Drops a failure where there are too many.
+    fn bound_failures(&mut self) {
+        if self.failures.len() > FAILURES_MAX
+            && let Some(place) = quota::first_of_most(self.failures.iter().map(|one| one.socket.process.uid))
+            && let Some(dropped) = self.failures.remove(place)
+        {
+            self.forgotten.failures.note(dropped.socket.process.uid, dropped.last);
+        }
+    }
+
+    /// A followed socket turned out to be a client's.
+    fn is_client(&mut self, followed: &Followed) {
+        self.clients.push_back((followed.socket.key, followed.socket.process.uid));
+        if self.clients.len() > CLIENTS_MAX
+            && let Some(place) = quota::first_of_most(self.clients.iter().map(|(_, uid)| *uid))
+            && let Some((_, uid)) = self.clients.remove(place)
+        {
+            self.forgotten.clients.note(uid, followed.time);
+        }
     }
 }
 
@@ -178,9 +212,7 @@ impl Binds {
             times: times + 1,
             ended: None,
         });
-        if port.failures.len() > FAILURES_MAX {
-            port.failures.pop_front();
-        }
+        port.bound_failures();
     }
 
     /// Adds what was found out of a process to the attempts that it made.
@@ -226,13 +258,9 @@ impl Binds {
             if let Some(holders) = &mut port.holders {
                 holders.sockets.retain(|holder| !holder.socket.key.is_same(followed.socket.key));
             }
-            if !destroyed.is_client {
-                continue;
+            if destroyed.is_client {
+                port.is_client(&followed);
             }
-            if port.clients.len() >= CLIENTS_MAX {
-                port.clients.pop_front();
-            }
-            port.clients.push_back(followed.socket.key);
         }
     }
 
@@ -289,6 +317,22 @@ impl Binds {
         self.ports.get(&(netns, port))?.failures.back()
     }
 
+    /// When the newest failure on a port came that is not remembered any more and may be a process's.
+    pub fn forgotten_failure(&self, netns: NetnsId, port: u16, of: Option<&Process>) -> Option<Mono> {
+        self.ports.get(&(netns, port))?.forgotten.failures.newest_of(of)
+    }
+
+    /// When the newest endpoint on a port was taken that is not remembered any more and may be a process's.
+    pub fn forgotten_success(&self, netns: NetnsId, port: u16, of: Option<&Process>) -> Option<Mono> {
+        self.ports.get(&(netns, port))?.forgotten.successes.newest_of(of)
+    }
+
+    /// Whether a socket of a process's user on a port may be a client's without that being remembered.
+    pub fn has_forgotten_client(&self, netns: NetnsId, port: u16, of: Option<&Process>) -> bool {
+        let port = self.ports.get(&(netns, port));
+        port.is_some_and(|port| port.forgotten.clients.newest_of(of).is_some())
+    }
+
     /// Whether a remembered failure on a port has this error.
     pub fn has_failed_with(&self, netns: NetnsId, port: u16, errno: Errno) -> bool {
         let port = self.ports.get(&(netns, port));
@@ -314,7 +358,7 @@ impl Binds {
         };
         // What was bound and seen is told better, and its end is known.
         let is_new = move |found: &&Listener| {
-            let is_client = |key: &SocketKey| key.is_same(found.key);
+            let is_client = |(key, _): &(SocketKey, Uid)| key.is_same(found.key);
             !followed().any(|one| one.socket.key.is_same(found.key))
                 && !port.is_some_and(|port| port.clients.iter().any(is_client))
         };
@@ -349,6 +393,59 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+
+    fn socket(inode: u64, addr: u32, uid: u32) -> Listener {
+        Listener {
+            key: SocketKey { inode, cookie: inode },
+            netns: NetnsId(0),
+            addr: Ipv4Addr::from_bits(addr).into(),
+            port: 80,
+            v6only: None,
+            device: None,
+            backlog: None,
+            since: None,
+            process: Process { uid: Some(uid), ..Process::default() },
+            opener: None,
+        }
+    }
+
+    #[test]
+    fn one_user_drops_nothing_of_another() {
+        let mut binds = Binds::default();
+        let of = |uid| Process { uid: Some(uid), ..Process::default() };
+        binds.failed(Call::Bind, &socket(1, 1, 0), Errno::EACCES, Mono(1));
+        let bound = |inode, addr, uid| Bound {
+            time: Mono(inode),
+            socket: socket(inode, addr, uid),
+            netns_cookie: 0,
+            errno: None,
+            is_followed: true,
+            sock: inode,
+        };
+        binds.bound(&Bound { is_followed: false, ..bound(2, 2, 0) });
+        binds.bound(&bound(3, 3, 0));
+        binds.destroyed(&Destroyed { time: Mono(3), sock: 3, is_client: true });
+        for number in 10..500_u32 {
+            let (inode, uid) = (u64::from(number), 1000);
+            binds.failed(Call::Bind, &socket(inode, number, uid), Errno::EADDRNOTAVAIL, Mono(inode));
+            binds.bound(&Bound { is_followed: false, ..bound(inode, number + 1_000, uid) });
+            binds.bound(&bound(inode + 1_000, number, uid));
+            binds.destroyed(&Destroyed { time: Mono(inode), sock: inode + 1_000, is_client: true });
+        }
+        let port = &binds.ports[&(NetnsId(0), 80)];
+        assert_eq!(port.failures.iter().filter(|one| one.socket.process.uid == Some(0)).count(), 1);
+        assert_eq!(port.successes.iter().filter(|one| one.socket.process.uid == Some(0)).count(), 1);
+        assert_eq!(port.clients.iter().filter(|(_, uid)| *uid == Some(0)).count(), 1);
+        assert_eq!((port.failures.len(), port.successes.len()), (FAILURES_MAX, SUCCESSES_MAX));
+        assert_eq!(port.clients.len(), CLIENTS_MAX);
+        let forgotten = |uid: u32| {
+            let (netns, process) = (NetnsId(0), of(uid));
+            let failure = binds.forgotten_failure(netns, 80, Some(&process)).is_some();
+            let success = binds.forgotten_success(netns, 80, Some(&process)).is_some();
+            (failure, success, binds.has_forgotten_client(netns, 80, Some(&process)))
+        };
+        assert_eq!((forgotten(0), forgotten(1000)), ((false, false, false), (true, true, true)));
+    }
 
     #[test]
     fn binds_that_fail_everywhere_take_no_more_room_than_their_bound() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::time::{Interval, Mono};
+use crate::state::quota::{self, Uid};
 
 /// Ports that are watched besides those of the run.
 pub const ADDED_MAX: usize = 16;
@@ -17,6 +18,8 @@ pub const HOPS_MAX: u8 = 3;
 /// A port that was added.
 #[derive(Clone, Copy, Debug)]
 struct Added {
+    /// The user whose process was refused there first.
+    owner: Uid,
     /// How many hops it is behind a port of the run.
     hops: u8,
     until: Mono,
@@ -30,11 +33,22 @@ pub struct FollowedPorts {
     /// Empty: every port.
     configured: Vec<u16>,
     added: BTreeMap<u16, Added>,
+    /// Ports that were not added, or given up early, because there were too many.
+    pub passed_over: u64,
+}
+
+/// What a refusal changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// The port is watched from now on.
+    pub is_new: bool,
+    /// A port that is not watched any more: another of the user that has the most.
+    pub given_up: Option<u16>,
 }
 
 impl FollowedPorts {
     pub fn new(configured: Vec<u16>) -> Self {
-        Self { configured, added: BTreeMap::new() }
+        Self { configured, ..Self::default() }
     }
 
     /// Whether a port is not one that is watched from the start.
@@ -47,19 +61,40 @@ impl FollowedPorts {
         self.added.get(&port).map_or(0, |added| added.hops)
     }
 
-    /// A process that holds a listener so many hops away was refused at a port. True where it is watched from now on.
-    pub fn refused(&mut self, port: u16, hops_of_client: u8, now: Mono) -> bool {
+    /// A process of a user that holds a listener so many hops away was refused at a port. A user who has most of those that
+    /// are watched gets no more, and makes room for another's.
+    pub fn refused(&mut self, port: u16, hops_of_client: u8, owner: Uid, now: Mono) -> Change {
         let until = now.plus(WATCHED_NS);
         if let Some(added) = self.added.get_mut(&port) {
             added.until = until;
             added.hops = added.hops.min(hops_of_client + 1);
-            return false;
+            return Change::default();
         }
-        let is_new = self.is_other(port) && hops_of_client < HOPS_MAX && self.added.len() < ADDED_MAX;
-        if is_new {
-            self.added.insert(port, Added { hops: hops_of_client + 1, until, read: None });
+        if !self.is_other(port) || hops_of_client >= HOPS_MAX {
+            return Change::default();
         }
-        is_new
+        let mut given_up = None;
+        if self.added.len() >= ADDED_MAX {
+            self.passed_over += 1;
+            given_up = self.crowded_out(owner);
+            if given_up.is_none() {
+                return Change::default();
+            }
+        }
+        given_up.into_iter().for_each(|port| _ = self.added.remove(&port));
+        self.added.insert(port, Added { owner, hops: hops_of_client + 1, until, read: None });
+        Change { is_new: true, given_up }
+    }
+
+    /// The port that makes room for one of another user: that refused longest ago of the user that has the most; `None`:
+    /// that is this one.
+    fn crowded_out(&self, owner: Uid) -> Option<u16> {
+        let mut order: Vec<(&u16, &Added)> = self.added.iter().collect();
+        order.sort_by_key(|(port, added)| (added.until, **port));
+        // The new one is the last to go.
+        let owners = order.iter().map(|(_, added)| added.owner).chain([owner]);
+        let (port, added) = order.get(quota::first_of_most(owners)?)?;
+        (added.owner != owner).then_some(**port)
     }
 
     /// The listeners on an added port were read, in every namespace.
@@ -110,6 +145,7 @@ mod tests {
     use super::*;
 
     const MINUTE: u64 = 60_000_000_000;
+    const OWNER: Uid = Some(1000);
 
     fn read_at(time: u64) -> Interval {
         Interval { began: Mono(time), ended: Mono(time + 1) }
@@ -118,8 +154,10 @@ mod tests {
     #[test]
     fn a_port_is_watched_for_ten_minutes_after_its_last_refusal() {
         let mut ports = FollowedPorts::new(vec![80]);
-        assert!(ports.refused(9000, 0, Mono(0)) && !ports.refused(80, 0, Mono(0)));
-        assert!(!ports.refused(9000, 0, Mono(9 * MINUTE)), "it is watched already");
+        assert!(
+            ports.refused(9000, 0, OWNER, Mono(0)).is_new && !ports.refused(80, 0, OWNER, Mono(0)).is_new
+        );
+        assert!(!ports.refused(9000, 0, OWNER, Mono(9 * MINUTE)).is_new, "it is watched already");
         assert!(ports.expire(Mono(19 * MINUTE - 1)).is_empty());
         assert_eq!(ports.deadline(), Some(Mono(19 * MINUTE)));
         assert_eq!(ports.expire(Mono(19 * MINUTE)), [9000]);
@@ -129,7 +167,7 @@ mod tests {
     #[test]
     fn what_came_before_the_listeners_were_read_is_not_known() {
         let mut ports = FollowedPorts::new(vec![80]);
-        ports.refused(9000, 0, Mono(10));
+        assert!(ports.refused(9000, 0, OWNER, Mono(10)).is_new);
         assert!(ports.is_unread(9000) && !ports.was_watched(9000, Mono(100)));
         ports.set_read(9000, read_at(20));
         ports.set_read(9000, read_at(30));
@@ -141,12 +179,24 @@ mod tests {
     #[test]
     fn neither_more_ports_than_the_bound_nor_more_hops_are_watched() {
         let mut ports = FollowedPorts::new(vec![80]);
-        assert!(!ports.refused(9000, HOPS_MAX, Mono(0)), "too far away");
+        assert!(!ports.refused(9000, HOPS_MAX, OWNER, Mono(0)).is_new, "too far away");
         for hops in 0..HOPS_MAX {
-            assert!(ports.refused(9000 + u16::from(hops), hops, Mono(0)));
+            assert!(ports.refused(9000 + u16::from(hops), hops, OWNER, Mono(0)).is_new);
             assert_eq!(ports.hops(9000 + u16::from(hops)), hops + 1);
         }
-        let more = (1..100).filter(|number| ports.refused(*number, 0, Mono(0))).count();
+        let more = (1..100).filter(|number| ports.refused(*number, 0, OWNER, Mono(0)).is_new).count();
         assert_eq!((more, ports.added().len()), (ADDED_MAX - usize::from(HOPS_MAX), ADDED_MAX));
+    }
+
+    #[test]
+    fn a_user_with_most_ports_makes_room_for_another() {
+        let mut ports = FollowedPorts::new(vec![80]);
+        (1..=20).for_each(|port| _ = ports.refused(port, 0, OWNER, Mono(u64::from(port))));
+        assert_eq!((ports.added().len(), ports.passed_over), (ADDED_MAX, 4));
+        let change = ports.refused(9000, 0, Some(33), Mono(100));
+        assert_eq!(change, Change { is_new: true, given_up: Some(1) });
+        assert_eq!(ports.refused(9001, 0, OWNER, Mono(101)), Change::default());
+        assert!(ports.is_unwatched(1) && !ports.is_unwatched(9000) && ports.added().len() == ADDED_MAX);
+        assert_eq!(ports.passed_over, 6);
     }
 }

@@ -9,12 +9,17 @@ use crate::model::process::{ExitStatus, OwnerEnd, Process};
 use crate::model::socket::{Listener, NetnsId, SocketKey};
 use crate::model::time::{Interval, Mono};
 use crate::state::SERVED_NS;
+use crate::state::quota::{self, Dropped, Uid};
 
-/// Endpoints of one namespace whose last close is remembered: more than a host's servers have.
+/// Endpoints of one namespace whose last close is remembered: more than a host's servers have. Those of the user that has
+/// the most go first.
 const CLOSED_PER_NETNS: usize = 64;
 
-/// Closed listeners remembered in all: a few megabytes at most.
+/// Closed listeners remembered in all, likewise: a few megabytes at most.
 const CLOSED_MAX: usize = 4_096;
+
+/// Closed listeners that are dropped at once where there are too many in all: to find them costs as much as for one.
+const DROPPED_AT_ONCE: usize = 64;
 
 /// Room for open listeners of one namespace that is kept.
 const ROOM_KEPT: usize = 256;
@@ -63,8 +68,8 @@ struct Local {
     orphans: HashMap<u64, (Process, ExitStatus)>,
     /// The last to close of each endpoint, the newest last.
     closed: VecDeque<ClosedListener>,
-    /// When the newest of those closed that the bounds have dropped, by port.
-    forgotten: HashMap<u16, Mono>,
+    /// Those that the bounds have dropped, by port.
+    forgotten: HashMap<u16, Dropped>,
 }
 
 /// Every listener on a watched port, by namespace.
@@ -154,10 +159,11 @@ impl Local {
         Some(listener)
     }
 
-    /// Drops the listener that closed longest ago.
-    fn forget_oldest(&mut self) -> bool {
-        let Some(closed) = self.closed.pop_front() else { return false };
-        self.forgotten.insert(closed.listener.port, closed.time);
+    /// Drops the listener at a place of those that have closed.
+    fn drop_closed(&mut self, place: usize) -> bool {
+        let Some(closed) = self.closed.remove(place) else { return false };
+        let dropped = self.forgotten.entry(closed.listener.port).or_default();
+        dropped.note(quota::owner(&closed.listener), closed.time);
         true
     }
 
@@ -215,9 +221,10 @@ impl Listeners {
         self.netns.values().flat_map(|local| &local.closed)
     }
 
-    /// When the newest listener on a port of one namespace closed that is not remembered any more.
-    pub fn forgotten_in(&self, netns: NetnsId, port: u16) -> Option<Mono> {
-        self.netns.get(&netns)?.forgotten.get(&port).copied()
+    /// When the newest listener on a port of one namespace closed that is not remembered any more and may be of a process's
+    /// user.
+    pub fn forgotten_in(&self, netns: NetnsId, port: u16, of: Option<&Process>) -> Option<Mono> {
+        self.netns.get(&netns)?.forgotten.get(&port)?.newest_of(of)
     }
 
     pub fn get(&self, netns: NetnsId, key: SocketKey) -> Option<&Listener> {
@@ -321,8 +328,11 @@ impl Listeners {
         }
         local.closed.retain(|other| !is_same_endpoint(&other.listener, &closed.listener));
         local.closed.push_back(closed);
-        if local.closed.len() > CLOSED_PER_NETNS {
-            local.forget_oldest();
+        if local.closed.len() > CLOSED_PER_NETNS
+            && let Some(place) =
+                quota::first_of_most(local.closed.iter().map(|closed| quota::owner(&closed.listener)))
+        {
+            local.drop_closed(place);
         }
         self.closed = self.closed + local.closed.len() - before;
         if self.closed > CLOSED_MAX {
@@ -365,17 +375,23 @@ impl Listeners {
         }
     }
 
-    /// Drops what closed longest ago, of all namespaces.
+    /// Drops a few that closed longest ago, in all namespaces, of the user that has the most.
     fn forget_oldest(&mut self) {
-        let oldest = self
-            .netns
-            .values_mut()
-            .filter_map(|local| Some((local.closed.front()?.time, local)))
-            .min_by_key(|(time, _)| *time);
-        if let Some((_, local)) = oldest
-            && local.forget_oldest()
-        {
-            self.closed -= 1;
+        let mut closed: Vec<(Mono, NetnsId, usize, Uid)> = Vec::with_capacity(self.closed);
+        for (netns, local) in &self.netns {
+            let of_netns = local.closed.iter().enumerate();
+            closed
+                .extend(of_netns.map(|(place, one)| (one.time, *netns, place, quota::owner(&one.listener))));
+        }
+        closed.sort_unstable();
+        let first = quota::first_of_most(closed.iter().map(|(.., uid)| *uid));
+        let Some((.., most)) = first.and_then(|first| closed.get(first)).copied() else { return };
+        let of_most = closed.into_iter().filter(|(.., uid)| *uid == most).take(DROPPED_AT_ONCE);
+        // From the back, so that the places of the others stay.
+        for (_, netns, place, _) in of_most.collect::<Vec<_>>().into_iter().rev() {
+            if self.netns.get_mut(&netns).is_some_and(|local| local.drop_closed(place)) {
+                self.closed -= 1;
+            }
         }
         self.netns.retain(|_, local| !local.is_empty());
     }
@@ -501,7 +517,7 @@ mod tests {
         }
         let closed: Vec<u64> = table.closed_in(NetnsId(1)).map(|closed| closed.listener.key.inode).collect();
         assert_eq!(closed, [9_999, 1]);
-        assert_eq!(table.forgotten_in(NetnsId(1), 80), None);
+        assert_eq!(table.forgotten_in(NetnsId(1), 80, None), None);
     }
 
     #[test]
@@ -511,7 +527,34 @@ mod tests {
             table.remember(closed(inode, [10, 0, 0, inode as u8]));
         }
         assert_eq!(table.closed_in(NetnsId(1)).count(), CLOSED_PER_NETNS);
-        assert_eq!(table.forgotten_in(NetnsId(1), 80), Some(Mono(3)));
-        assert_eq!(table.forgotten_in(NetnsId(1), 81), None);
+        assert_eq!(table.forgotten_in(NetnsId(1), 80, None), Some(Mono(3)));
+        assert_eq!(table.forgotten_in(NetnsId(1), 81, None), None);
+    }
+
+    #[test]
+    fn one_user_drops_nothing_of_another_who_has_less() {
+        let of = |uid: u32, inode: u64, netns: u32| {
+            let mut closed = closed(inode, [10, (inode >> 8) as u8, inode as u8, 1]);
+            closed.listener.process.uid = Some(uid);
+            closed.listener.netns = NetnsId(netns);
+            closed
+        };
+        let known = |table: &Listeners, uid| {
+            table.every_closed().filter(|closed| closed.listener.process.uid == Some(uid)).count()
+        };
+        let root = Process { uid: Some(0), ..Process::default() };
+        let mut table = Listeners::default();
+        (1..=3).for_each(|inode| table.remember(of(0, inode, 1)));
+        (4..200).for_each(|inode| table.remember(of(1000, inode, 1)));
+        assert_eq!((known(&table, 0), table.closed_in(NetnsId(1)).count()), (3, CLOSED_PER_NETNS));
+        assert_eq!(table.forgotten_in(NetnsId(1), 80, Some(&root)), None);
+        assert!(table.forgotten_in(NetnsId(1), 80, None).is_some());
+        // In many namespaces.
+        for inode in 200..200 + CLOSED_MAX as u64 {
+            table.remember(of(1000, inode, 2 + (inode / 32) as u32));
+        }
+        assert_eq!((known(&table, 0), table.closed <= CLOSED_MAX), (3, true));
+        assert!(table.closed > CLOSED_MAX - 2 * DROPPED_AT_ONCE, "{}", table.closed);
+        assert_eq!(table.every_closed().count(), table.closed);
     }
 }

@@ -12,6 +12,7 @@ pub mod namespaces;
 pub mod next_hops;
 pub mod openings;
 pub mod processes;
+pub mod quota;
 pub mod servers;
 pub mod settings;
 pub mod turns;

@@ -1,17 +1,23 @@
 //! Processes that claim to be the server, and what became of them; and what servers listen on elsewhere.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::model::hash::{HashMap, HashSet};
-use crate::model::process::ExitStatus;
+use crate::model::process::{ExitStatus, Process};
 use crate::model::service;
 use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::{Interval, Mono};
 use crate::query::{Candidate, LocalEndpoint, LocalSocket};
+use crate::state::quota::{self, Dropped};
 
-/// Candidates remembered: those that ended longest ago go first, then the youngest of the namespace that has the most,
-/// so that pretenders in one hide nobody in another, and nobody who was there before them.
+/// Candidates remembered: of the user that has the most, in the namespace where that has the most, those that ended longest
+/// ago go first, then the youngest, so that pretenders hide no server of another user, of another namespace, or that was
+/// there before them.
 const CANDIDATES_MAX: usize = 256;
+
+/// Namespaces of which it is remembered that candidates were dropped.
+const DROPPED_MAX: usize = 4_096;
 
 /// Clients remembered, so that none is taken for a server.
 const CLIENTS_MAX: usize = 1_024;
@@ -87,6 +93,8 @@ pub struct Servers {
     local_sockets: HashMap<u32, LocalSockets>,
     /// When the processes of the host were last searched for candidates.
     searched: Option<Interval>,
+    /// Candidates that the bound has dropped, by namespace.
+    dropped: HashMap<NetnsId, Dropped>,
 }
 
 impl Servers {
@@ -123,8 +131,15 @@ impl Servers {
         listened.into_iter().for_each(|(port, since)| known.listens(port, since));
         lives.push(known);
         if self.candidates.values().map(Vec::len).sum::<usize>() > CANDIDATES_MAX {
-            self.drop_one();
+            self.drop_one(seen);
         }
+    }
+
+    /// When the newest candidate of a namespace was dropped that may have been of a process's user, of those that could
+    /// still explain a refusal.
+    pub fn dropped(&self, netns: NetnsId, of: Option<&Process>, now: Mono) -> Option<Mono> {
+        let newest = self.dropped.get(&netns)?.newest_of(of)?;
+        (now.since(newest) < MEMORY_NS).then_some(newest)
     }
 
     /// Whether a process runs what its parent runs, without having been seen to execute it.
@@ -158,28 +173,30 @@ impl Servers {
         }
     }
 
-    fn drop_one(&mut self) {
-        let oldest = self
-            .candidates
-            .iter()
-            .filter_map(|(pid, lives)| {
-                Some((lives.iter().filter_map(|known| known.end).map(|(time, _)| time).min()?, *pid))
-            })
-            .min();
-        if let Some((time, pid)) = oldest
-            && let Some(lives) = self.candidates.get_mut(&pid)
-        {
-            lives.retain(|known| known.end.is_none_or(|(ended, _)| ended > time));
-        } else {
-            let mut count: HashMap<NetnsId, usize> = HashMap::default();
-            for known in self.candidates.values().flatten() {
-                *count.entry(known.candidate.netns).or_default() += 1;
-            }
-            let rank =
-                |known: &ServerCandidate| (count.get(&known.candidate.netns).copied(), known.candidate.since);
-            let one =
-                self.candidates.iter().filter_map(|(pid, lives)| Some((rank(lives.first()?), *pid))).max();
-            one.and_then(|(_, pid)| self.candidates.remove(&pid));
+    /// Drops a candidate where there are too many.
+    fn drop_one(&mut self, now: Mono) {
+        let of_all = self.candidates.values().flatten();
+        let mut order: Vec<&ServerCandidate> = of_all.collect();
+        order.sort_by_key(|known| {
+            let ended = known.end.map(|(time, _)| time);
+            (ended.is_none(), ended, Reverse(known.candidate.since), known.candidate.process.pid)
+        });
+        let uid = |known: &ServerCandidate| known.candidate.process.uid;
+        let most = quota::first_of_most(order.iter().map(|known| uid(known))).map(|place| uid(order[place]));
+        order.retain(|known| Some(uid(known)) == most);
+        let one = quota::first_of_most(order.iter().map(|known| known.candidate.netns));
+        let Some((pid, netns, start, end)) = one.map(|place| {
+            let ServerCandidate { candidate, end, .. } = order[place];
+            (candidate.process.pid, candidate.netns, candidate.process.start, *end)
+        }) else {
+            return;
+        };
+        if self.dropped.len() >= DROPPED_MAX {
+            self.dropped.retain(|of, _| *of == netns);
+        }
+        self.dropped.entry(netns).or_default().note(most.flatten(), now);
+        if let Some(lives) = pid.and_then(|pid| self.candidates.get_mut(&pid)) {
+            lives.retain(|known| (known.candidate.process.start, known.end) != (start, end));
         }
         self.candidates.retain(|_, lives| !lives.is_empty());
     }
@@ -282,7 +299,7 @@ impl Servers {
     pub fn running(&self, netns: NetnsId, at: Mono) -> Vec<&ServerCandidate> {
         let mut running: Vec<&ServerCandidate> =
             self.of(netns).filter(|known| known.is_running(at)).collect();
-        running.sort_by_key(|known| (std::cmp::Reverse(known.candidate.since), known.candidate.process.pid));
+        running.sort_by_key(|known| (Reverse(known.candidate.since), known.candidate.process.pid));
         running
     }
 
@@ -293,7 +310,7 @@ impl Servers {
         };
         let mut ended: Vec<&ServerCandidate> =
             self.of(netns).filter(|known| !known.had_listened(port, now)).filter(recently).collect();
-        ended.sort_by_key(|known| std::cmp::Reverse(known.end.map(|(time, _)| time)));
+        ended.sort_by_key(|known| Reverse(known.end.map(|(time, _)| time)));
         ended
     }
 
@@ -304,12 +321,43 @@ impl Servers {
         }
         self.candidates.retain(|_, lives| !lives.is_empty());
         self.other_ports.remove(&netns);
+        self.dropped.remove(&netns);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::time::StartTime;
+
+    #[test]
+    fn pretenders_of_one_user_drop_no_candidate_of_another() {
+        let of = |pid: u32, uid: u32| {
+            let process = Process {
+                pid: Some(pid),
+                uid: Some(uid),
+                start: Some(StartTime::from_boottime(u64::from(pid) * 1_000_000_000)),
+                ..Process::default()
+            };
+            let (time, netns) = (Mono(u64::from(pid)), NetnsId(1));
+            Candidate { time, since: time, netns, process, product: None, port: None, is_named: true }
+        };
+        let mut servers = Servers::default();
+        servers.add(of(1, 0), []);
+        servers.add(of(2, 0), []);
+        servers.ended(1, Mono(3), ExitStatus::Code(1));
+        for pid in 10..3 * CANDIDATES_MAX as u32 {
+            servers.add(of(pid, 1000), []);
+            servers.ended(pid, Mono(u64::from(pid)), ExitStatus::Code(0));
+        }
+        let known = servers.candidates.values().flatten();
+        let of_root = known.filter(|known| known.candidate.process.uid == Some(0)).count();
+        assert_eq!((of_root, servers.candidates.len()), (2, CANDIDATES_MAX));
+        let root = Process { uid: Some(0), ..Process::default() };
+        assert_eq!(servers.dropped(NetnsId(1), Some(&root), Mono(1_000)), None);
+        assert!(servers.dropped(NetnsId(1), None, Mono(1_000)).is_some());
+        assert_eq!(servers.dropped(NetnsId(1), None, Mono(2 * MEMORY_NS)), None, "long ago");
+    }
 
     #[test]
     fn clients_and_other_ports_take_no_more_room_than_their_bound() {

@@ -49,8 +49,8 @@ use Need::{
     OtherPortsOfFailed, PortHolders,
 };
 use Uncertainty::{
-    AnyNamespace, ByTime, Closing, ForeignSender, Forwarded, History, Identity, MissedEnds, Opening,
-    OtherArguments, Own, Tie, Translation,
+    AnyNamespace, ByTime, Clients, Closing, DroppedCandidates, Failures, ForeignSender, Forwarded, History,
+    Identity, MissedEnds, Opening, OtherArguments, Own, Successes, Tie, Translation,
 };
 
 /// In order: the first that matches.
@@ -83,67 +83,85 @@ pub const RULES: [Rule; 15] = [
         cause: Cause::BindFailed,
         matches: |scene| scene.failed_bind().is_some(),
         needs: &[PortHolders, OtherPorts],
-        uncertain: &[Identity],
+        uncertain: &[Successes, Identity],
     },
     Rule {
         cause: Cause::Stopped,
         matches: |scene| scene.stopped().is_some(),
         needs: &[OtherPortsOfFailed],
-        uncertain: &[Closing, Identity],
+        uncertain: &[Closing, Failures, Identity],
     },
     Rule {
         cause: Cause::WrongFamily,
         matches: |scene| scene.has_other_family(),
         needs: &[OtherPortsOfFailed],
-        uncertain: &[History, Identity, Own],
+        uncertain: &[History, Failures, Identity, Own],
     },
     Rule {
         cause: Cause::WrongAddress,
         matches: |scene| scene.has_on_port(),
         needs: &[OtherPortsOfFailed],
-        uncertain: &[History, Identity, Own],
+        uncertain: &[History, Failures, Identity, Own],
     },
     Rule {
         cause: Cause::BoundNotListening,
         matches: |scene| scene.bound().is_some(),
         needs: &[AbsenceVerified, BoundSockets],
-        uncertain: &[History, Identity],
+        uncertain: &[History, Failures, Clients, Identity],
     },
     Rule {
         cause: Cause::OtherPort,
         matches: |scene| !scene.elsewhere().is_empty() || scene.published().is_some(),
         needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, Forwarders],
-        uncertain: &[History, AnyNamespace, MissedEnds, Identity, OtherArguments, ByTime, Forwarded],
+        uncertain: &[
+            History,
+            Failures,
+            DroppedCandidates,
+            AnyNamespace,
+            MissedEnds,
+            Identity,
+            OtherArguments,
+            ByTime,
+            Forwarded,
+        ],
     },
     Rule {
         cause: Cause::NotOnTcp,
         matches: |scene| !scene.not_on_tcp().is_empty(),
         needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets],
-        uncertain: &[History, AnyNamespace, MissedEnds, Identity, OtherArguments],
+        uncertain: &[
+            History,
+            Failures,
+            DroppedCandidates,
+            AnyNamespace,
+            MissedEnds,
+            Identity,
+            OtherArguments,
+        ],
     },
     Rule {
         cause: Cause::Starting,
         matches: |scene| !scene.starting().is_empty(),
         needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets],
-        uncertain: &[History, MissedEnds, Identity, OtherArguments],
+        uncertain: &[History, Failures, DroppedCandidates, MissedEnds, Identity, OtherArguments],
     },
     Rule {
         cause: Cause::NeverListened,
         matches: |scene| !scene.ended().is_empty(),
         needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets],
-        uncertain: &[History, MissedEnds, Identity, OtherArguments],
+        uncertain: &[History, Failures, DroppedCandidates, MissedEnds, Identity, OtherArguments],
     },
     Rule {
         cause: Cause::OtherNetns,
         matches: |scene| scene.has_elsewhere(),
         needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets, Forwarders],
-        uncertain: &[History, AnyNamespace, MissedEnds, Tie],
+        uncertain: &[History, Failures, DroppedCandidates, AnyNamespace, MissedEnds, Tie],
     },
     Rule {
         cause: Cause::NothingListening,
         matches: |_| true,
         needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets, Forwarders],
-        uncertain: &[History, AnyNamespace, MissedEnds],
+        uncertain: &[History, Failures, DroppedCandidates, AnyNamespace, MissedEnds],
     },
 ];
 

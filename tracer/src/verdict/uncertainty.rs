@@ -8,8 +8,8 @@ use crate::model::cause::{Because, Cause};
 use crate::model::kernel_event::{Refused, SentBy, Via};
 use crate::model::process::Process;
 use crate::model::service;
-use crate::model::time::Mono;
 use crate::model::unit::Unit;
+use crate::state::binds::FailedBind;
 
 /// How close to a connect a listener must open or close for the order of the two to be uncertain: the
 /// state change is seen before the socket is hashed when it opens, and after it is unhashed when it
@@ -26,6 +26,14 @@ pub enum Uncertainty {
     Closing,
     /// More listeners closed on the port than are remembered.
     History,
+    /// More binds failed on the port than are remembered.
+    Failures,
+    /// More endpoints of the port were taken than are remembered: one may have made the failure good.
+    Successes,
+    /// More sockets of clients had the port than are remembered: the bound one may be a client's.
+    Clients,
+    /// More processes may be the server than are remembered.
+    DroppedCandidates,
     /// The address may be translated.
     Translation,
     /// What no TCP stack of this host sent may come from where the address is translated to.
@@ -73,16 +81,38 @@ impl Uncertainty {
     fn applies(self, cause: Cause, scene: &Scene<'_>) -> Option<Because> {
         let Scene { refused, destination, state, .. } = scene;
         let is_changing = |is: bool| is.then_some(Because::ListenerChanging);
+        let is_forgotten = |is: bool| is.then_some(Because::HistoryForgotten);
         match self {
             Self::Opening => is_changing(
                 !scene::is_filtered(refused) && scene.covered_for().is_some_and(|age| age < CHANGING_NS),
             ),
             Self::Closing => is_changing(scene.closed().is_some_and(|closed| closed.time > refused.started)),
             Self::History => {
-                let forgotten: Option<Mono> =
-                    state.listeners.forgotten_in(destination.netns, destination.port);
-                let matters = forgotten.is_some_and(|time| !scene.has_opened_since(time));
-                matters.then_some(Because::HistoryForgotten)
+                let (netns, port) = (destination.netns, destination.port);
+                let forgotten = state.listeners.forgotten_in(netns, port, actor(scene));
+                is_forgotten(forgotten.is_some_and(|time| !scene.has_opened_since(time)))
+            }
+            Self::Failures => {
+                let (netns, port) = (destination.netns, destination.port);
+                let forgotten = state.binds.forgotten_failure(netns, port, actor(scene));
+                is_forgotten(forgotten.is_some_and(|time| !scene.has_opened_since(time)))
+            }
+            Self::Successes => {
+                let has_forgotten = |failed: &FailedBind| {
+                    let process = Some(&failed.socket.process);
+                    let success = state.binds.forgotten_success(destination.netns, destination.port, process);
+                    success.is_some_and(|time| time > failed.last)
+                };
+                is_forgotten(scene.failed_bind().is_some_and(has_forgotten))
+            }
+            Self::Clients => is_forgotten(scene.bound().is_some_and(|(socket, since)| {
+                let (netns, port) = (destination.netns, destination.port);
+                // The end of one that was seen to bind is known.
+                since.is_none() && state.binds.has_forgotten_client(netns, port, Some(&socket.process))
+            })),
+            Self::DroppedCandidates => {
+                let dropped = state.servers.dropped(destination.netns, actor(scene), refused.time);
+                is_forgotten(dropped.is_some())
             }
             Self::Translation => Some(Because::MayBeTranslated),
             Self::ForeignSender => match scene.packet_filter() {
@@ -108,6 +138,12 @@ impl Uncertainty {
             Self::Tie => scene.server_elsewhere().is_none().then_some(Because::UnverifiedServer),
         }
     }
+}
+
+/// The process whose user's acts a verdict rests on: the server, where that has acted on the port; `None`: any can be.
+fn actor<'a>(scene: &Scene<'a>) -> Option<&'a Process> {
+    let server = scene.server.filter(|server| server.known_by <= KnownBy::Bind)?;
+    Some(server.opener.unwrap_or(server.process))
 }
 
 /// What makes it uncertain which process is the server.
