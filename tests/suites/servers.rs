@@ -482,6 +482,42 @@ fn a_server_may_be_up_and_not_on_tcp() {
     assert!(verdict.summary.contains("/run/php-fpm.sock"), "{}", verdict.summary);
 }
 
+/// A second instance is started on the port, where the first one serves another: it is waited for, as long as it is still
+/// to open the port.
+#[test]
+fn a_younger_instance_is_waited_for() {
+    let other = server("127.0.0.1:3307").by("mariadbd", 10);
+    let first = || {
+        let started = simulation().ready().start_as("mariadbd", 10, None).after_millis(20_000);
+        started.elsewhere(&[&other])
+    };
+    assert_eq!(refused(first(), LOCALHOST).cause, Cause::OtherPort);
+    let second = || first().start_as("mariadbd", 20, None).after_millis(1_500);
+    let verdict = refused(second(), LOCALHOST);
+    assert_eq!((verdict.cause, server_pid(&verdict)), (Cause::Starting, Some(20)), "{verdict:?}");
+    assert!(hint_of(&verdict).starts_with("wait for RECOVERED"), "{verdict:?}");
+    // It has ended, or it has settled elsewhere itself.
+    let ended = second().exit(20, ExitStatus::Code(1)).after_millis(100);
+    assert_eq!(refused(ended, LOCALHOST).cause, Cause::OtherPort);
+    let settled = server("127.0.0.1:3308").by("mariadbd", 20);
+    let settled = second().elsewhere(&[&other, &settled]).after_millis(6_000);
+    assert_eq!(refused(settled, LOCALHOST).cause, Cause::OtherPort);
+    // The same beside one that listens on a Unix socket only.
+    let local = simulation().ready().start_as("mariadbd", 10, None).local(10, "/run/mysqld.sock");
+    let local = local.after_millis(20_000).start_as("mariadbd", 20, None).after_millis(1_500);
+    let verdict = refused(local, LOCALHOST);
+    assert_eq!((verdict.cause, server_pid(&verdict)), (Cause::Starting, Some(20)), "{verdict:?}");
+}
+
+/// An instance that was there before the one that moved on is not younger.
+#[test]
+fn an_older_instance_that_has_not_listened_is_not_waited_for() {
+    let older = simulation().ready().start_as("vite", 10, None).after_millis(1_000);
+    let moved = older.start_as("vite", 20, None).after_millis(6_000);
+    let moved = moved.elsewhere(&[&server("127.0.0.1:3307").by("vite", 20)]).after_millis(100);
+    assert_eq!(refused(moved, LOCALHOST).cause, Cause::OtherPort);
+}
+
 /// It listens on another port that is watched too.
 #[test]
 fn another_watched_port_is_another_port() {

@@ -111,7 +111,7 @@ pub const RULES: [Rule; 15] = [
     },
     Rule {
         cause: Cause::OtherPort,
-        matches: |scene| !scene.elsewhere().is_empty() || scene.published().is_some(),
+        matches: |scene| scene.is_on_another_port() || scene.published().is_some(),
         needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, Forwarders],
         uncertain: &[
             History,
@@ -127,7 +127,7 @@ pub const RULES: [Rule; 15] = [
     },
     Rule {
         cause: Cause::NotOnTcp,
-        matches: |scene| !scene.not_on_tcp().is_empty(),
+        matches: |scene| scene.is_not_on_tcp(),
         needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets],
         uncertain: &[
             History,

@@ -3,7 +3,7 @@
 //! Each is answered as of the moment of the refusal, also where the refusal waited for evidence while other events were
 //! taken. Nothing here walks all listeners of a port: there may be ten thousand.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::coverage::{self, Destination};
@@ -46,6 +46,8 @@ pub struct Scene<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OtherPort<'a> {
     pub listener: &'a Listener,
+    /// When its process was there, at the latest.
+    pub since: Mono,
     /// Nothing but the time for which it has listened there shows that it will not open this port.
     pub is_by_time: bool,
 }
@@ -530,7 +532,7 @@ impl<'a> Scene<'a> {
         self.elsewhere_of(pid).find_map(|listener| {
             let is_by_time = !is_set(listener) && !has_tried();
             let is_settled = !is_by_time || is_old() && !EPHEMERAL.contains(&listener.port);
-            is_settled.then_some(OtherPort { listener, is_by_time })
+            is_settled.then_some(OtherPort { listener, since: *since, is_by_time })
         })
     }
 
@@ -566,6 +568,25 @@ impl<'a> Scene<'a> {
             }
         }
         found
+    }
+
+    /// The same, where no younger instance is still to open the port.
+    pub fn is_not_on_tcp(&self) -> bool {
+        let on_others = self.not_on_tcp();
+        let newest = on_others.iter().map(|(known, _)| known.candidate.since).max();
+        newest.is_some_and(|since| !self.has_starting_after(since))
+    }
+
+    /// Whether an instance that started after that is still to open the port, as where a second one was started with it.
+    fn has_starting_after(&self, since: Mono) -> bool {
+        let starting = self.starting();
+        let mut younger = starting.iter().filter(|known| known.candidate.since > since).peekable();
+        if younger.peek().is_none() {
+            return false;
+        }
+        // One that listens on a Unix socket has settled there.
+        let on_others = self.not_on_tcp();
+        younger.any(|known| !on_others.iter().any(|(other, _)| std::ptr::eq(*other, *known)))
     }
 
     fn is_on_tcp(&self, pid: u32) -> bool {
@@ -666,22 +687,36 @@ impl<'a> Scene<'a> {
 
     /// What the processes that held or tried the port, and the server candidates, listen on instead.
     pub fn elsewhere(&self) -> Vec<OtherPort<'a>> {
-        let last_owner = self.closed_on_port().and_then(|closed| closed.listener.process.pid);
+        let running = self.running();
+        let started = |pid: u32| {
+            let known = running.iter().find(|known| known.candidate.process.pid == Some(pid));
+            known.map(|known| known.candidate.since)
+        };
+        let last_owner = self.closed_on_port().and_then(|closed| {
+            Some((closed.listener.process.pid?, closed.listener.since.unwrap_or_default()))
+        });
         let may_be = |process: &Process| self.server.is_none_or(|server| server.may_be(process));
         let of_server = self.failures().filter(|failed| may_be(&failed.socket.process));
-        let failed = of_server.filter_map(|failed| failed.socket.process.pid);
-        let acted: BTreeSet<u32> = last_owner.into_iter().chain(failed).collect();
-        let of_acted = acted
-            .iter()
-            .flat_map(|pid| self.elsewhere_of(*pid))
-            .map(|listener| OtherPort { listener, is_by_time: false });
-        let running = self.running();
+        let failed = of_server.filter_map(|failed| Some((failed.socket.process.pid?, failed.first)));
+        let acted: BTreeMap<u32, Mono> = failed.chain(last_owner).collect();
+        let of_acted = acted.iter().flat_map(|(pid, acted)| {
+            let since = started(*pid).unwrap_or(*acted);
+            let elsewhere = self.elsewhere_of(*pid);
+            elsewhere.map(move |listener| OtherPort { listener, since, is_by_time: false })
+        });
         let of_named = running.iter().filter(|known| self.is_instance(known)).filter_map(|known| {
-            let pid = known.candidate.process.pid.filter(|pid| !acted.contains(pid))?;
+            let pid = known.candidate.process.pid.filter(|pid| !acted.contains_key(pid))?;
             let settled = self.settled(known, pid)?;
             Some(self.elsewhere_of(pid).map(move |listener| OtherPort { listener, ..settled }))
         });
         of_acted.chain(of_named.flatten()).collect()
+    }
+
+    /// Whether the server has settled on another port: an instance that started after those that have may still open this
+    /// one, and is waited for.
+    pub fn is_on_another_port(&self) -> bool {
+        let newest = self.elsewhere().iter().map(|other| other.since).max();
+        newest.is_some_and(|since| !self.has_starting_after(since))
     }
 
     /// Whether the holder of what decides is the client itself, or was refused at the destination.
