@@ -161,6 +161,11 @@ impl HostState {
             LostWhere::Attempts | LostWhere::Followed | LostWhere::Names => false,
         };
         self.health.missed_ends |= lost.place == LostWhere::Followed;
+        match lost.place {
+            LostWhere::Ring | LostWhere::Decode | LostWhere::Recursion => self.servers.lost(lost.to),
+            LostWhere::Followed => self.servers.lost(Mono::MAX),
+            LostWhere::Attempts | LostWhere::Names => {}
+        }
         if is_of_listeners {
             self.health.lost = true;
             self.health.lost_until = self.health.lost_until.max(Some(lost.to));

@@ -43,6 +43,8 @@ pub struct ServerCandidate {
     /// It has connected to one: a client, whatever it calls itself.
     is_client: bool,
     pub end: Option<(Mono, ExitStatus)>,
+    /// It was seen to execute its program: the kernel side reports its end.
+    is_followed: bool,
     /// When it was last seen to live.
     seen: Mono,
     /// When a look at every process did not find it any more: after that it does not count, though nobody has told of its
@@ -95,6 +97,8 @@ pub struct Servers {
     searched: Option<Interval>,
     /// Candidates that the bound has dropped, by namespace.
     dropped: HashMap<NetnsId, Dropped>,
+    /// Until when ends may not have been reported.
+    lost_until: Option<Mono>,
 }
 
 impl Servers {
@@ -107,6 +111,7 @@ impl Servers {
         if self.is_fork(&candidate) {
             return;
         }
+        let is_followed = self.executed.contains(&pid);
         let lives = self.candidates.entry(pid).or_default();
         // Whose number this one has now has ended, and nobody has told of it.
         let started = candidate.process.start;
@@ -115,6 +120,7 @@ impl Servers {
             // The same process under another name, or found twice.
             known.seen = known.seen.max(candidate.time);
             known.missed = None;
+            known.is_followed = is_followed;
             known.candidate.process = candidate.process;
             listened.into_iter().for_each(|(port, since)| known.listens(port, since));
             return;
@@ -125,6 +131,7 @@ impl Servers {
             listened: BTreeMap::new(),
             is_client,
             end: None,
+            is_followed,
             seen,
             missed: None,
         };
@@ -151,26 +158,36 @@ impl Servers {
         !has_executed && running.any(|known| service::is_same_program(&known.candidate.process, process))
     }
 
-    /// A process has executed a program.
+    /// A process has executed a program, which may be another one than before.
     pub fn executed(&mut self, pid: u32) {
         if self.executed.len() >= EXECUTED_MAX {
             self.executed.clear();
         }
         self.executed.insert(pid);
+        self.candidates.get_mut(&pid).into_iter().flatten().for_each(|known| known.is_followed = false);
     }
 
     /// The processes of the host have been searched for candidates, which were added; not all of them, where `/proc` did
     /// not list them.
+    ///
+    /// A candidate that was not found has ended, unless its end would have been reported: then it has another name by now.
+    /// A server may overwrite its name and its arguments while it starts.
     pub fn searched(&mut self, look: Interval, is_complete: bool) {
         self.searched = Some(look);
         if !is_complete {
             return;
         }
         for known in self.candidates.values_mut().flatten() {
-            if known.end.is_none() && known.missed.is_none() && known.seen < look.began {
+            let is_reported = known.is_followed && self.lost_until.is_none_or(|lost| lost < known.seen);
+            if known.end.is_none() && known.missed.is_none() && known.seen < look.began && !is_reported {
                 known.missed = Some(look.ended);
             }
         }
+    }
+
+    /// Ends may not have been reported until then.
+    pub fn lost(&mut self, until: Mono) {
+        self.lost_until = self.lost_until.max(Some(until));
     }
 
     /// Drops a candidate where there are too many.
@@ -369,5 +386,53 @@ mod tests {
             assert!(servers.clients.len() <= CLIENTS_MAX && servers.other_ports.len() <= OTHER_PORTS_MAX);
         }
         assert!(servers.other_ports_read(NetnsId(3 * CLIENTS_MAX as u32 - 1)).is_some(), "the newest stays");
+    }
+
+    fn named(pid: u32, time: u64) -> Candidate {
+        Candidate {
+            time: Mono(time),
+            since: Mono(time),
+            netns: NetnsId(1),
+            process: Process { pid: Some(pid), comm: Some("node".into()), ..Process::default() },
+            product: None,
+            port: None,
+            is_named: true,
+        }
+    }
+
+    fn search(servers: &mut Servers, at: u64) {
+        servers.searched(Interval { began: Mono(at), ended: Mono(at + 1) }, true);
+    }
+
+    #[test]
+    fn a_candidate_that_renames_itself_is_still_running() {
+        let is_running = |servers: &Servers| !servers.running(NetnsId(1), Mono(1_000)).is_empty();
+        let mut servers = Servers::default();
+        servers.executed(7);
+        servers.add(named(7, 10), []);
+        search(&mut servers, 20);
+        assert!(is_running(&servers), "its end would have been reported");
+        servers.ended(7, Mono(30), ExitStatus::Code(0));
+        assert!(!is_running(&servers));
+    }
+
+    #[test]
+    fn a_candidate_that_is_not_found_has_ended_where_that_may_be_unreported() {
+        let is_running = |servers: &Servers| !servers.running(NetnsId(1), Mono(1_000)).is_empty();
+        let mut found_by_search = Servers::default();
+        found_by_search.add(named(7, 10), []);
+        let mut lossy = Servers::default();
+        lossy.executed(7);
+        lossy.add(named(7, 10), []);
+        lossy.lost(Mono(15));
+        let mut became_another = Servers::default();
+        became_another.executed(7);
+        became_another.add(named(7, 10), []);
+        became_another.executed(7);
+        for mut servers in [found_by_search, lossy, became_another] {
+            assert!(is_running(&servers));
+            search(&mut servers, 20);
+            assert!(!is_running(&servers));
+        }
     }
 }
