@@ -283,6 +283,28 @@ fn a_successor_is_named() {
     assert!(verdict.hint.unwrap_or_default().starts_with("wait: another instance"));
 }
 
+/// What ends a server to take its place has started by then, and is not to be started again.
+#[test]
+fn a_successor_that_started_before_the_end_is_named() {
+    let gateway = server(LOCALHOST).by("openclaw-gatewa", 10);
+    let replaced = simulation()
+        .ready()
+        .open(&gateway)
+        .after_millis(5_000)
+        .start("openclaw-gatewa", 11)
+        .after_millis(800)
+        .close(&gateway, Close::End(ExitStatus::Code(0)))
+        .after_millis(1_500);
+    let verdict = refused(replaced, LOCALHOST);
+    assert_certain(&verdict, Cause::Stopped);
+    assert!(
+        verdict.summary.contains("its successor openclaw-gatewa[11] started 2.3 s ago"),
+        "{}",
+        verdict.summary
+    );
+    assert!(verdict.hint.unwrap_or_default().starts_with("wait: another instance"));
+}
+
 /// Another user listens on an address of its own, and tries for more: it decides nothing beside the server.
 #[test]
 fn a_stranger_decides_nothing() {

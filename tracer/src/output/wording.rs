@@ -765,12 +765,19 @@ impl<'a> Wording<'a> {
         })
     }
 
-    /// With `stopped`: the instance of the server that started after the one that closed its listener.
+    /// With `stopped`: the instance of the server that started after the one that closed its listener. It may have started
+    /// before that closed: what ends a server to take its place is running by then.
     pub fn successor(&self) -> Option<&'a Candidate> {
         let closed = self.verdict.closed.as_ref()?;
+        let former = &closed.listener.process;
         let is_another = |known: &&ServerCandidate| {
-            known.candidate.since > closed.time
-                && known.candidate.process.key() != closed.listener.process.key()
+            let Candidate { process, since, .. } = &known.candidate;
+            let is_younger = || process.start.zip(former.start).is_some_and(|(next, former)| next > former);
+            let is_later = match closed.listener.since {
+                Some(opened) => *since > opened,
+                None => *since > closed.time || is_younger(),
+            };
+            process.key() != former.key() && is_later
         };
         self.verdict.candidates.iter().find(is_another).map(|known| &known.candidate)
     }
