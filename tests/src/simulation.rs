@@ -688,6 +688,14 @@ impl Simulation {
         self
     }
 
+    /// The same in a systemd unit.
+    pub fn start_in_unit(mut self, comm: &str, pid: u32, unit: Unit) -> Self {
+        let mut candidate = self.candidate(HOST, comm, pid, Some(ProductRef::new(&OpenClaw)));
+        candidate.process.unit = Some(unit);
+        self.answer(QueryKind::Candidate { pid }, Some(Observation::Candidate(Some(candidate))));
+        self
+    }
+
     fn candidate(&self, netns: u32, comm: &str, pid: u32, product: Option<ProductRef>) -> Candidate {
         let (time, since, netns) = (self.now, self.now, NetnsId(netns));
         Candidate { time, since, netns, process: process(comm, pid), product, port: None, is_named: true }

@@ -10,6 +10,7 @@ use tracer::model::forward::Target;
 use tracer::model::kernel_event::SentBy;
 use tracer::model::process::ExitStatus;
 use tracer::model::socket::TcpState;
+use tracer::model::unit::Unit;
 use tracer::output::hints::owner::kinds;
 use tracer::output::hints::table::{AnyRow, rows};
 use tracer::output::schema::Cause::{
@@ -100,7 +101,16 @@ fn container() -> Simulation {
 
 /// A candidate that ended.
 fn ended(comm: &str, status: ExitStatus, file: Option<&str>) -> Simulation {
-    let mut started = simulation().ready().start(comm, 16_083);
+    ends(simulation().ready().start(comm, 16_083), status, file)
+}
+
+/// A gateway in a systemd unit that ended with its exit code for a refused configuration.
+fn ended_in_unit(name: &str, user: Option<u32>, file: Option<&str>) -> Simulation {
+    let unit = Unit { name: name.to_owned(), user };
+    ends(simulation().ready().start_in_unit(GATEWAY, 16_083, unit), REFUSED, file)
+}
+
+fn ends(mut started: Simulation, status: ExitStatus, file: Option<&str>) -> Simulation {
     if let Some(file) = file {
         started = started.says(16_083, &[], Some((file, OLDER))).after_millis(4_000).says_nothing(16_083);
     }
@@ -360,6 +370,17 @@ fn stopped(owner: &str, when: &str) -> Example {
             let open = simulation().ready().open(&listener).after_millis(4_000).close(&listener, failed);
             let next = open.after_millis(100).start(GATEWAY, 1_102).after_millis(800);
             example("wait: another instance has started", next.refuse(&connect(LOCALHOST)))
+        }
+        ("any", "two services of different users take the port in turn") => {
+            let name = "openclaw-gateway.service";
+            let system = |pid| server(LOCALHOST).by(GATEWAY, pid).of_user(0).in_unit(name);
+            let unit = Unit { name: name.to_owned(), user: Some(1000) };
+            let own = server(LOCALHOST).by(GATEWAY, 8).in_that_unit(unit);
+            let mut turns = simulation().ready();
+            for server in [system(7), own, system(9)] {
+                turns = turns.open(&server).after_millis(4_000).close(&server, failed).after_millis(900);
+            }
+            example("find out which of them is to serve it", turns.refuse(&connect(LOCALHOST)))
         }
         ("any", "two services take the port in turn") => {
             let unit = |name: &str, pid| server(LOCALHOST).by("redis-server", pid).in_unit(name);
@@ -623,7 +644,8 @@ fn never_listened(owner: &str, when: &str) -> Example {
             )
         }
         ("OpenClaw", "exit code 78, and it claims a token or password") => {
-            example("-n 20 names the setting", ended(GATEWAY, REFUSED, Some(&file("lan", ""))))
+            let ended = ended_in_unit("openclaw-gateway.service", Some(1000), Some(&file("lan", "")));
+            example("`journalctl --user -u openclaw-gateway.service -n 20` of user 1000 shows which", ended)
         }
         ("OpenClaw", "exit code 78") => example("(often: non-loopback bind", ended(GATEWAY, REFUSED, None)),
         ("PostgreSQL", _) => {
@@ -869,6 +891,20 @@ fn opening_access_is_proposed_only_with_a_warning() {
         }
     }
     assert!(opened > 30, "{opened}");
+}
+
+/// A unit stands in a hint only where the process is in it, and with its own manager.
+#[test]
+fn the_log_of_a_refused_configuration_is_where_its_process_ran() {
+    let without = hint(ended(GATEWAY, REFUSED, None));
+    assert!(without.contains("its log shows which") && !without.contains("unit"), "{without}");
+    let system = hint(ended_in_unit("openclaw-gateway-work.service", None, None));
+    assert!(system.contains("`journalctl -u openclaw-gateway-work.service -n 20` shows which"), "{system}");
+    assert!(system.contains("the systemd unit that OpenClaw installs is not restarted"), "{system}");
+    let other = hint(ended_in_unit("assistant.service", None, None));
+    assert!(other.contains("-u assistant.service -n") && !other.contains("restarted"), "{other}");
+    let open = hint(ended_in_unit("openclaw-gateway.service", None, Some("{gateway:{bind:'lan'}}")));
+    assert!(open.contains("Its settings are gateway.bind \"lan\" and no token or password"), "{open}");
 }
 
 /// What wins over the file has to be reported itself.

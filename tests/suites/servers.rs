@@ -899,7 +899,8 @@ fn a_stranger_that_takes_turns_is_shown_and_not_proposed() {
     let verdict = refused(turns, LOCALHOST);
     assert_eq!(verdict.cause, Cause::Stopped);
     assert!(verdict.summary.contains("web.service and nc[301]"), "{}", verdict.summary);
-    assert!(!hint_of(&verdict).contains("disable"), "{verdict:?}");
+    let hint = hint_of(&verdict);
+    assert!(!hint.contains("disable") && !hint.contains("start the server again"), "{verdict:?}");
     // On another address than the one that was asked for, it takes nothing.
     let (main, other) = (unit("web.service", 100), server("127.9.9.9:18789").by("nc", 300).of_user(NOBODY));
     assert_not_in_turn(one_after_another(&[main.clone(), other, main], 2_000, 300));

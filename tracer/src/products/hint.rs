@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::model::cause::Cause;
 use crate::model::errno::Errno;
 use crate::model::process::ExitStatus;
+use crate::model::unit::Unit;
 use crate::products::{Access, ServerSettings, Source};
 
 /// What is known of a refusal where a hint is chosen. The process is the owner of the socket that the cause is about; with
@@ -23,6 +24,8 @@ pub struct HintFacts<'a> {
     pub owner: String,
     /// The process id for a command line, or `PID`.
     pub pid: String,
+    /// The unit of the process, where that is one that is made for it, and not a container's.
+    pub unit: Option<&'a Unit>,
     /// What the process is configured to do, where that is known.
     pub settings: Option<&'a ServerSettings>,
     /// The error of the last `bind()` or `listen()`.

@@ -20,6 +20,7 @@ use crate::model::process::ExitStatus;
 use crate::model::process::OwnerEnd;
 use crate::model::process::Process;
 use crate::model::socket::Listener;
+use crate::model::unit::Unit;
 use crate::output::wording::{Wording, who};
 use crate::products::hint::HintFacts;
 use crate::products::{Origin, ServerSettings};
@@ -195,7 +196,7 @@ fn exit(wording: &Wording<'_>) -> Option<ExitStatus> {
 fn facts<'a>(
     wording: &'a Wording<'a>,
     socket: Option<&Listener>,
-    process: Option<&Process>,
+    process: Option<&'a Process>,
     settings: Option<&'a ServerSettings>,
 ) -> HintFacts<'a> {
     let pid = process.and_then(|process| process.pid);
@@ -207,6 +208,7 @@ fn facts<'a>(
         at: socket.map_or_else(String::new, |socket| at(wording, socket)),
         owner: process.map_or_else(|| "the server".to_owned(), who),
         pid: pid.map_or_else(|| "PID".to_owned(), |pid| pid.to_string()),
+        unit: process.filter(|process| process.container.is_none()).and_then(unit_of),
         settings,
         errno: wording.errno(),
         holds_it_itself: asks.is_some() && pid == asks,
@@ -216,6 +218,11 @@ fn facts<'a>(
         netns: wording.show_netns(wording.netns()),
         counterpart: wording.answered_counterpart(),
     }
+}
+
+/// The unit of a process, where its name can stand in a command.
+fn unit_of(process: &Process) -> Option<&Unit> {
+    process.unit.as_ref().filter(|unit| unit.is_service() && !unit.name.starts_with('-'))
 }
 
 /// Where a socket is, as it stands in a URL; of several loopback addresses of its owner the one in the client's family.

@@ -444,6 +444,21 @@ static TABLE: &[Entry] = &[
     ),
     any(
         Stopped,
+        "two services of different users take the port in turn",
+        |case| case.wording.turns().is_some(),
+        |case| {
+            case.wording.turns().map_or_else(String::new, |turns| {
+                let [one, other] = turns.services.each_ref().map(service_name);
+                format!(
+                    "two services of different users take turns on {}: before you start one again, find out which of them is \
+                     to serve it, {one} or {other}",
+                    case.facts.port(),
+                )
+            })
+        },
+    ),
+    any(
+        Stopped,
         "another instance has started",
         |case| case.wording.successor().is_some(),
         |_| "wait: another instance has started, and RECOVERED says when it listens".to_owned(),

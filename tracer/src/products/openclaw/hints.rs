@@ -7,6 +7,7 @@ use crate::model::cause::Cause::{NeverListened, Starting, Stopped, WrongAddress,
 use crate::model::escape::in_quotes;
 use crate::model::process::ExitStatus;
 use crate::model::socket::is_tailnet;
+use crate::model::unit::Unit;
 use crate::products::hint::{ALWAYS, HintFacts, HintRow, Place, in_url};
 use crate::products::{Access, Source};
 
@@ -159,7 +160,9 @@ pub static ROWS: [HintRow; 15] = [
         fits: |facts| is_refused_configuration(facts) && opens_unasked(facts),
         hint: |facts| {
             format!(
-                "{REFUSED_CONFIGURATION}. It claims {}, and no token or password: {}, or {}",
+                "exit code 78 is OpenClaw's \"configuration refused\"{}. Its settings are {} and no token or password: {}, or \
+                 {}; then start it again",
+                is_not_restarted(facts),
                 configured_bind(facts),
                 set_bind(facts, "loopback"),
                 guard(facts),
@@ -171,25 +174,49 @@ pub static ROWS: [HintRow; 15] = [
         place: Place::First,
         when: "exit code 78, and it claims a token or password",
         fits: |facts| is_refused_configuration(facts) && matches!(facts.access(), Some(Access::Asked(_))),
-        hint: |_| format!("{REFUSED_CONFIGURATION}: {JOURNAL} names the setting"),
+        hint: |facts| format!("{}: {} shows which", refused_to_run(facts), its_log(facts)),
     },
     HintRow {
         cause: NeverListened,
         place: Place::First,
         when: "exit code 78",
         fits: is_refused_configuration,
-        hint: |_| {
+        hint: |facts| {
             format!(
-                "{REFUSED_CONFIGURATION}: {JOURNAL} (often: non-loopback bind without gateway.auth.token)"
+                "{}: {} shows which (often: non-loopback bind without gateway.auth.token)",
+                refused_to_run(facts),
+                its_log(facts),
             )
         },
     },
 ];
 
-const REFUSED_CONFIGURATION: &str =
-    "exit code 78 is OpenClaw's \"configuration refused\", and its systemd unit is not restarted after it";
+/// What exit code 78 means where its settings do not show it.
+fn refused_to_run(facts: &HintFacts<'_>) -> String {
+    format!(
+        "by exit code 78 OpenClaw refused its configuration, or to run beside another gateway{}",
+        is_not_restarted(facts)
+    )
+}
 
-const JOURNAL: &str = "journalctl --user -u openclaw-gateway -n 20";
+/// The unit that OpenClaw installs has `RestartPreventExitStatus=78`.
+fn is_not_restarted(facts: &HintFacts<'_>) -> &'static str {
+    match facts.unit {
+        Some(unit) if unit.name.starts_with("openclaw-gateway") => {
+            ", and the systemd unit that OpenClaw installs is not restarted after it"
+        }
+        Some(_) | None => "",
+    }
+}
+
+/// Where its log is.
+fn its_log(facts: &HintFacts<'_>) -> String {
+    match facts.unit {
+        Some(Unit { name, user: None }) => format!("`journalctl -u {name} -n 20`"),
+        Some(Unit { name, user: Some(uid) }) => format!("`journalctl --user -u {name} -n 20` of user {uid}"),
+        None => "its log".to_owned(),
+    }
+}
 
 fn effective<'a>(facts: &HintFacts<'a>, what: &str) -> Option<&'a str> {
     facts.settings?.effective(what).map(|effective| effective.value)
