@@ -893,6 +893,16 @@ fn opening_access_is_proposed_only_with_a_warning() {
     assert!(opened > 30, "{opened}");
 }
 
+/// Of two addresses the one on loopback is proposed to a client of the same host, whichever number is the lower.
+#[test]
+fn loopback_is_proposed_before_another_address() {
+    for (other, to) in [(TAILNET, LAN), (LAN, TAILNET)] {
+        let both = simulation().present(&server(other)).present(&server(LOCALHOST)).ready();
+        let hint = hint(both.refuse(&connect(to)));
+        assert!(hint.starts_with("on this host use 127.0.0.1:18789; for "), "{other} {to}: {hint}");
+    }
+}
+
 /// A unit stands in a hint only where the process is in it, and with its own manager.
 #[test]
 fn the_log_of_a_refused_configuration_is_where_its_process_ran() {

@@ -224,11 +224,24 @@ impl<'a> Wording<'a> {
             Cause::BindFailed => verdict.failed_binds.first().map(|failure| &failure.socket),
             Cause::Stopped => verdict.closed.as_ref().map(|closed| &closed.listener),
             Cause::WrongFamily => self.of_the_other_family(),
-            Cause::WrongAddress => self.in_place().first().copied(),
+            Cause::WrongAddress => self.nearest_to_client(),
             Cause::BoundNotListening => verdict.bound.as_ref().map(|bound| &bound.socket),
             Cause::OtherNetns => self.in_another_netns().first().copied(),
             Cause::OtherPort => verdict.elsewhere.first(),
         }
+    }
+
+    /// The socket of the nearest listener's owner that its client is to use: on loopback where there is one, which exposes
+    /// nothing.
+    fn nearest_to_client(&self) -> Option<&'a Listener> {
+        let in_place = self.in_place();
+        let nearest = *in_place.first()?;
+        let is_own = |other: &&Listener| {
+            other.process.pid == nearest.process.pid
+                && other.addr.is_loopback()
+                && other.addr.is_ipv4() == self.dst().is_ipv4()
+        };
+        Some(in_place.into_iter().find(is_own).unwrap_or(nearest))
     }
 
     /// The candidate that the cause is about, and how it ended.
