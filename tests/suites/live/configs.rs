@@ -214,7 +214,7 @@ fn of_a_candidate_that_ended() {
     let bind = bind_of(&verdict.claims);
     assert_eq!((bind.pid, bind.value.as_deref(), bind.agrees), (Some(candidate.pid), Some("lan"), None));
     let hint = verdict.hint.expect("a hint");
-    assert!(hint.contains("configuration refused") && hint.ends_with("names the setting"), "{hint}");
+    assert!(hint.contains("refused its configuration") && hint.ends_with("its log shows which"), "{hint}");
     fixture.end();
 }
 

@@ -25,7 +25,7 @@ const SCENARIOS: &[Scenario] = &[
                     .candidates(&[("gateway", End::Code(78))])
                     .says(&["{gateway}, by its name the server, ended", "with exit code 78"])
                     .never_says(&["such ends"])
-                    .hints(&["configuration refused", "gateway.auth.token", "journalctl --user"]),
+                    .hints(&["refused its configuration", "gateway.auth.token"]),
             ),
         ],
     )
@@ -42,7 +42,7 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("node", Nonblocking, &["[::1]"], NeverListened)
                     .candidates(&[("gateway", End::Code(78))])
-                    .hints(&["configuration refused"]),
+                    .hints(&["refused its configuration"]),
             ),
         ],
     )
@@ -61,7 +61,7 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("node", Blocking, &["127.0.0.1"], NeverListened)
                     .candidates(&[("openclaw-gatewa", End::Code(78))])
-                    .hints(&["configuration refused"]),
+                    .hints(&["refused its configuration"]),
             ),
         ],
     ),
