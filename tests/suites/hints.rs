@@ -993,8 +993,11 @@ fn where_no_server_is_known_none_is_said_to_be_elsewhere() {
         let hint = hint(absent().refuse(&client));
         assert!(!hint.starts_with("start") && !hint.contains("another port"), "{hint}");
     }
-    let inside = hint(absent().refuse(&connect(LOCALHOST).in_netns(POD)));
-    assert!(inside.contains("(ss -ltnp; inside network namespace blue)"), "{inside}");
+    // Where the destination is, whoever asks.
+    for client in [connect(LOCALHOST).in_netns(POD), connect("10.0.0.7:18789")] {
+        let inside = hint(absent().refuse(&client));
+        assert!(inside.contains("(ss -ltnp; inside network namespace blue)"), "{inside}");
+    }
 }
 
 /// Another user's process is looked at before anything of it is used: its command, its path and its namespace are not

@@ -337,6 +337,11 @@ impl<'a> Wording<'a> {
         self.inside_of(self.refused.netns)
     }
 
+    /// Where a command is to be run that is about the destination's own sockets.
+    pub fn inside_destination(&self) -> String {
+        self.inside_of(self.netns())
+    }
+
     /// Where the rules of the packet filter are that refused.
     pub fn inside_filter(&self) -> String {
         self.inside_of(self.verdict.filter.unwrap_or(self.refused.netns))

@@ -66,14 +66,14 @@ mod tests {
 
     #[test]
     fn no_owner_drops_what_is_anothers_while_it_has_more() {
-        let mut kept = vec![1, 1, 1];
-        for _ in 0..100 {
-            kept.push(2);
+        let mut kept = vec![(1, 0), (1, 1), (1, 2)];
+        for number in 0..100 {
+            kept.push((2, number));
             if kept.len() > 8 {
-                kept.remove(first_of_most(kept.iter().copied()).unwrap());
+                kept.remove(first_of_most(kept.iter().map(|(owner, _)| *owner)).unwrap());
             }
         }
-        assert_eq!(kept, [1, 1, 1, 2, 2, 2, 2, 2]);
+        assert_eq!(kept, [(1, 0), (1, 1), (1, 2), (2, 95), (2, 96), (2, 97), (2, 98), (2, 99)]);
     }
 
     #[test]

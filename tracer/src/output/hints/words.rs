@@ -24,7 +24,7 @@ pub fn rules(case: &Case<'_>) -> String {
 pub fn start(case: &Case<'_>) -> String {
     format!(
         "see whether the server runs and where it listens (ss -ltnp{}); if it does not run, start it",
-        case.wording.inside()
+        case.wording.inside_destination()
     )
 }
 
