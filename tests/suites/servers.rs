@@ -261,6 +261,52 @@ fn what_came_after_a_stop_is_the_cause() {
     assert!(verdict.summary.contains("exit code 78"), "{}", verdict.summary);
 }
 
+/// The instance that failed to take the port was restarted, and the next one ended for another reason.
+#[test]
+fn a_failure_of_an_instance_that_has_ended_does_not_decide_beside_a_later_instance() {
+    let wanted = server("192.168.50.9:18789").by("openclaw-gatewa", 11);
+    let failed = simulation()
+        .ready()
+        .start("openclaw-gatewa", 11)
+        .bind(&wanted, Some(Errno::EADDRNOTAVAIL))
+        .after_millis(100)
+        .exit(11, ExitStatus::Code(1))
+        .after_millis(500);
+    let restarted = failed.start("openclaw-gatewa", 12).after_millis(300);
+    let ended = restarted.exit(12, ExitStatus::Code(78)).after_millis(100);
+    let verdict = refused(ended, LOCALHOST);
+    assert_eq!((verdict.cause, server_pid(&verdict)), (Cause::NeverListened, Some(12)), "{verdict:?}");
+}
+
+/// The refusal waits for an answer of the host while the next process fails in the same way.
+#[test]
+fn a_refusal_is_about_the_process_that_had_failed_by_then() {
+    let wanted = |pid| server("192.168.50.9:18789").by("relay", pid);
+    let failed = simulation().ready().silent_about_holders();
+    let failed = failed.bind(&wanted(11), Some(Errno::EADDRNOTAVAIL)).after_millis(100);
+    let verdict = failed
+        .refuse(&connect(LOCALHOST))
+        .after_millis(20)
+        .bind(&wanted(12), Some(Errno::EADDRNOTAVAIL))
+        .after_millis(500)
+        .verdict();
+    assert_eq!((verdict.cause, server_pid(&verdict)), (Cause::BindFailed, Some(11)), "{verdict:?}");
+}
+
+/// Each process of a crash loop fails once: they are one failure, with its count.
+#[test]
+fn processes_that_fail_alike_are_counted_together() {
+    let wanted = |pid| server("192.168.50.9:18789").by("relay", pid);
+    let mut failing = simulation().ready();
+    for pid in 11..31 {
+        failing = failing.bind(&wanted(pid), Some(Errno::EADDRNOTAVAIL)).after_millis(100);
+    }
+    let verdict = refused(failing, LOCALHOST);
+    let failures: Vec<(u64, Option<u32>)> =
+        verdict.failed_binds.iter().map(|failed| (failed.times, failed.process.pid)).collect();
+    assert_eq!(failures, [(20, Some(30))], "{verdict:?}");
+}
+
 /// A restart: the next instance has started and not listened yet.
 #[test]
 fn a_successor_is_named() {

@@ -28,9 +28,6 @@ pub enum Limit {
     Exec,
     /// A fork that binds a socket, holds one, or goes on without its parent is not seen to be of its parent's instance.
     Fork,
-    /// A failure of an instance that has ended decides beside a later one that has ended too, and one that is like an
-    /// earlier one takes its place, also in what waits since before.
-    OldFailure,
     /// What is asked for after the refusal, such as what listens on a port that is not watched, and which sockets are bound,
     /// shows what is there by then and not since when; and a server that binds while the refusal waits is not `starting`.
     LateQuery,
@@ -505,9 +502,6 @@ impl Question<'_> {
         let is_unwatched =
             |event: &Event| matches!(event.act, Act::Bound { port: PortName::Unwatched, errno: 0, .. });
         let fails = |event: &Event| matches!(event.act, Act::Bound { port, errno, .. } if port == self.port && errno != 0);
-        if events.iter().any(fails) {
-            answers.limits.insert(Limit::OldFailure, Some(Cause::BindFailed));
-        }
         let first = events.iter().position(is_unwatched);
         // It is asked for once a second at most.
         let asked = events.iter().position(|event| matches!(event.act, Act::Connected { .. }));

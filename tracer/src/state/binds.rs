@@ -12,8 +12,13 @@ use crate::model::socket::{Holder, Listener, NetnsId, SocketKey, TcpState};
 use crate::model::time::{Interval, Mono};
 use crate::state::quota::{self, Dropped, Uid};
 
-/// Failures told apart on one port of one namespace: the newest, those of the user that has the most going first.
-const FAILURES_MAX: usize = 16;
+/// Processes whose failures on one port of one namespace are remembered: the newest, those of the user that has the most
+/// going first.
+const FAILURES_MAX: usize = 32;
+
+/// Processes that failed alike and are remembered one by one: the newest. Of earlier ones, as of a server that is restarted
+/// again and again, the attempts are counted.
+const ALIKE_MAX: usize = 4;
 
 /// Endpoints on one port of one namespace whose last success is remembered: the newest, likewise.
 const SUCCESSES_MAX: usize = 16;
@@ -27,25 +32,47 @@ const CLIENTS_MAX: usize = 64;
 /// Ports of namespaces remembered; on more, those without a bound socket are dropped.
 const PORTS_MAX: usize = 4_096;
 
-/// An attempt that failed, and how often it did so alike: of a program of the same name, for the same
-/// address, with the same error.
+/// The attempts of a process that failed alike: for the same address, with the same error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedBind {
     pub call: Call,
-    /// What was asked for; the last to ask as its process.
+    /// What was asked for, and which process asked.
     pub socket: Listener,
     pub errno: Errno,
     pub first: Mono,
     pub last: Mono,
     pub times: u64,
-    /// When the last process to ask ended; `None`: it is running, or its end is not known.
+    /// When the process ended; `None`: it is running, or its end is not known.
     pub ended: Option<Mono>,
+    /// Attempts of earlier processes that failed alike and are not remembered one by one.
+    earlier: u64,
 }
 
 impl FailedBind {
-    /// When the last process to ask had ended, by that time.
+    /// When the process had ended, by that time.
     pub fn ended_by(&self, at: Mono) -> Option<Mono> {
         self.ended.filter(|ended| *ended <= at)
+    }
+
+    /// Whether another process failed in the same way: one of the same name and user, for the same address, with the same
+    /// error.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let (one, process) = (&self.socket.process, &other.socket.process);
+        self.call == other.call
+            && self.errno == other.errno
+            && self.socket.addr == other.socket.addr
+            && one.comm == process.comm
+            && one.uid == process.uid
+    }
+
+    /// The same with the attempts of others that failed alike, this one's included.
+    pub fn counting<'a>(&self, alike: impl Iterator<Item = &'a Self>) -> Self {
+        let mut counted = Self { times: 0, ..self.clone() };
+        for one in alike {
+            counted.first = counted.first.min(one.first);
+            counted.times += one.times + one.earlier;
+        }
+        counted
     }
 }
 
@@ -114,6 +141,27 @@ impl Port {
         followed.chain(known).filter(is_within).map(|(socket, _)| socket)
     }
 
+    /// Keeps to the bounds once a failure was added.
+    fn bound_failures(&mut self) {
+        let Some(newest) = self.failures.back() else { return };
+        let is_alike = |(_, one): &(usize, &FailedBind)| one.is_alike(newest);
+        let alike: Vec<usize> =
+            self.failures.iter().enumerate().filter(is_alike).map(|(place, _)| place).collect();
+        if let [oldest, next, ..] = alike[..]
+            && alike.len() > ALIKE_MAX
+        {
+            let FailedBind { times, earlier, .. } = self.failures[oldest];
+            self.failures[next].earlier += times + earlier;
+            self.failures.remove(oldest);
+        }
+        if self.failures.len() > FAILURES_MAX
+            && let Some(place) = quota::first_of_most(self.failures.iter().map(|one| one.socket.process.uid))
+            && let Some(dropped) = self.failures.remove(place)
+        {
+            self.forgotten.failures.note(dropped.socket.process.uid, dropped.last);
+        }
+    }
+
     /// Notes a success.
     fn succeed(&mut self, socket: Listener, time: Mono) {
         self.successes.retain(|known| !is_same_endpoint(&known.socket, &socket));
@@ -123,16 +171,6 @@ impl Port {
             && let Some(dropped) = self.successes.remove(place)
         {
             self.forgotten.successes.note(dropped.socket.process.uid, dropped.time);
-        }
-    }
-
-    /// Drops a failure where there are too many.
-    fn bound_failures(&mut self) {
-        if self.failures.len() > FAILURES_MAX
-            && let Some(place) = quota::first_of_most(self.failures.iter().map(|one| one.socket.process.uid))
-            && let Some(dropped) = self.failures.remove(place)
-        {
-            self.forgotten.failures.note(dropped.socket.process.uid, dropped.last);
         }
     }
 
@@ -189,29 +227,32 @@ impl Binds {
     pub fn failed(&mut self, call: Call, socket: &Listener, errno: Errno, time: Mono) {
         let port = self.port(socket.netns, socket.port);
         port.holders = None;
-        let is_alike = |failure: &FailedBind| {
-            failure.call == call
-                && failure.errno == errno
-                && failure.socket.addr == socket.addr
-                && failure.socket.process.comm == socket.process.comm
-                && failure.socket.process.uid == socket.process.uid
+        let process = &socket.process;
+        let mut failed = FailedBind {
+            call,
+            socket: socket.clone(),
+            errno,
+            first: time,
+            last: time,
+            times: 1,
+            ended: None,
+            earlier: 0,
         };
-        let known = port.failures.iter().position(is_alike).and_then(|index| port.failures.remove(index));
+        let is_known = |one: &FailedBind| {
+            let known = &one.socket.process;
+            one.is_alike(&failed) && (known.pid, known.start) == (process.pid, process.start)
+        };
+        let known = port.failures.iter().position(is_known).and_then(|index| port.failures.remove(index));
         let is_new = |known: &FailedBind| {
             let made_good = |taken: &Listener| is_same_endpoint(taken, socket) && can_make_good(taken, known);
             port.taken(known.last, time).any(made_good)
         };
-        let (first, times) =
-            known.filter(|known| !is_new(known)).map_or((time, 0), |known| (known.first, known.times));
-        port.failures.push_back(FailedBind {
-            call,
-            socket: socket.clone(),
-            errno,
-            first,
-            last: time,
-            times: times + 1,
-            ended: None,
-        });
+        if let Some(known) = known.filter(|known| !is_new(known)) {
+            failed.first = known.first;
+            failed.times += known.times;
+            failed.earlier = known.earlier;
+        }
+        port.failures.push_back(failed);
         port.bound_failures();
     }
 
@@ -333,10 +374,11 @@ impl Binds {
         port.is_some_and(|port| port.forgotten.clients.newest_of(of).is_some())
     }
 
-    /// Whether a remembered failure on a port has this error.
-    pub fn has_failed_with(&self, netns: NetnsId, port: u16, errno: Errno) -> bool {
+    /// What processes failed to take on a port with this error, of what is remembered.
+    pub fn failed_with(&self, netns: NetnsId, port: u16, errno: Errno) -> impl Iterator<Item = &Listener> {
         let port = self.ports.get(&(netns, port));
-        port.is_some_and(|port| port.failures.iter().any(|failure| failure.errno == errno))
+        let failures = port.into_iter().flat_map(|port| &port.failures);
+        failures.filter(move |failure| failure.errno == errno).map(|failure| &failure.socket)
     }
 
     /// The sockets bound to a port, listening or not, and since when: those that were seen to bind, and those found

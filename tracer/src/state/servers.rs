@@ -320,6 +320,17 @@ impl Servers {
         running
     }
 
+    /// Candidates of a namespace that had started after one time and by another, whatever became of them.
+    pub fn started_between(
+        &self,
+        netns: NetnsId,
+        (after, until): (Mono, Mono),
+    ) -> impl Iterator<Item = &ServerCandidate> {
+        let is_within =
+            move |known: &&ServerCandidate| known.candidate.since > after && known.candidate.since <= until;
+        self.of(netns).filter(is_within)
+    }
+
     /// Candidates that have ended without having listened on a port, the last first.
     pub fn ended_without_listening(&self, netns: NetnsId, port: u16, now: Mono) -> Vec<&ServerCandidate> {
         let recently = |known: &&ServerCandidate| {

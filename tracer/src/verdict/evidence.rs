@@ -155,10 +155,7 @@ pub fn gather(refused: &Refused, classification: Classification, state: &HostSta
         considered,
         total,
         closed: closed.filter(|_| cause == Cause::Stopped).cloned(),
-        failed_binds: shown_failures(&scene, cause)
-            .into_iter()
-            .map(|failed| FailedBind { socket: state.described_socket(&failed.socket), ..failed.clone() })
-            .collect(),
+        failed_binds: shown_failures(&scene, cause),
         bound: scene
             .bound()
             .filter(|_| cause == Cause::BoundNotListening)
@@ -218,11 +215,22 @@ fn server_of<'a>(
     Some(Server { has_covered, ..Server::by(known_by, process) })
 }
 
-/// The binds that failed, the one that is the cause first.
-fn shown_failures<'a>(scene: &Scene<'a>, cause: Cause) -> Vec<&'a FailedBind> {
+/// The binds that failed, the one that is the cause first: of those that failed alike the newest, with the count of all.
+fn shown_failures(scene: &Scene<'_>, cause: Cause) -> Vec<FailedBind> {
     let decisive = scene.failed_bind().filter(|_| cause == Cause::BindFailed);
-    let is_other = |failed: &&FailedBind| decisive.is_none_or(|decisive| !std::ptr::eq(*failed, decisive));
-    decisive.into_iter().chain(scene.failures().filter(is_other)).collect()
+    let all: Vec<&FailedBind> = scene.failures().collect();
+    let mut shown: Vec<&FailedBind> = Vec::new();
+    for failed in decisive.into_iter().chain(all.iter().copied()) {
+        if !shown.iter().any(|one| one.is_alike(failed)) {
+            shown.push(failed);
+        }
+    }
+    let count = |failed: &FailedBind| {
+        let mut counted = failed.counting(all.iter().copied().filter(|one| one.is_alike(failed)));
+        counted.socket = scene.state.described_socket(&failed.socket);
+        counted
+    };
+    shown.into_iter().map(count).collect()
 }
 
 /// How near a listener was to answering: the order in which they are shown. A cause that one of them decides

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::coverage::Destination;
+use super::coverage::{self, Destination};
 use super::evidence::{self, ConsideredListener};
 use super::locate;
 use super::rules::{self, Classification, Need};
@@ -135,10 +135,8 @@ impl Plan<'_> {
                         .is_none_or(|unseen| rules::is_before(Cause::BoundNotListening, unseen));
                     (are_listed && is_due).then_some(QueryKind::Holders { netns, port })
                 }
-                Need::PortHolders => (state.listeners.count_in(netns, port) == 0
-                    && holders.is_none()
-                    && state.binds.has_failed_with(netns, port, Errno::EADDRINUSE))
-                .then_some(QueryKind::Holders { netns, port }),
+                Need::PortHolders => (holders.is_none() && self.may_be_held_unseen(netns, port))
+                    .then_some(QueryKind::Holders { netns, port }),
                 Need::Candidates => {
                     self.is_due(state.servers.last_search(), EXPENSIVE_NS).then_some(QueryKind::Candidates)
                 }
@@ -167,6 +165,15 @@ impl Plan<'_> {
             queries.extend(query);
         }
         queries
+    }
+
+    /// Whether a bind failed for an address that no open listener takes: another socket holds it, or held it.
+    fn may_be_held_unseen(&self, netns: NetnsId, port: u16) -> bool {
+        let Self { state, .. } = self;
+        state.binds.failed_with(netns, port, Errno::EADDRINUSE).any(|failed| {
+            let mut on_port = state.listeners.open_in(netns).filter(|listener| listener.port == port);
+            !on_port.any(|listener| coverage::conflict(listener, failed))
+        })
     }
 
     /// What a report shows: the client, the owners of the nearest listeners, and their settings.

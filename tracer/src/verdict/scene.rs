@@ -351,11 +351,17 @@ impl<'a> Scene<'a> {
                 && failed.ended_by(self.refused.time).is_none()
         };
         let is_latest = self.closed().is_none_or(|closed| closed.time < failed.last || waits(closed));
-        let is_newest = !self
-            .running()
-            .iter()
-            .any(|known| known.candidate.since > failed.last && self.is_instance(known));
-        (is_latest && is_newest && self.is_still_so(failed)).then_some(failed)
+        (is_latest && !self.has_later_instance(failed.last) && self.is_still_so(failed)).then_some(failed)
+    }
+
+    /// Whether an instance of the server started after that, running or ended: what earlier ones failed to do is not the
+    /// cause any more.
+    fn has_later_instance(&self, time: Mono) -> bool {
+        let Self { refused, destination, state, .. } = *self;
+        let mut later = state.servers.started_between(destination.netns, (time, refused.time));
+        later.any(|known| {
+            known.candidate.process.pid != refused.client.pid && self.serves(known) && self.is_instance(known)
+        })
     }
 
     /// Whether what made a bind fail is still so, as far as is known: the port is held, or the process goes on without it.
