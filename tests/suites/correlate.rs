@@ -911,7 +911,7 @@ fn what_holds_the_port_without_listening_is_named() {
 }
 
 #[test]
-fn a_bound_socket_that_goes_is_forgotten() {
+fn a_process_whose_bound_socket_is_closed_is_starting() {
     let gateway = server("127.0.0.1:18789");
     let verdict = simulation()
         .ready()
@@ -920,7 +920,7 @@ fn a_bound_socket_that_goes_is_forgotten() {
         .destroy(&gateway)
         .refuse(&connect("127.0.0.1:18789"))
         .verdict();
-    assert_certain(&verdict, Cause::NothingListening);
+    assert_certain(&verdict, Cause::Starting);
 }
 
 #[test]
@@ -982,7 +982,7 @@ fn after_a_loss_what_is_bound_is_not_known() {
     let gateway = server("127.0.0.1:18789");
     let lost = simulation().ready().bind(&gateway, None).after_millis(10).lose(1, LostWhere::Ring);
     let verdict = lost.refuse(&connect("127.0.0.1:18789")).verdict();
-    assert_degraded(&verdict, Cause::NothingListening, &[Because::LostRecords, Because::QueryTimeout]);
+    assert_degraded(&verdict, Cause::Starting, &[Because::LostRecords, Because::QueryTimeout]);
     let found = simulation().ready().bind(&gateway, None).after_millis(10).lose(1, LostWhere::Ring);
     let found = found.held("127.0.0.1", TcpState::Closed, process("openclaw-gatewa", 4242));
     let verdict = found.refuse(&connect("127.0.0.1:18789")).verdict();

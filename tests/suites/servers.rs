@@ -307,6 +307,53 @@ fn processes_that_fail_alike_are_counted_together() {
     assert_eq!(failures, [(20, Some(30))], "{verdict:?}");
 }
 
+/// It gave the port up before it listened: it is the server all the same.
+#[test]
+fn a_process_that_has_bound_and_closed_is_known_by_that() {
+    let relay = server(LOCALHOST).by("relay", 11);
+    let closed = || {
+        let bound = simulation().ready().bind(&relay, None).after_millis(200);
+        bound.destroy(&relay).after_millis(200)
+    };
+    let verdict = refused(closed(), LOCALHOST);
+    assert_certain(&verdict, Cause::Starting);
+    let server = verdict.server.expect("a server");
+    assert_eq!((server.process.pid, server.known_by), (Some(11), KnownBy::Bind));
+    let verdict = refused(closed().exit(11, ExitStatus::Code(3)).after_millis(100), LOCALHOST);
+    assert_certain(&verdict, Cause::NeverListened);
+    assert!(verdict.summary.contains("exit code 3"), "{}", verdict.summary);
+}
+
+/// It bound the port that it connects from.
+#[test]
+fn a_client_that_has_bound_a_port_is_not_its_server() {
+    let client = server(LOCALHOST).by("relay", 11);
+    let connected = simulation().ready().bind(&client, None).after_millis(20).becomes_client(&client);
+    let verdict = refused(connected.after_millis(200), LOCALHOST);
+    assert_certain(&verdict, Cause::NothingListening);
+    assert_eq!(server_pid(&verdict), None);
+}
+
+/// A listener that closes at once is a probe: its process has listened, and its end is no reason.
+#[test]
+fn a_process_that_tried_the_port_is_neither_starting_nor_ended_without_listening() {
+    let probe = server(ANY).by("vite", 22);
+    let probed = || {
+        let bound = simulation().ready().bind(&probe, None).open(&probe).after_millis(3);
+        bound.close(&probe, Close::Owner).destroy(&probe).after_millis(500)
+    };
+    assert_certain(&refused(probed(), LOCALHOST), Cause::NothingListening);
+    let ended = probed().exit(22, ExitStatus::Code(0)).after_millis(100);
+    assert_certain(&refused(ended, LOCALHOST), Cause::NothingListening);
+    // An instance before that ended without listening is not the last.
+    let silent = server(LOCALHOST_V6).by("vite", 21);
+    let before = simulation().ready().bind(&silent, None).after_millis(10).exit(21, ExitStatus::Code(1));
+    let after = before.destroy(&silent).bind(&probe, None).open(&probe).after_millis(3);
+    let after =
+        after.close(&probe, Close::Owner).destroy(&probe).after_millis(500).exit(22, ExitStatus::Code(0));
+    assert_certain(&refused(after.after_millis(100), LOCALHOST), Cause::NothingListening);
+}
+
 /// A restart: the next instance has started and not listened yet.
 #[test]
 fn a_successor_is_named() {

@@ -119,7 +119,8 @@ impl Run {
             patience_ns,
             recognition,
         };
-        let core = Core::new(settings, now);
+        let mut core = Core::new(settings, now);
+        core.state.boottime_offset = clock.boottime_offset;
         let mut lines = Lines::new(run, clock);
         let first = lines.line(now, Body::Start(start));
         (Self { core, lines, ports, is_announced: false }, first)
@@ -130,6 +131,7 @@ impl Run {
         match input {
             Input::Clock(clock) => {
                 self.lines.follow(clock);
+                self.core.state.boottime_offset = clock.boottime_offset;
                 Vec::new()
             }
             Input::Event { event, now } => {

@@ -21,8 +21,6 @@ const SETTLED_NS: u64 = 5_000_000_000;
 /// What tracer is known to get wrong: counted, and not a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Limit {
-    /// A socket that was bound to the port and closed again, or listened for a moment, is forgotten with its process.
-    ClosedUnused,
     /// A process that had called `bind()` or `listen()` executes another program: what it did before counts for that, and a
     /// listener that exec closes counts as inherited, for it closes after the exec is reported.
     Exec,
@@ -467,11 +465,6 @@ impl Question<'_> {
     }
 
     fn note_limits(&self, events: &[Event], later: &[Event], answers: &mut Answers) {
-        let was_short = |socket: &Socket| socket.held().is_none_or(|(least, _)| least < HELD_NS);
-        let is_unused = self.on_port().any(|socket| socket.closed.is_some() && was_short(socket));
-        if is_unused {
-            answers.limits.insert(Limit::ClosedUnused, Some(Cause::NothingListening));
-        }
         let mut called = BTreeSet::new();
         let mut parents = BTreeSet::new();
         let mut children = BTreeSet::new();

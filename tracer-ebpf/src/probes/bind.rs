@@ -112,6 +112,8 @@ pub fn record(sock: Sock<false>, request: &Request, result: i32) {
     unsafe {
         sock.describe_keyed(&raw mut (*record).socket);
         task::describe_current(&raw mut (*record).task);
+        // A server that ends, or forks, before it listens.
+        maps::follow_process((*record).task.pid);
         let requested = (&raw mut (*record).requested).cast::<u64>();
         requested.write_unaligned(request.addr[0]);
         requested.add(1).write_unaligned(request.addr[1]);

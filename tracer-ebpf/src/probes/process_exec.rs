@@ -42,7 +42,9 @@ fn process_starts() {
     // What it holds now is for the user side to find: its descriptors may have been closed.
     let pid = (helpers::bpf_get_current_pid_tgid() >> 32) as u32;
     let was_holder = maps::unfollow_upstream(pid);
-    if !was_holder && !config::records_every_start() && !is_watched(file_name) {
+    // What it did before counts for another instance.
+    let is_of_instance = was_holder || maps::is_followed(pid);
+    if !is_of_instance && !config::records_every_start() && !is_watched(file_name) {
         return;
     }
     let Some((mut entry, _)) = records::reserve::<Executed>(kind::EXECUTED) else {

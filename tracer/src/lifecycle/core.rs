@@ -548,7 +548,7 @@ impl Core {
     }
 
     fn executed(&mut self, pid: u32, time: Mono) {
-        self.state.servers.executed(pid);
+        self.state.servers.executed(pid, time);
         self.holders.executed(pid, time);
         self.state.next_hops.ended(pid);
         let mut held: BTreeMap<NetnsId, Vec<KnownSocket>> = BTreeMap::new();

@@ -72,6 +72,13 @@ impl StartTime {
         Self(ticks.saturating_mul(Self::TICK_NS))
     }
 
+    /// The latest moment of the monotonic clock at which it can have been; `boottime_offset`: how far the time since boot is
+    /// ahead of that clock.
+    pub fn latest(self, boottime_offset: i128) -> Mono {
+        let latest = i128::from(self.0) + i128::from(Self::TICK_NS) - boottime_offset;
+        Mono(u64::try_from(latest).unwrap_or_default())
+    }
+
     /// Nanoseconds since boot.
     pub const fn boottime(self) -> u64 {
         self.0

@@ -26,6 +26,9 @@ const SUCCESSES_MAX: usize = 16;
 /// Bound sockets on one port of one namespace: as many as the kernel side follows in all.
 const FOLLOWED_MAX: usize = tracer_ebpf::BOUND_MAX as usize;
 
+/// Calls of processes remembered on one port of one namespace: the newest.
+const CALLS_MAX: usize = 64;
+
 /// Sockets of clients remembered on one port of one namespace, likewise.
 const CLIENTS_MAX: usize = 64;
 
@@ -107,8 +110,20 @@ struct Success {
     time: Mono,
 }
 
+/// A process that has called `bind()` or `listen()` on a port, and what became of it is not known here: the socket may be
+/// closed by now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    pub process: Process,
+    /// When it called.
+    pub time: Mono,
+    /// The socket that it took, or wanted.
+    key: SocketKey,
+}
+
 #[derive(Debug, Default)]
 struct Port {
+    callers: VecDeque<Caller>,
     failures: VecDeque<FailedBind>,
     /// Endpoints that were taken, but for the sockets that are followed: the last success of each.
     successes: VecDeque<Success>,
@@ -160,6 +175,16 @@ impl Port {
         {
             self.forgotten.failures.note(dropped.socket.process.uid, dropped.last);
         }
+    }
+
+    /// Notes a call: the last on each socket.
+    fn note_call(&mut self, socket: &Listener, time: Mono) {
+        let Listener { key, process, .. } = socket;
+        self.callers.retain(|known| !known.key.is_same(*key));
+        if self.callers.len() >= CALLS_MAX {
+            self.callers.pop_front();
+        }
+        self.callers.push_back(Caller { process: process.clone(), time, key: *key });
     }
 
     /// Notes a success.
@@ -214,6 +239,7 @@ impl Binds {
             Some(errno) => self.failed(Call::Bind, socket, *errno, *time),
             None => {
                 let port = self.port(socket.netns, socket.port);
+                port.note_call(socket, *time);
                 if *is_followed && port.followed.len() < FOLLOWED_MAX {
                     port.followed.push(Followed { socket: socket.clone(), time: *time, sock: *sock });
                 } else {
@@ -262,7 +288,9 @@ impl Binds {
             let failed = port.failures.iter_mut().map(|failure| &mut failure.socket);
             let taken = port.successes.iter_mut().map(|success| &mut success.socket);
             let followed = port.followed.iter_mut().map(|followed| &mut followed.socket);
-            failed.chain(taken).chain(followed).for_each(|socket| socket.process.complete(process));
+            let sockets = failed.chain(taken).chain(followed).map(|socket| &mut socket.process);
+            let callers = port.callers.iter_mut().map(|caller| &mut caller.process);
+            sockets.chain(callers).for_each(|known| known.complete(process));
         }
     }
 
@@ -277,6 +305,7 @@ impl Binds {
     /// A `listen()` succeeded.
     pub fn listened(&mut self, listener: &Listener, time: Mono) {
         if let Some(port) = self.ports.get_mut(&(listener.netns, listener.port)) {
+            port.note_call(listener, time);
             port.succeed(listener.clone(), time);
         }
     }
@@ -289,8 +318,10 @@ impl Binds {
         }
     }
 
-    /// A followed socket is closed, or a client's: a bind that came to nothing is not a success.
-    pub fn destroyed(&mut self, destroyed: &Destroyed) {
+    /// A followed socket is closed, or a client's: a bind that came to nothing is not a success. Gives the socket that turned
+    /// out to be a client's.
+    pub fn destroyed(&mut self, destroyed: &Destroyed) -> Option<Listener> {
+        let mut client = None;
         for port in self.ports.values_mut() {
             let Some(index) = port.followed.iter().position(|one| one.sock == destroyed.sock) else {
                 continue;
@@ -299,10 +330,29 @@ impl Binds {
             if let Some(holders) = &mut port.holders {
                 holders.sockets.retain(|holder| !holder.socket.key.is_same(followed.socket.key));
             }
-            if destroyed.is_client {
-                port.is_client(&followed);
+            if !destroyed.is_client {
+                continue;
             }
+            port.is_client(&followed);
+            port.callers.retain(|caller| !caller.key.is_same(followed.socket.key));
+            client = Some(followed.socket);
         }
+        client
+    }
+
+    /// The process that took a port last by then, whatever became of its socket.
+    pub fn last_caller(&self, netns: NetnsId, port: u16, at: Mono) -> Option<&Caller> {
+        let callers = &self.ports.get(&(netns, port))?.callers;
+        callers.iter().rev().find(|caller| caller.time <= at)
+    }
+
+    /// Whether a process has taken a port, by a socket that is not a client's, or tried to.
+    pub fn has_called(&self, process: &Process) -> bool {
+        self.ports.values().any(|port| {
+            let failed = port.failures.iter().map(|failure| &failure.socket.process);
+            let mut called = port.callers.iter().map(|caller| &caller.process).chain(failed);
+            called.any(|known| known.pid == process.pid && known.start == process.start)
+        })
     }
 
     /// Records were lost, perhaps that of a socket's end: what is bound is for a query of the port to find.

@@ -123,13 +123,31 @@ impl HostState {
             self.forget_if_replaced(bound.socket.netns, bound.netns_cookie).into_iter().collect();
         let bound = Bound { socket: self.described_socket(&bound.socket), ..bound };
         self.binds.bound(&bound);
+        let listened = self.ports_listened_on(&bound.socket.process);
+        self.servers.called(&bound.socket, bound.time, self.boottime_offset, listened);
         let Bound { time, socket, errno, .. } = bound;
         transitions.push(Transition::Returned { time, call: Call::Bind, socket, errno });
         transitions
     }
 
+    /// The ports that a process has listened on, as far as that is remembered, and since when.
+    fn ports_listened_on(&self, process: &Process) -> Vec<(u16, Mono)> {
+        let is_it = |one: &Process| one.key().is_some() && one.key() == process.key();
+        let is_by_it = |listener: &&Listener| {
+            is_it(&listener.process) || listener.opener.as_ref().is_some_and(|opener| is_it(opener))
+        };
+        let closed = self.listeners.every_closed().map(|closed| &closed.listener);
+        let by_it = self.listeners.open().chain(closed).filter(is_by_it);
+        by_it.map(|listener| (listener.port, listener.since.unwrap_or_default())).collect()
+    }
+
     pub fn destroyed(&mut self, destroyed: &Destroyed) {
-        self.binds.destroyed(destroyed);
+        // What a client is bound to is where it connects from: it is not a server by that.
+        if let Some(client) = self.binds.destroyed(destroyed)
+            && !self.binds.has_called(&client.process)
+        {
+            self.servers.has_not_called(&client.process);
+        }
     }
 
     pub fn exited(&mut self, exited: &Exited) {

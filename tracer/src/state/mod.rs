@@ -65,6 +65,8 @@ pub struct HostState {
     pub health: Health,
     pub followed: FollowedPorts,
     pub next_hops: NextHops,
+    /// Nanoseconds from the monotonic clock to the time since boot.
+    pub boottime_offset: i128,
     /// When it was last read which processes hold the listeners of a namespace.
     owners_read: HashMap<NetnsId, OwnersRead>,
     /// Listeners whose `listen()` may still fail.

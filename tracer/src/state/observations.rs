@@ -221,6 +221,7 @@ impl HostState {
         self.listeners.describe(&process);
         self.turns.describe(&process);
         self.binds.describe(&process);
+        self.servers.describe(&process);
         self.processes.note(process, read.ended);
     }
 }

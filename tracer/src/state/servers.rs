@@ -42,6 +42,8 @@ pub struct ServerCandidate {
     listened: BTreeMap<u16, Mono>,
     /// It has connected to one: a client, whatever it calls itself.
     is_client: bool,
+    /// Nothing but its own `bind()` makes it a candidate.
+    is_by_call: bool,
     pub end: Option<(Mono, ExitStatus)>,
     /// It was seen to execute its program: the kernel side reports its end.
     is_followed: bool,
@@ -89,8 +91,8 @@ struct LocalSockets {
 pub struct Servers {
     candidates: HashMap<u32, Vec<ServerCandidate>>,
     clients: HashSet<u32>,
-    /// Processes that were seen to execute a program.
-    executed: HashSet<u32>,
+    /// Processes that were seen to execute a program, and when.
+    executed: HashMap<u32, Mono>,
     other_ports: HashMap<NetnsId, OtherPorts>,
     local_sockets: HashMap<u32, LocalSockets>,
     /// When the processes of the host were last searched for candidates.
@@ -111,7 +113,7 @@ impl Servers {
         if self.is_fork(&candidate) {
             return;
         }
-        let is_followed = self.executed.contains(&pid);
+        let is_followed = self.executed.contains_key(&pid);
         let lives = self.candidates.entry(pid).or_default();
         // Whose number this one has now has ended, and nobody has told of it.
         let started = candidate.process.start;
@@ -121,7 +123,8 @@ impl Servers {
             known.seen = known.seen.max(candidate.time);
             known.missed = None;
             known.is_followed = is_followed;
-            known.candidate.process = candidate.process;
+            known.candidate = Candidate { since: known.candidate.since, ..candidate };
+            known.is_by_call = false;
             listened.into_iter().for_each(|(port, since)| known.listens(port, since));
             return;
         }
@@ -130,6 +133,7 @@ impl Servers {
             candidate,
             listened: BTreeMap::new(),
             is_client,
+            is_by_call: false,
             end: None,
             is_followed,
             seen,
@@ -149,21 +153,61 @@ impl Servers {
         (now.since(newest) < MEMORY_NS).then_some(newest)
     }
 
+    /// A process has called `bind()` on a watched port: whatever comes of it, it may be the server.
+    pub fn called(
+        &mut self,
+        socket: &Listener,
+        time: Mono,
+        boottime_offset: i128,
+        listened: impl IntoIterator<Item = (u16, Mono)>,
+    ) {
+        let Listener { netns, ref process, .. } = *socket;
+        let Some(pid) = process.pid else { return };
+        let is_known =
+            |known: &ServerCandidate| known.end.is_none() && known.candidate.process.start == process.start;
+        if self.candidates.get(&pid).is_some_and(|lives| lives.iter().any(is_known)) {
+            return;
+        }
+        let started = process.start.map(|start| start.latest(boottime_offset));
+        let since = self.executed.get(&pid).copied().or(started).map_or(time, |since| since.min(time));
+        let process = process.clone();
+        self.add(
+            Candidate { time, since, netns, process, product: None, port: None, is_named: false },
+            listened,
+        );
+        let lives = self.candidates.get_mut(&pid).into_iter().flatten();
+        lives.filter(|known| known.end.is_none()).for_each(|known| known.is_by_call = true);
+    }
+
+    /// What made a process a candidate was a client's socket.
+    pub fn has_not_called(&mut self, process: &Process) {
+        let Some(pid) = process.pid else { return };
+        if let Some(lives) = self.candidates.get_mut(&pid) {
+            lives.retain(|known| !known.is_by_call || known.candidate.process.start != process.start);
+        }
+    }
+
+    /// Adds what was found out of a process.
+    pub fn describe(&mut self, process: &Process) {
+        let lives = process.pid.and_then(|pid| self.candidates.get_mut(&pid));
+        lives.into_iter().flatten().for_each(|known| known.candidate.process.complete(process));
+    }
+
     /// Whether a process runs what its parent runs, without having been seen to execute it.
     fn is_fork(&self, candidate: &Candidate) -> bool {
         let process = &candidate.process;
         let parent = process.ppid.and_then(|ppid| self.candidates.get(&ppid));
         let mut running = parent.into_iter().flatten().filter(|known| known.end.is_none());
-        let has_executed = process.pid.is_some_and(|pid| self.executed.contains(&pid));
+        let has_executed = process.pid.is_some_and(|pid| self.executed.contains_key(&pid));
         !has_executed && running.any(|known| service::is_same_program(&known.candidate.process, process))
     }
 
     /// A process has executed a program, which may be another one than before.
-    pub fn executed(&mut self, pid: u32) {
+    pub fn executed(&mut self, pid: u32, time: Mono) {
         if self.executed.len() >= EXECUTED_MAX {
             self.executed.clear();
         }
-        self.executed.insert(pid);
+        self.executed.insert(pid, time);
         self.candidates.get_mut(&pid).into_iter().flatten().for_each(|known| known.is_followed = false);
     }
 
@@ -179,7 +223,12 @@ impl Servers {
         }
         for known in self.candidates.values_mut().flatten() {
             let is_reported = known.is_followed && self.lost_until.is_none_or(|lost| lost < known.seen);
-            if known.end.is_none() && known.missed.is_none() && known.seen < look.began && !is_reported {
+            if known.end.is_none()
+                && known.candidate.is_named
+                && known.missed.is_none()
+                && known.seen < look.began
+                && !is_reported
+            {
                 known.missed = Some(look.ended);
             }
         }
@@ -320,15 +369,9 @@ impl Servers {
         running
     }
 
-    /// Candidates of a namespace that had started after one time and by another, whatever became of them.
-    pub fn started_between(
-        &self,
-        netns: NetnsId,
-        (after, until): (Mono, Mono),
-    ) -> impl Iterator<Item = &ServerCandidate> {
-        let is_within =
-            move |known: &&ServerCandidate| known.candidate.since > after && known.candidate.since <= until;
-        self.of(netns).filter(is_within)
+    /// Candidates of a namespace that had started by then, whatever became of them.
+    pub fn started(&self, netns: NetnsId, at: Mono) -> impl Iterator<Item = &ServerCandidate> {
+        self.of(netns).filter(move |known| known.candidate.since <= at)
     }
 
     /// Candidates that have ended without having listened on a port, the last first.
@@ -419,7 +462,7 @@ mod tests {
     fn a_candidate_that_renames_itself_is_still_running() {
         let is_running = |servers: &Servers| !servers.running(NetnsId(1), Mono(1_000)).is_empty();
         let mut servers = Servers::default();
-        servers.executed(7);
+        servers.executed(7, Mono(0));
         servers.add(named(7, 10), []);
         search(&mut servers, 20);
         assert!(is_running(&servers), "its end would have been reported");
@@ -433,13 +476,13 @@ mod tests {
         let mut found_by_search = Servers::default();
         found_by_search.add(named(7, 10), []);
         let mut lossy = Servers::default();
-        lossy.executed(7);
+        lossy.executed(7, Mono(0));
         lossy.add(named(7, 10), []);
         lossy.lost(Mono(15));
         let mut became_another = Servers::default();
-        became_another.executed(7);
+        became_another.executed(7, Mono(0));
         became_another.add(named(7, 10), []);
-        became_another.executed(7);
+        became_another.executed(7, Mono(0));
         for mut servers in [found_by_search, lossy, became_another] {
             assert!(is_running(&servers));
             search(&mut servers, 20);

@@ -187,9 +187,10 @@ fn server_of<'a>(
 ) -> Option<Server<'a>> {
     let newest = match cause {
         Cause::BindFailed => scene.failed_bind().map(|failed| (&failed.socket.process, KnownBy::Bind)),
-        Cause::NotOnTcp | Cause::Starting | Cause::NeverListened => {
-            candidates.first().map(|known| (&known.candidate.process, KnownBy::Name))
-        }
+        Cause::NotOnTcp | Cause::Starting | Cause::NeverListened => candidates.first().map(|known| {
+            let has_called = scene.state.binds.has_called(&known.candidate.process);
+            (&known.candidate.process, if has_called { KnownBy::Bind } else { KnownBy::Name })
+        }),
         // At a reload, the process that holds the new listener.
         Cause::WrongFamily | Cause::WrongAddress => considered
             .iter()

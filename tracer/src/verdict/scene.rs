@@ -19,7 +19,7 @@ use crate::model::socket::Listener;
 use crate::model::time::Mono;
 use crate::model::unit::Unit;
 use crate::query::{Candidate, LocalEndpoint};
-use crate::state::binds::FailedBind;
+use crate::state::binds::{Caller, FailedBind};
 use crate::state::listeners::ClosedListener;
 use crate::state::servers::ServerCandidate;
 use crate::state::{HostState, SERVED_NS};
@@ -357,11 +357,17 @@ impl<'a> Scene<'a> {
     /// Whether an instance of the server started after that, running or ended: what earlier ones failed to do is not the
     /// cause any more.
     fn has_later_instance(&self, time: Mono) -> bool {
+        self.instances_by_then().any(|known| known.candidate.since > time)
+    }
+
+    /// The instances of the server that had started, running or ended: not the client itself, whatever its name.
+    fn instances_by_then(&self) -> impl Iterator<Item = &'a ServerCandidate> {
         let Self { refused, destination, state, .. } = *self;
-        let mut later = state.servers.started_between(destination.netns, (time, refused.time));
-        later.any(|known| {
-            known.candidate.process.pid != refused.client.pid && self.serves(known) && self.is_instance(known)
-        })
+        let started = state.servers.started(destination.netns, refused.time);
+        let is_client = move |known: &&ServerCandidate| known.candidate.process.pid == refused.client.pid;
+        started
+            .filter(move |known| !is_client(known))
+            .filter(|known| self.serves(known) && self.is_instance(known))
     }
 
     /// Whether what made a bind fail is still so, as far as is known: the port is held, or the process goes on without it.
@@ -412,6 +418,12 @@ impl<'a> Scene<'a> {
         };
         let closed = listeners.closed_in(netns).filter(|closed| !closed.is_probe());
         closed.map(|closed| &closed.listener).chain(listeners.open_in(netns)).any(is_it)
+    }
+
+    /// The process that took the port last, whatever became of its socket.
+    pub(super) fn last_caller(&self) -> Option<&'a Caller> {
+        let Destination { netns, port, .. } = self.destination;
+        self.state.binds.last_caller(netns, port, self.refused.time)
     }
 
     /// A socket that is bound to the port and does not listen, and since when; `None`: since before the trace.
@@ -509,11 +521,27 @@ impl<'a> Scene<'a> {
         let on_port = self.closed_on_port().filter(of_server);
         let served_until = self.closed().into_iter().chain(on_port).map(|closed| closed.time).max();
         let mut ended = self.ended_candidates();
+        if !self.is_last_end_silent() {
+            return Vec::new();
+        }
         ended.retain(|known| {
             let end = known.end.map(|(time, _)| time);
             self.is_instance(known) && served_until.is_none_or(|served| end > Some(served))
         });
         ended
+    }
+
+    /// Whether the instance of the server that ended last, or the one that started last, has ended without listening.
+    fn is_last_end_silent(&self) -> bool {
+        let (now, port) = (self.refused.time, self.destination.port);
+        let end = |known: &&ServerCandidate| known.end.map(|(time, _)| time).filter(|time| *time <= now);
+        let instances: Vec<&ServerCandidate> = self.instances_by_then().collect();
+        let by_end = instances.iter().copied().filter(|known| end(known).is_some()).max_by_key(end);
+        let by_start = instances.iter().copied().max_by_key(|known| known.candidate.since);
+        [by_end, by_start]
+            .into_iter()
+            .flatten()
+            .any(|known| end(&known).is_some() && !known.had_listened(port, now))
     }
 
     /// What a process listens on in the namespace besides the port, on watched ports and on others.
@@ -533,7 +561,8 @@ impl<'a> Scene<'a> {
             let setting = port.and_then(|port| self.state.settings.of(process)?.effective(port));
             setting.is_some_and(|set| set.value.parse() == Ok(listener.port))
         };
-        let has_tried = || self.has_tried(process);
+        let has_tried =
+            || known.had_listened(self.destination.port, self.refused.time) || self.has_tried(process);
         let is_old = || self.refused.time.since(*since) >= SETTLED_NS;
         self.elsewhere_of(pid).find_map(|listener| {
             let is_by_time = !is_set(listener) && !has_tried();

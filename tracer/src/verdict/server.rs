@@ -102,8 +102,9 @@ fn by_bind<'a>(scene: &Scene<'a>) -> Option<Server<'a>> {
     let failed = scene.last_failure().map(|failed| (failed.last, &failed.socket.process));
     let closed =
         scene.closed_on_port().map(|ClosedListener { time, listener, .. }| (*time, &listener.process));
+    let called = scene.last_caller().map(|caller| (caller.time, &caller.process));
     let bound = scene.any_bound().map(|(socket, time)| (time.unwrap_or_default(), &socket.process));
-    let newest = [failed, closed, bound].into_iter().flatten().max_by_key(|(time, _)| *time);
+    let newest = [failed, closed, called, bound].into_iter().flatten().max_by_key(|(time, _)| *time);
     newest.map(|(_, process)| Server::by(KnownBy::Bind, process))
 }
 

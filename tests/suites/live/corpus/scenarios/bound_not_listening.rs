@@ -60,7 +60,7 @@ const SCENARIOS: &[Scenario] = &[
             Bind("server", "0.0.0.0", &[]),
             Refused(refused("curl", Blocking, &["127.0.0.1"], BoundNotListening)),
             Kill("server"),
-            Refused(refused("curl", Blocking, &["127.0.0.1"], NothingListening)),
+            Refused(refused("curl", Blocking, &["127.0.0.1"], NeverListened)),
         ],
     ),
     scenario(
@@ -71,7 +71,7 @@ const SCENARIOS: &[Scenario] = &[
             Bind("server", "[::1]", &[]),
             Refused(refused("curl", Thread, &["[::1]"], BoundNotListening)),
             Close("server"),
-            Refused(refused("curl", Thread, &["[::1]"], NothingListening)),
+            Refused(refused("curl", Thread, &["[::1]"], Starting)),
         ],
     ),
     scenario(

@@ -210,7 +210,8 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Bind("server", "127.0.0.1", &[]),
             Close("server"),
-            Refused(refused("curl", Nonblocking, &["127.0.0.1"], NothingListening)),
+            // It is still running, and may bind again.
+            Refused(refused("curl", Nonblocking, &["127.0.0.1"], Starting)),
         ],
     ),
     scenario(
