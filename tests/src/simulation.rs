@@ -13,8 +13,8 @@ use tracer::model::container::Container;
 use tracer::model::errno::Errno;
 use tracer::model::forward::{Forward, Target};
 use tracer::model::kernel_event::{
-    Bound, Closed, Closer, Connected, Destroyed, Exited, Failed, IcmpSender, KernelEvent, Listened, Lost,
-    LostWhere, Opened, Reached, Refused, Role, SentBy, Via,
+    Bound, Closed, Closer, Connected, Destroyed, Executed, ExecutedProgram, Exited, Failed, Forked,
+    IcmpSender, KernelEvent, Listened, Lost, LostWhere, Opened, Reached, Refused, Role, SentBy, Via,
 };
 use tracer::model::namespace::{Link, LocalRoute, Namespace};
 use tracer::model::process::{Arguments, ExitStatus, Process};
@@ -754,6 +754,35 @@ impl Simulation {
         self.core.config_changed(changed, self.now);
         self.settle(self.now);
         self.settings = None;
+        self
+    }
+
+    /// A process executes a program.
+    pub fn execute(mut self, comm: &str, pid: u32) -> Self {
+        let program = ExecutedProgram {
+            netns: NetnsId(HOST),
+            netns_cookie: u64::from(HOST),
+            file_name: comm.into(),
+            arguments: Some(format!("{comm}\0").as_str().into()),
+            is_cut: false,
+        };
+        let process = Process { exe: None, ..process(comm, pid) };
+        self.apply(KernelEvent::Executed(Executed { time: self.now, process, program: Some(program) }));
+        self
+    }
+
+    /// A process forks.
+    pub fn fork(mut self, comm: &str, parent: u32, child: u32) -> Self {
+        let child = Process { ppid: Some(parent), exe: None, ..process(comm, child) };
+        self.apply(KernelEvent::Forked(Forked { time: self.now, parent: Some(parent), child }));
+        self
+    }
+
+    /// A query of the owners finds that a process holds a listener.
+    pub fn holds(mut self, server: &Server, comm: &str, pid: u32) -> Self {
+        let Listener { netns, key, .. } = server.listener;
+        let owners = vec![(key.inode, process(comm, pid))];
+        self.answer(QueryKind::Owners { netns, known: None }, Some(Observation::Owners { netns, owners }));
         self
     }
 

@@ -354,6 +354,88 @@ fn a_process_that_tried_the_port_is_neither_starting_nor_ended_without_listening
     assert_certain(&refused(after.after_millis(100), LOCALHOST), Cause::NothingListening);
 }
 
+/// An exec in the same process replaces the instance and is not an end.
+#[test]
+fn what_a_process_did_before_its_exec_counts_for_the_old_instance_alone() {
+    let relay = server(LOCALHOST).by("relay", 11);
+    let bound = || simulation().ready().bind(&relay, None).after_millis(200).destroy(&relay).after_millis(50);
+    assert_certain(&refused(bound(), LOCALHOST), Cause::Starting);
+    let other = || bound().execute("other", 11).after_millis(100);
+    assert_certain(&refused(other(), LOCALHOST), Cause::NothingListening);
+    let ended = other().exit(11, ExitStatus::Code(1)).after_millis(100);
+    assert_certain(&refused(ended, LOCALHOST), Cause::NothingListening);
+    // What failed before does not settle the new program elsewhere.
+    let failed = simulation().ready().bind(&server(LAN).by("relay", 11), Some(Errno::EADDRINUSE));
+    let failed = failed.held_by_none().after_millis(50).execute("other", 11).after_millis(50);
+    let moved = failed.open(&server("127.0.0.1:18790").by("other", 11)).after_millis(100);
+    assert_certain(&refused(moved, LOCALHOST), Cause::NothingListening);
+}
+
+/// The descriptors that exec closes are closed after the exec was reported, in a process that has its new name.
+#[test]
+fn a_listener_that_exec_closes_is_of_the_old_instance() {
+    let gateway = |name| server(LOCALHOST).by(name, 11);
+    let executed = |after| {
+        simulation()
+            .ready()
+            .open(&gateway("relay"))
+            .after_millis(5_000)
+            .execute("other", 11)
+            .after_millis(after)
+    };
+    let closed = executed(1).close(&gateway("other"), Close::Owner).after_millis(500);
+    let verdict = refused(closed, LOCALHOST);
+    assert_certain(&verdict, Cause::Stopped);
+    let name = |verdict: &Verdict| verdict.server.as_ref().and_then(|server| server.process.comm.clone());
+    assert_eq!(name(&verdict).as_deref(), Some("relay"));
+    // Later, the program that inherited it has closed it.
+    let kept = executed(1).holds(&gateway("relay"), "other", 11).after_millis(500);
+    let verdict = refused(kept.close(&gateway("other"), Close::Owner).after_millis(500), LOCALHOST);
+    assert_eq!(name(&verdict).as_deref(), Some("other"));
+}
+
+#[test]
+fn an_inherited_listener_counts_as_listened() {
+    let relay = server(LAN).by("relay", 11);
+    let executed =
+        || simulation().ready().open(&relay).after_millis(5_000).execute("relay", 11).after_millis(1);
+    let inherited = executed().holds(&relay, "relay", 11).after_millis(500).close(&relay, Close::Owner);
+    assert_certain(&refused(inherited.after_millis(500), LOCALHOST), Cause::NothingListening);
+    let dropped = executed().close(&relay, Close::Owner).after_millis(500);
+    assert_eq!(refused(dropped, LOCALHOST).cause, Cause::Starting);
+}
+
+/// A daemon: its first process ends as soon as its fork runs.
+#[test]
+fn an_instance_that_has_not_listened_ends_with_its_last_process() {
+    let relay = server(LOCALHOST).by("relay", 10);
+    let bound = simulation().ready().bind(&relay, None).after_millis(10).destroy(&relay);
+    let daemon = || bound_daemon(&relay);
+    assert_certain(&refused(bound.after_millis(10), LOCALHOST), Cause::Starting);
+    assert_certain(&refused(daemon(), LOCALHOST), Cause::Starting);
+    let verdict = refused(daemon().exit(11, ExitStatus::Code(4)).after_millis(100), LOCALHOST);
+    assert_certain(&verdict, Cause::NeverListened);
+    assert!(verdict.summary.contains("exit code 4"), "{}", verdict.summary);
+    // A child that executes another program is no process of the instance.
+    let helper = daemon().execute("helper", 11).after_millis(100);
+    assert_certain(&refused(helper, LOCALHOST), Cause::NeverListened);
+}
+
+fn bound_daemon(relay: &Server) -> Simulation {
+    let bound = simulation().ready().bind(relay, None).after_millis(10).destroy(relay);
+    bound.fork("relay", 10, 11).after_millis(10).exit(10, ExitStatus::Code(0)).after_millis(200)
+}
+
+/// It binds for its parent.
+#[test]
+fn what_a_fork_does_its_instance_does() {
+    let wanted = server(LOCALHOST).by("relay", 11);
+    let forked = || simulation().ready().execute("relay", 10).after_millis(10).fork("relay", 10, 11);
+    let bound = forked().bind(&wanted, None).after_millis(10).destroy(&wanted).after_millis(10);
+    let ended = bound.exit(11, ExitStatus::Code(1)).after_millis(200);
+    assert_certain(&refused(ended, LOCALHOST), Cause::Starting);
+}
+
 /// A restart: the next instance has started and not listened yet.
 #[test]
 fn a_successor_is_named() {

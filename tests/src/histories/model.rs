@@ -21,11 +21,6 @@ const SETTLED_NS: u64 = 5_000_000_000;
 /// What tracer is known to get wrong: counted, and not a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Limit {
-    /// A process that had called `bind()` or `listen()` executes another program: what it did before counts for that, and a
-    /// listener that exec closes counts as inherited, for it closes after the exec is reported.
-    Exec,
-    /// A fork that binds a socket, holds one, or goes on without its parent is not seen to be of its parent's instance.
-    Fork,
     /// What is asked for after the refusal, such as what listens on a port that is not watched, and which sockets are bound,
     /// shows what is there by then and not since when; and a server that binds while the refusal waits is not `starting`.
     LateQuery,
@@ -465,33 +460,6 @@ impl Question<'_> {
     }
 
     fn note_limits(&self, events: &[Event], later: &[Event], answers: &mut Answers) {
-        let mut called = BTreeSet::new();
-        let mut parents = BTreeSet::new();
-        let mut children = BTreeSet::new();
-        for event in events {
-            match &event.act {
-                Act::Bound { process, .. } | Act::Listened { process, .. } => {
-                    called.insert(*process);
-                    if children.contains(process) {
-                        answers.limits.insert(Limit::Fork, None);
-                    }
-                }
-                Act::Forked { process, child } => {
-                    parents.insert(*process);
-                    children.insert(*child);
-                    if called.contains(process) {
-                        answers.limits.insert(Limit::Fork, None);
-                    }
-                }
-                Act::Ended { process } if parents.contains(process) => {
-                    answers.limits.insert(Limit::Fork, None);
-                }
-                Act::Execed { process, .. } if called.contains(process) => {
-                    answers.limits.insert(Limit::Exec, None);
-                }
-                _ => {}
-            }
-        }
         let is_unwatched =
             |event: &Event| matches!(event.act, Act::Bound { port: PortName::Unwatched, errno: 0, .. });
         let fails = |event: &Event| matches!(event.act, Act::Bound { port, errno, .. } if port == self.port && errno != 0);

@@ -125,8 +125,7 @@ impl Outcome {
             // That nothing listens rests on no server.
             (true, false) if verdict.cause != Cause::NothingListening => {
                 let is_known = reasons.iter().all(|reason| model::NOT_DEGRADED.contains(reason));
-                let by_fork = answers.limits.contains_key(&Limit::Fork);
-                if is_known || by_fork { Class::Limit } else { Class::TooCertain }
+                if is_known { Class::Limit } else { Class::TooCertain }
             }
             (true, _) if answers.allowed.iter().any(|answer| is_same(*answer, verdict, is_any_server)) => {
                 Class::Right

@@ -385,7 +385,7 @@ impl Core {
             }
             KernelEvent::Executed(executed) => {
                 if let Some(pid) = executed.process.pid {
-                    self.executed(pid, executed.time);
+                    self.executed(pid, &executed);
                     self.started(&executed);
                     self.queries.ask(QueryKind::Candidate { pid }, self.progress.now);
                 }
@@ -515,7 +515,6 @@ impl Core {
         self.port_changes.push(PortChange { port, is_watched: false });
     }
 
-    /// A process has executed a program: whether it still holds its listeners is to be found out.
     /// Takes a program that has started as a server candidate, by what the kernel read of it: the process may have ended by
     /// the time it is looked up.
     fn started(&mut self, executed: &Executed) {
@@ -547,9 +546,10 @@ impl Core {
         }
     }
 
-    fn executed(&mut self, pid: u32, time: Mono) {
-        self.state.servers.executed(pid, time);
-        self.holders.executed(pid, time);
+    /// A process has executed a program: whether it still holds its listeners is to be found out.
+    fn executed(&mut self, pid: u32, executed: &Executed) {
+        self.state.executed(&executed.process, executed.time);
+        self.holders.executed(pid, executed.time);
         self.state.next_hops.ended(pid);
         let mut held: BTreeMap<NetnsId, Vec<KnownSocket>> = BTreeMap::new();
         for listener in self.state.listeners.open().filter(|one| one.process.pid == Some(pid)) {

@@ -368,13 +368,13 @@ impl Writer<'_> {
     }
 
     fn candidate(self, known: &ServerCandidate, now: Mono, clock: &Clock) -> schema::Candidate {
-        let until = known.end.map_or(now, |(time, _)| time);
-        let end = known.end.map_or(OwnerEnd::Running, |(_, status)| OwnerEnd::Ended(status));
+        let until = known.end().map_or(now, |(time, _)| time);
+        let end = known.end().map_or(OwnerEnd::Running, |(_, status)| OwnerEnd::Ended(status));
         schema::Candidate {
             process: self.view.process(&known.candidate.process),
             state: end.into(),
             age_us: until.since(known.candidate.since) / 1_000,
-            ended: known.end.map(|(time, _)| clock.time(time)),
+            ended: known.end().map(|(time, _)| clock.time(time)),
         }
     }
 }

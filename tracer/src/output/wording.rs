@@ -248,10 +248,10 @@ impl<'a> Wording<'a> {
     pub fn candidate(&self) -> Option<(&'a Candidate, Option<(Mono, ExitStatus)>)> {
         let candidates = &self.verdict.candidates;
         let known = match self.verdict.cause {
-            Cause::NeverListened => candidates.iter().find(|known| known.end.is_some()),
+            Cause::NeverListened => candidates.iter().find(|known| known.end().is_some()),
             _ => candidates.first(),
         };
-        known.map(|known| (&known.candidate, known.end))
+        known.map(|known| (&known.candidate, known.end()))
     }
 
     /// Why the last bind or listen failed.
@@ -684,7 +684,7 @@ impl<'a> Wording<'a> {
             ExitStatus::Signal(signal) => format!("by {}", signal_name(signal)),
         };
         let lately = |known: &&ServerCandidate| {
-            known.end.is_some_and(|(time, _)| self.now.since(time) < 60_000_000_000)
+            known.end().is_some_and(|(time, _)| self.now.since(time) < 60_000_000_000)
         };
         let ends = match self.verdict.candidates.iter().filter(lately).count() {
             0 | 1 => String::new(),

@@ -180,7 +180,7 @@ impl Port {
     /// Notes a call: the last on each socket.
     fn note_call(&mut self, socket: &Listener, time: Mono) {
         let Listener { key, process, .. } = socket;
-        self.callers.retain(|known| !known.key.is_same(*key));
+        self.callers.retain(|known| !known.key.is_same(*key) || known.process.pid != process.pid);
         if self.callers.len() >= CALLS_MAX {
             self.callers.pop_front();
         }

@@ -11,6 +11,9 @@ use crate::model::process::{OwnerEnd, Process};
 use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::{Interval, Mono};
 
+/// Exec closes descriptors so soon after it is reported.
+const EXEC_CLOSES_NS: u64 = 10_000_000;
+
 impl HostState {
     /// A `listen()` is known to have succeeded.
     pub(super) fn confirm(&mut self, opened: &Opened) -> Transition {
@@ -90,6 +93,7 @@ impl HostState {
             Closer::Process if closer.pid.is_some() => OwnerEnd::Running,
             Closer::Ending(_) | Closer::Process | Closer::Kernel => OwnerEnd::Unknown,
         };
+        let by_exec = known.as_ref().and_then(|known| self.closed_by_exec(known, &closer, time));
         let is_own = known.as_ref().is_some_and(|known| known.process.pid == closer.pid);
         let (owner, end) = match (known.as_ref().map(|known| known.process.clone()), orphaned) {
             // The kernel closes it in place of a process that has ended.
@@ -97,6 +101,7 @@ impl HostState {
             (Some(owner), _) if by == Closer::Kernel || shutdown == 0 && !is_own => {
                 (owner, OwnerEnd::Unknown)
             }
+            _ if by_exec.is_some() => (by_exec.unwrap_or(closer), end),
             (Some(owner), _) if is_own => (renamed(closer, owner), end),
             (_, _) => (closer, end),
         };
@@ -113,6 +118,8 @@ impl HostState {
         }
         self.turns.closed(&closed);
         self.listeners.remember(closed);
+        let pids = [listener.process.pid, listener.opener.as_ref().and_then(|opener| opener.pid)];
+        pids.into_iter().flatten().for_each(|pid| self.see_ends(pid, time));
         transitions.push(Transition::Closed { time, listener, owner: end });
         transitions
     }
@@ -150,9 +157,42 @@ impl HostState {
         }
     }
 
+    /// The process that held a listener, of which exec has closed it: the descriptors that are marked so are closed once the
+    /// exec was reported, in the same process, which has its new name by then (`begin_new_exec`, fs/exec.c; `task_work_run`).
+    fn closed_by_exec(&self, known: &Listener, closer: &Process, time: Mono) -> Option<Process> {
+        let pid = closer.pid?;
+        let executed = self.servers.last_execution(pid)?;
+        let is_inherited = self.owners_read(known.netns).is_some_and(|read| read.read.began > executed);
+        let is_it = time.since(executed) < EXEC_CLOSES_NS
+            && known.since.is_none_or(|since| since < executed)
+            && !is_inherited
+            && self.servers.was_of_one_instance(pid, known.process.pid?);
+        let Process { ns_pid, ppid, start, .. } = closer.clone();
+        is_it.then(|| Process { pid: Some(pid), ns_pid, ppid, start, ..known.process.clone() })
+    }
+
+    /// Notes which instances have ended by now, of those that a process is, or was, of.
+    pub(super) fn see_ends(&mut self, pid: u32, time: Mono) {
+        let listeners = &self.listeners;
+        let holds = |pid: u32| listeners.open().any(|listener| listener.process.pid == Some(pid));
+        self.servers.see_ends(pid, time, holds);
+    }
+
+    /// A process has executed a program.
+    pub fn executed(&mut self, process: &Process, time: Mono) {
+        let listeners = &self.listeners;
+        let holds = |pid: u32| listeners.open().any(|listener| listener.process.pid == Some(pid));
+        self.servers.executed(process, time, holds);
+        if let Some(pid) = process.pid {
+            self.binds.ended(pid, time);
+        }
+    }
+
     pub fn exited(&mut self, exited: &Exited) {
         self.forks.ended(exited.pid);
-        self.servers.ended(exited.pid, exited.time, exited.status);
+        let listeners = &self.listeners;
+        let holds = |pid: u32| listeners.open().any(|listener| listener.process.pid == Some(pid));
+        self.servers.ended(exited.pid, exited.time, exited.status, holds);
         self.listeners.owner_ended(exited.pid, exited.time, exited.status);
         self.binds.ended(exited.pid, exited.time);
     }
@@ -160,6 +200,9 @@ impl HostState {
     /// A followed process has a new child.
     pub fn forked(&mut self, forked: &Forked) {
         self.forks.forked(forked);
+        if let (Some(parent), Some(child)) = (forked.parent, forked.child.pid) {
+            self.servers.forked(parent, child, forked.time);
+        }
     }
 
     /// A process has connected to a watched port: it is a client.

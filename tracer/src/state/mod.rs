@@ -6,6 +6,7 @@ pub mod binds;
 pub mod followed_ports;
 pub mod forks;
 pub mod forwarders;
+pub mod instances;
 pub mod join;
 pub mod listeners;
 pub mod namespaces;

@@ -125,6 +125,8 @@ impl HostState {
         for listener in found {
             let is_known = self.listeners.get(listener.netns, listener.key).is_some();
             if is_known && renews_owners {
+                let since = self.listeners.get(listener.netns, listener.key).and_then(|known| known.since);
+                self.note_holder(&listener.process, listener.port, since);
                 self.listeners.renew(&listener);
             }
             let has_closed = self.listeners.closed_since(listener.netns, listener.key, read.began);
@@ -201,15 +203,35 @@ impl HostState {
         for (inode, process) in owners {
             let known = self.listeners.open_in(netns).find(|listener| listener.key.inode == inode);
             if let Some(listener) = known.cloned() {
+                let before = listener.process.pid;
+                self.note_holder(&process, listener.port, listener.since);
                 self.listeners.renew(&Listener { process, backlog: None, ..listener });
+                before.into_iter().for_each(|pid| self.see_ends(pid, read.ended));
             }
+        }
+    }
+
+    /// A process was found to hold a listener: one that it inherited counts as its own.
+    fn note_holder(&mut self, process: &Process, port: u16, since: Option<Mono>) {
+        if let Some(pid) = process.pid {
+            self.servers.holds(pid, port, since);
         }
     }
 
     /// Takes a process that may be the server.
     pub fn candidate(&mut self, candidate: Candidate) {
         let pid = candidate.process.pid;
+        // What it held before it executed its program may be closed, which a query of the owners shows.
+        let executed = pid.and_then(|pid| self.servers.last_execution(pid));
+        let is_known = |listener: &&Listener| {
+            let read = self.owners_read(listener.netns).map(|read| read.read.began);
+            executed.is_none_or(|executed| {
+                listener.since.is_some_and(|since| since >= executed)
+                    || read.is_some_and(|read| read > executed)
+            })
+        };
         let listens = self.listeners.open().filter(|one| pid.is_some() && one.process.pid == pid);
+        let listens = listens.filter(is_known);
         let listened: Vec<(u16, Mono)> =
             listens.map(|listener| (listener.port, listener.since.unwrap_or(Mono(0)))).collect();
         self.processes.note(candidate.process.clone(), candidate.time);

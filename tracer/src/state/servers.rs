@@ -9,6 +9,7 @@ use crate::model::service;
 use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::{Interval, Mono};
 use crate::query::{Candidate, LocalEndpoint, LocalSocket};
+use crate::state::instances::{Instance, Roots};
 use crate::state::quota::{self, Dropped};
 
 /// Candidates remembered: of the user that has the most, in the namespace where that has the most, those that ended longest
@@ -31,20 +32,24 @@ const OTHER_PORTS_MAX: usize = 256;
 /// Processes of which it is remembered what they listen on besides TCP.
 const LOCAL_SOCKETS_MAX: usize = 1_024;
 
+/// Two records of one exec, by redundant programs, come so soon after each other.
+const SAME_EXECUTION_NS: u64 = 1_000_000;
+
 /// How long the end of a candidate is a reason for a refusal.
 const MEMORY_NS: u64 = 300_000_000_000;
 
 /// What is known of a server candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerCandidate {
+    /// Its process is the one that executed the program.
     pub candidate: Candidate,
+    pub instance: Instance,
     /// When it was first known to listen, or to have listened, on each watched port.
     listened: BTreeMap<u16, Mono>,
     /// It has connected to one: a client, whatever it calls itself.
     is_client: bool,
     /// Nothing but its own `bind()` makes it a candidate.
     is_by_call: bool,
-    pub end: Option<(Mono, ExitStatus)>,
     /// It was seen to execute its program: the kernel side reports its end.
     is_followed: bool,
     /// When it was last seen to live.
@@ -56,13 +61,18 @@ pub struct ServerCandidate {
 
 impl ServerCandidate {
     /// Whether it was running at that time, as far as is known.
-    fn is_running(&self, at: Mono) -> bool {
-        self.end.is_none_or(|(end, _)| at < end) && self.missed.is_none_or(|missed| at <= missed)
+    pub fn is_running(&self, at: Mono) -> bool {
+        !self.instance.is_over(at) && self.missed.is_none_or(|missed| at <= missed)
     }
 
     /// Whether it had listened on a port by that time.
     pub fn had_listened(&self, port: u16, at: Mono) -> bool {
         self.listened.get(&port).is_some_and(|listened| *listened <= at)
+    }
+
+    /// When it ended, and how.
+    pub fn end(&self) -> Option<(Mono, ExitStatus)> {
+        self.instance.end()
     }
 
     fn listens(&mut self, port: u16, since: Mono) {
@@ -87,12 +97,23 @@ struct LocalSockets {
     endpoints: Vec<LocalEndpoint>,
 }
 
+/// The last program that a process was seen to execute.
+#[derive(Debug)]
+struct Execution {
+    time: Mono,
+    process: Process,
+    /// The process that had executed what it ran before.
+    before: u32,
+}
+
 #[derive(Debug, Default)]
 pub struct Servers {
     candidates: HashMap<u32, Vec<ServerCandidate>>,
     clients: HashSet<u32>,
-    /// Processes that were seen to execute a program, and when.
-    executed: HashMap<u32, Mono>,
+    /// Processes that were seen to execute a program.
+    executed: HashMap<u32, Execution>,
+    /// Which process each fork descends from.
+    roots: Roots,
     other_ports: HashMap<NetnsId, OtherPorts>,
     local_sockets: HashMap<u32, LocalSockets>,
     /// When the processes of the host were last searched for candidates.
@@ -114,11 +135,13 @@ impl Servers {
             return;
         }
         let is_followed = self.executed.contains_key(&pid);
+        let (is_client, seen) = (self.clients.contains(&pid), candidate.time);
+        let since = self.executed.get(&pid).map(|execution| execution.time);
         let lives = self.candidates.entry(pid).or_default();
         // Whose number this one has now has ended, and nobody has told of it.
         let started = candidate.process.start;
-        lives.retain(|known| known.end.is_some() || known.candidate.process.start == started);
-        if let Some(known) = lives.iter_mut().find(|known| known.end.is_none()) {
+        lives.retain(|known| known.instance.is_closed() || known.candidate.process.start == started);
+        if let Some(known) = lives.iter_mut().find(|known| known.instance.has(pid)) {
             // The same process under another name, or found twice.
             known.seen = known.seen.max(candidate.time);
             known.missed = None;
@@ -128,17 +151,22 @@ impl Servers {
             listened.into_iter().for_each(|(port, since)| known.listens(port, since));
             return;
         }
-        let (is_client, seen) = (self.clients.contains(&pid), candidate.time);
+        if self.roots.of(pid) != pid {
+            // Of the process that it descends from, nothing is known.
+            self.roots.left(pid);
+        }
+        let candidate = Candidate { since: since.unwrap_or(candidate.since), ..candidate };
         let mut known = ServerCandidate {
+            instance: Instance::new(pid, candidate.since),
             candidate,
             listened: BTreeMap::new(),
             is_client,
             is_by_call: false,
-            end: None,
             is_followed,
             seen,
             missed: None,
         };
+        self.roots.forks_of(pid, since).for_each(|fork| known.instance.forked(fork, known.candidate.since));
         listened.into_iter().for_each(|(port, since)| known.listens(port, since));
         lives.push(known);
         if self.candidates.values().map(Vec::len).sum::<usize>() > CANDIDATES_MAX {
@@ -153,7 +181,49 @@ impl Servers {
         (now.since(newest) < MEMORY_NS).then_some(newest)
     }
 
-    /// A process has called `bind()` on a watched port: whatever comes of it, it may be the server.
+    /// Whether a process runs what its parent runs, without having been seen to execute it.
+    fn is_fork(&self, candidate: &Candidate) -> bool {
+        let process = &candidate.process;
+        let has_executed = process.pid.is_some_and(|pid| self.executed.contains_key(&pid));
+        let parent = process.ppid.and_then(|ppid| self.candidates.get(&self.roots.of(ppid)));
+        let mut running = parent.into_iter().flatten().filter(|known| !known.instance.is_closed());
+        let is_known =
+            process.pid.is_some_and(|pid| self.roots.of(pid) != pid && self.current(pid).is_some());
+        is_known
+            || !has_executed
+                && running.any(|known| service::is_same_program(&known.candidate.process, process))
+    }
+
+    /// The instance that a process is of.
+    fn current(&self, pid: u32) -> Option<&ServerCandidate> {
+        let lives = self.candidates.get(&self.roots.of(pid));
+        lives.into_iter().flatten().find(|known| known.instance.has(pid))
+    }
+
+    fn current_mut(&mut self, pid: u32) -> Option<&mut ServerCandidate> {
+        let lives = self.candidates.get_mut(&self.roots.of(pid));
+        lives.into_iter().flatten().find(|known| known.instance.has(pid))
+    }
+
+    /// The instance that a process was of then.
+    pub fn instance_of(&self, pid: u32, at: Mono) -> Option<&ServerCandidate> {
+        // Mostly it executed the program itself.
+        let own = self.candidates.get(&pid).into_iter().flatten().find(|known| known.instance.had(pid, at));
+        own.or_else(|| self.candidates.values().flatten().find(|known| known.instance.had(pid, at)))
+    }
+
+    /// When a process last executed a program, as far as that was seen.
+    pub fn last_execution(&self, pid: u32) -> Option<Mono> {
+        self.executed.get(&pid).map(|execution| execution.time)
+    }
+
+    /// Whether two processes were of one instance before the first of them executed the program that it runs.
+    pub fn was_of_one_instance(&self, executed: u32, other: u32) -> bool {
+        let before = self.executed.get(&executed).map(|execution| execution.before);
+        other == executed || before.is_some_and(|before| before == self.roots.of(other))
+    }
+
+    /// A process has called `bind()` on a watched port: whatever comes of it, its instance may be the server.
     pub fn called(
         &mut self,
         socket: &Listener,
@@ -163,52 +233,79 @@ impl Servers {
     ) {
         let Listener { netns, ref process, .. } = *socket;
         let Some(pid) = process.pid else { return };
-        let is_known =
-            |known: &ServerCandidate| known.end.is_none() && known.candidate.process.start == process.start;
-        if self.candidates.get(&pid).is_some_and(|lives| lives.iter().any(is_known)) {
+        if self.current(pid).is_some() {
             return;
         }
-        let started = process.start.map(|start| start.latest(boottime_offset));
-        let since = self.executed.get(&pid).copied().or(started).map_or(time, |since| since.min(time));
-        let process = process.clone();
+        // What it runs, the process that executed it runs too.
+        let root = self.roots.of(pid);
+        let first = match self.executed.get(&root) {
+            _ if root == pid => process.clone(),
+            Some(Execution { process: first, .. }) => Process { exe: process.exe.clone(), ..first.clone() },
+            None => Process { pid: Some(root), ns_pid: None, ppid: None, start: None, ..process.clone() },
+        };
+        let started = first.start.map(|start| start.latest(boottime_offset));
+        let executed = self.executed.get(&root).map(|execution| execution.time);
+        let listened: Vec<(u16, Mono)> =
+            listened.into_iter().filter(|(_, since)| Some(*since) >= executed).collect();
+        let since = started.map_or(time, |since| since.min(time));
         self.add(
-            Candidate { time, since, netns, process, product: None, port: None, is_named: false },
+            Candidate { time, since, netns, process: first, product: None, port: None, is_named: false },
             listened,
         );
-        let lives = self.candidates.get_mut(&pid).into_iter().flatten();
-        lives.filter(|known| known.end.is_none()).for_each(|known| known.is_by_call = true);
+        if let Some(known) = self.current_mut(pid) {
+            known.is_by_call = true;
+        }
     }
 
     /// What made a process a candidate was a client's socket.
     pub fn has_not_called(&mut self, process: &Process) {
         let Some(pid) = process.pid else { return };
-        if let Some(lives) = self.candidates.get_mut(&pid) {
-            lives.retain(|known| !known.is_by_call || known.candidate.process.start != process.start);
+        let root = self.roots.of(pid);
+        if let Some(lives) = self.candidates.get_mut(&root) {
+            lives.retain(|known| !known.is_by_call || !known.instance.has(pid));
         }
     }
 
     /// Adds what was found out of a process.
     pub fn describe(&mut self, process: &Process) {
         let lives = process.pid.and_then(|pid| self.candidates.get_mut(&pid));
-        lives.into_iter().flatten().for_each(|known| known.candidate.process.complete(process));
+        for known in lives.into_iter().flatten() {
+            // Of a process that has executed another program since, the description is of that.
+            if process.pid.is_some_and(|pid| known.instance.has(pid)) {
+                known.candidate.process.complete(process);
+            }
+        }
     }
 
-    /// Whether a process runs what its parent runs, without having been seen to execute it.
-    fn is_fork(&self, candidate: &Candidate) -> bool {
-        let process = &candidate.process;
-        let parent = process.ppid.and_then(|ppid| self.candidates.get(&ppid));
-        let mut running = parent.into_iter().flatten().filter(|known| known.end.is_none());
-        let has_executed = process.pid.is_some_and(|pid| self.executed.contains_key(&pid));
-        !has_executed && running.any(|known| service::is_same_program(&known.candidate.process, process))
+    /// A process has a new child.
+    pub fn forked(&mut self, parent: u32, child: u32, time: Mono) {
+        if let Some(known) = self.current_mut(parent) {
+            known.instance.forked(child, time);
+        }
+        self.roots.forked(parent, child, time);
     }
 
-    /// A process has executed a program, which may be another one than before.
-    pub fn executed(&mut self, pid: u32, time: Mono) {
+    /// A process has executed a program: what it did before counts for the instance that it was of. `holds`: whether a process
+    /// holds a listener.
+    pub fn executed(&mut self, process: &Process, time: Mono, holds: impl Fn(u32) -> bool) {
+        let Some(pid) = process.pid else { return };
+        let is_known = |known: &Execution| {
+            known.process.comm == process.comm && time.since(known.time) < SAME_EXECUTION_NS
+        };
+        if self.executed.get(&pid).is_some_and(is_known) {
+            return;
+        }
+        if let Some(known) = self.current_mut(pid) {
+            known.instance.executed(pid, time);
+            known.is_followed = false;
+        }
+        self.see_ends(pid, time, holds);
+        let before = self.roots.of(pid);
+        self.roots.left(pid);
         if self.executed.len() >= EXECUTED_MAX {
             self.executed.clear();
         }
-        self.executed.insert(pid, time);
-        self.candidates.get_mut(&pid).into_iter().flatten().for_each(|known| known.is_followed = false);
+        self.executed.insert(pid, Execution { time, process: process.clone(), before });
     }
 
     /// The processes of the host have been searched for candidates, which were added; not all of them, where `/proc` did
@@ -223,7 +320,7 @@ impl Servers {
         }
         for known in self.candidates.values_mut().flatten() {
             let is_reported = known.is_followed && self.lost_until.is_none_or(|lost| lost < known.seen);
-            if known.end.is_none()
+            if !known.instance.is_closed()
                 && known.candidate.is_named
                 && known.missed.is_none()
                 && known.seen < look.began
@@ -244,7 +341,7 @@ impl Servers {
         let of_all = self.candidates.values().flatten();
         let mut order: Vec<&ServerCandidate> = of_all.collect();
         order.sort_by_key(|known| {
-            let ended = known.end.map(|(time, _)| time);
+            let ended = known.instance.over();
             (ended.is_none(), ended, Reverse(known.candidate.since), known.candidate.process.pid)
         });
         let uid = |known: &ServerCandidate| known.candidate.process.uid;
@@ -252,8 +349,8 @@ impl Servers {
         order.retain(|known| Some(uid(known)) == most);
         let one = quota::first_of_most(order.iter().map(|known| known.candidate.netns));
         let Some((pid, netns, start, end)) = one.map(|place| {
-            let ServerCandidate { candidate, end, .. } = order[place];
-            (candidate.process.pid, candidate.netns, candidate.process.start, *end)
+            let ServerCandidate { candidate, instance, .. } = order[place];
+            (candidate.process.pid, candidate.netns, candidate.process.start, instance.over())
         }) else {
             return;
         };
@@ -262,7 +359,7 @@ impl Servers {
         }
         self.dropped.entry(netns).or_default().note(most.flatten(), now);
         if let Some(lives) = pid.and_then(|pid| self.candidates.get_mut(&pid)) {
-            lives.retain(|known| (known.candidate.process.start, known.end) != (start, end));
+            lives.retain(|known| (known.candidate.process.start, known.instance.over()) != (start, end));
         }
         self.candidates.retain(|_, lives| !lives.is_empty());
     }
@@ -274,23 +371,42 @@ impl Servers {
             self.clients.clear();
         }
         self.clients.insert(pid);
-        for known in self.candidates.get_mut(&pid).into_iter().flatten().filter(|known| known.end.is_none()) {
+        if let Some(known) =
+            self.candidates.get_mut(&pid).into_iter().flatten().find(|known| known.instance.has(pid))
+        {
             known.is_client = true;
         }
     }
 
     /// A process has listened on a watched port: the one that had the number then, also where its end is known first.
     pub fn has_listened(&mut self, pid: u32, port: u16, time: Mono) {
-        let lives = self.candidates.get_mut(&pid).into_iter().flatten();
-        for known in lives.filter(|known| known.end.is_none_or(|(end, _)| time <= end)) {
+        let lives = self.candidates.get_mut(&self.roots.of(pid)).into_iter().flatten();
+        let had = |known: &&mut ServerCandidate| known.instance.has(pid) || known.instance.had(pid, time);
+        if let Some(known) = lives.rev().find(had) {
             known.listens(port, time);
         }
     }
 
-    pub fn ended(&mut self, pid: u32, time: Mono, status: ExitStatus) {
-        for known in self.candidates.get_mut(&pid).into_iter().flatten().filter(|known| known.end.is_none()) {
-            known.end = Some((time, status));
+    /// A process was found to hold a listener: inherited, it counts as listened by its instance, since that began.
+    pub fn holds(&mut self, pid: u32, port: u16, since: Option<Mono>) {
+        if let Some(known) = self.current_mut(pid) {
+            let began = known.candidate.since;
+            known.listens(port, since.map_or(began, |since| since.max(began)));
         }
+    }
+
+    /// Notes which instances have ended by now. `holds`: whether a process holds a listener.
+    pub fn see_ends(&mut self, pid: u32, time: Mono, holds: impl Fn(u32) -> bool) {
+        for known in self.candidates.get_mut(&self.roots.of(pid)).into_iter().flatten() {
+            known.instance.see_end(time, !known.listened.is_empty(), &holds);
+        }
+    }
+
+    pub fn ended(&mut self, pid: u32, time: Mono, status: ExitStatus, holds: impl Fn(u32) -> bool) {
+        if let Some(known) = self.current_mut(pid) {
+            known.instance.exited(pid, time, status);
+        }
+        self.see_ends(pid, time, holds);
         for other in self.other_ports.values_mut() {
             if other.listeners.iter().any(|listener| listener.process.pid == Some(pid)) {
                 other.ended.push((pid, time));
@@ -298,6 +414,10 @@ impl Servers {
         }
         self.clients.remove(&pid);
         self.executed.remove(&pid);
+        self.roots.left(pid);
+        if !self.candidates.contains_key(&pid) {
+            self.roots.forget(pid);
+        }
         self.local_sockets.remove(&pid);
     }
 
@@ -377,11 +497,11 @@ impl Servers {
     /// Candidates that have ended without having listened on a port, the last first.
     pub fn ended_without_listening(&self, netns: NetnsId, port: u16, now: Mono) -> Vec<&ServerCandidate> {
         let recently = |known: &&ServerCandidate| {
-            known.end.is_some_and(|(time, _)| time <= now && now.since(time) < MEMORY_NS)
+            known.end().is_some_and(|(time, _)| time <= now && now.since(time) < MEMORY_NS)
         };
         let mut ended: Vec<&ServerCandidate> =
             self.of(netns).filter(|known| !known.had_listened(port, now)).filter(recently).collect();
-        ended.sort_by_key(|known| Reverse(known.end.map(|(time, _)| time)));
+        ended.sort_by_key(|known| Reverse(known.end().map(|(time, _)| time)));
         ended
     }
 
@@ -416,10 +536,10 @@ mod tests {
         let mut servers = Servers::default();
         servers.add(of(1, 0), []);
         servers.add(of(2, 0), []);
-        servers.ended(1, Mono(3), ExitStatus::Code(1));
+        servers.ended(1, Mono(3), ExitStatus::Code(1), |_| false);
         for pid in 10..3 * CANDIDATES_MAX as u32 {
             servers.add(of(pid, 1000), []);
-            servers.ended(pid, Mono(u64::from(pid)), ExitStatus::Code(0));
+            servers.ended(pid, Mono(u64::from(pid)), ExitStatus::Code(0), |_| false);
         }
         let known = servers.candidates.values().flatten();
         let of_root = known.filter(|known| known.candidate.process.uid == Some(0)).count();
@@ -462,11 +582,11 @@ mod tests {
     fn a_candidate_that_renames_itself_is_still_running() {
         let is_running = |servers: &Servers| !servers.running(NetnsId(1), Mono(1_000)).is_empty();
         let mut servers = Servers::default();
-        servers.executed(7, Mono(0));
+        servers.executed(&named(7, 0).process, Mono(0), |_| false);
         servers.add(named(7, 10), []);
         search(&mut servers, 20);
         assert!(is_running(&servers), "its end would have been reported");
-        servers.ended(7, Mono(30), ExitStatus::Code(0));
+        servers.ended(7, Mono(30), ExitStatus::Code(0), |_| false);
         assert!(!is_running(&servers));
     }
 
@@ -476,14 +596,16 @@ mod tests {
         let mut found_by_search = Servers::default();
         found_by_search.add(named(7, 10), []);
         let mut lossy = Servers::default();
-        lossy.executed(7, Mono(0));
+        lossy.executed(&named(7, 0).process, Mono(0), |_| false);
         lossy.add(named(7, 10), []);
         lossy.lost(Mono(15));
         let mut became_another = Servers::default();
-        became_another.executed(7, Mono(0));
+        became_another.executed(&named(7, 0).process, Mono(0), |_| false);
         became_another.add(named(7, 10), []);
-        became_another.executed(7, Mono(0));
-        for mut servers in [found_by_search, lossy, became_another] {
+        let other = Process { comm: Some("sleep".into()), ..named(7, 0).process };
+        became_another.executed(&other, Mono(15), |_| false);
+        assert!(!is_running(&became_another));
+        for mut servers in [found_by_search, lossy] {
             assert!(is_running(&servers));
             search(&mut servers, 20);
             assert!(!is_running(&servers));

@@ -305,10 +305,7 @@ impl<'a> Scene<'a> {
         let is_later = |since: Mono| since > time;
         self.ended().iter().any(|known| is_later(known.candidate.since))
             || self.running().iter().any(|known| {
-                let pid = known.candidate.process.pid;
-                is_later(known.candidate.since)
-                    && self.is_instance(known)
-                    && pid.is_some_and(|pid| self.settled(known, pid).is_some())
+                is_later(known.candidate.since) && self.is_instance(known) && self.settled(known).is_some()
             })
     }
 
@@ -347,8 +344,8 @@ impl<'a> Scene<'a> {
         let waits = |closed: &ClosedListener| {
             failed.errno == Errno::EADDRINUSE
                 && would_cover(failed)
-                && closed.listener.process.pid != failed.socket.process.pid
-                && failed.ended_by(self.refused.time).is_none()
+                && !self.is_by_instance_of(failed, &closed.listener.process)
+                && !self.is_over(failed)
         };
         let is_latest = self.closed().is_none_or(|closed| closed.time < failed.last || waits(closed));
         (is_latest && !self.has_later_instance(failed.last) && self.is_still_so(failed)).then_some(failed)
@@ -373,9 +370,9 @@ impl<'a> Scene<'a> {
     /// Whether what made a bind fail is still so, as far as is known: the port is held, or the process goes on without it.
     fn is_still_so(&self, failed: &FailedBind) -> bool {
         let netns = self.destination.netns;
-        let elsewhere = || failed.socket.process.pid.into_iter().flat_map(|pid| self.elsewhere_of(pid));
-        let held =
-            || failed.socket.process.pid.into_iter().flat_map(|pid| self.state.listeners.held_by(netns, pid));
+        let processes = self.processes_of(&failed.socket.process, failed.first);
+        let elsewhere = || processes.iter().flat_map(|pid| self.elsewhere_of(*pid));
+        let held = || processes.iter().flat_map(|pid| self.state.listeners.held_by(netns, *pid));
         let listens = || elsewhere().next().is_some() || held().next().is_some();
         // A port that was open before, such as one for metrics, is not where it went instead.
         let has_gone_elsewhere =
@@ -383,7 +380,39 @@ impl<'a> Scene<'a> {
         !has_gone_elsewhere
             && (failed.errno != Errno::EADDRINUSE
                 || self.is_held(failed)
-                || failed.ended_by(self.refused.time).is_none() && !listens())
+                || !self.is_over(failed) && !listens())
+    }
+
+    /// Whether the instance of the process that failed has ended, or was replaced by another program.
+    fn is_over(&self, failed: &FailedBind) -> bool {
+        let (pid, now) = (failed.socket.process.pid, self.refused.time);
+        let instance = pid.and_then(|pid| self.state.servers.instance_of(pid, failed.first));
+        instance.map_or_else(|| failed.ended_by(now).is_some(), |known| known.instance.is_over(now))
+    }
+
+    /// Whether a process is of the instance of the one that failed.
+    fn is_by_instance_of(&self, failed: &FailedBind, process: &Process) -> bool {
+        let own = failed.socket.process.pid;
+        let instance = own.and_then(|pid| self.state.servers.instance_of(pid, failed.first));
+        process.pid == own
+            || process.pid.is_some_and(|pid| instance.is_some_and(|known| known.instance.ever_had(pid)))
+    }
+
+    /// The processes of the instance that a process was of then, as far as they are of it still; where no instance is known,
+    /// the process itself.
+    fn processes_of(&self, process: &Process, then: Mono) -> Vec<u32> {
+        let Some(pid) = process.pid else { return Vec::new() };
+        let (servers, now) = (&self.state.servers, self.refused.time);
+        match servers.instance_of(pid, then) {
+            Some(known) => known.instance.processes(now).collect(),
+            None if servers.last_execution(pid).is_some_and(|executed| executed > then) => Vec::new(),
+            None => vec![pid],
+        }
+    }
+
+    /// The same of an instance.
+    fn processes(&self, known: &'a ServerCandidate) -> Vec<u32> {
+        known.instance.processes(self.refused.time).collect()
     }
 
     /// Whether another socket holds the port that a bind did not get; where that is not known, it is.
@@ -408,12 +437,14 @@ impl<'a> Scene<'a> {
         let listeners = &self.state.listeners;
         let is_it = |listener: &Listener| {
             let holder = &listener.process;
-            // A fork is part of the instance that its parent is of.
+            // A fork is part of the instance that its parent is of. An exec replaces it.
+            let executed = process.pid.and_then(|pid| self.state.servers.last_execution(pid));
+            let is_before = executed > listener.since && process.comm != holder.comm;
             let is_parents = holder.pid.is_some()
                 && holder.pid == process.ppid
                 && service::is_same_program(holder, process);
             listener.port == port
-                && (holder.pid == process.pid || is_parents)
+                && (holder.pid == process.pid && !is_before || is_parents)
                 && was_there(listener, self.refused.time)
         };
         let closed = listeners.closed_in(netns).filter(|closed| !closed.is_probe());
@@ -494,14 +525,11 @@ impl<'a> Scene<'a> {
         let now = self.refused.time;
         let mut starting = self.running();
         let is_young = |known: &ServerCandidate| now.since(known.candidate.since) < STARTING_NS;
-        let has_settled = |known: &ServerCandidate| {
-            known.candidate.process.pid.is_some_and(|pid| self.settled(known, pid).is_some())
-        };
         starting.retain(|known| {
             !known.had_listened(self.destination.port, now)
                 && is_young(known)
                 && self.is_instance(known)
-                && !has_settled(known)
+                && self.settled(known).is_none()
         });
         starting
     }
@@ -525,7 +553,7 @@ impl<'a> Scene<'a> {
             return Vec::new();
         }
         ended.retain(|known| {
-            let end = known.end.map(|(time, _)| time);
+            let end = known.end().map(|(time, _)| time);
             self.is_instance(known) && served_until.is_none_or(|served| end > Some(served))
         });
         ended
@@ -534,7 +562,7 @@ impl<'a> Scene<'a> {
     /// Whether the instance of the server that ended last, or the one that started last, has ended without listening.
     fn is_last_end_silent(&self) -> bool {
         let (now, port) = (self.refused.time, self.destination.port);
-        let end = |known: &&ServerCandidate| known.end.map(|(time, _)| time).filter(|time| *time <= now);
+        let end = |known: &&ServerCandidate| known.end().map(|(time, _)| time).filter(|time| *time <= now);
         let instances: Vec<&ServerCandidate> = self.instances_by_then().collect();
         let by_end = instances.iter().copied().filter(|known| end(known).is_some()).max_by_key(end);
         let by_start = instances.iter().copied().max_by_key(|known| known.candidate.since);
@@ -554,33 +582,35 @@ impl<'a> Scene<'a> {
     }
 
     /// Where a candidate listens instead, and how that is known to be all that it opens; `None`: it may still open the port.
-    fn settled(&self, known: &ServerCandidate, pid: u32) -> Option<OtherPort<'a>> {
+    fn settled(&self, known: &'a ServerCandidate) -> Option<OtherPort<'a>> {
         let Candidate { product, process, since, .. } = &known.candidate;
         let is_set = |listener: &Listener| {
             let port = product.map(|product| product.port());
             let setting = port.and_then(|port| self.state.settings.of(process)?.effective(port));
             setting.is_some_and(|set| set.value.parse() == Ok(listener.port))
         };
-        let has_tried =
-            || known.had_listened(self.destination.port, self.refused.time) || self.has_tried(process);
+        let has_tried = || self.has_tried(known);
         let is_old = || self.refused.time.since(*since) >= SETTLED_NS;
-        self.elsewhere_of(pid).find_map(|listener| {
+        self.elsewhere_of_instance(known).find_map(|listener| {
             let is_by_time = !is_set(listener) && !has_tried();
             let is_settled = !is_by_time || is_old() && !EPHEMERAL.contains(&listener.port);
             is_settled.then_some(OtherPort { listener, since: *since, is_by_time })
         })
     }
 
-    /// Whether a process has held the port, or has failed to take it.
-    fn has_tried(&self, process: &Process) -> bool {
-        let failures = self.state.binds.failures(
-            self.destination.netns,
-            self.destination.port,
-            self.refused.time,
-            |_| false,
-        );
-        self.has_listened(process)
-            || failures.into_iter().any(|failed| failed.socket.process.pid == process.pid)
+    /// What an instance listens on besides the port.
+    fn elsewhere_of_instance(&self, known: &'a ServerCandidate) -> impl Iterator<Item = &'a Listener> {
+        self.processes(known).into_iter().flat_map(|pid| self.elsewhere_of(pid))
+    }
+
+    /// Whether an instance has held the port, or has failed to take it.
+    fn has_tried(&self, known: &ServerCandidate) -> bool {
+        let Destination { netns, port, .. } = self.destination;
+        let mut failures = self.state.binds.failures(netns, port, self.refused.time, |_| false);
+        known.had_listened(port, self.refused.time)
+            || failures.any(|failed| {
+                failed.socket.process.pid.is_some_and(|pid| known.instance.had(pid, failed.first))
+            })
     }
 
     /// The running instances of the server that listen on no TCP port of the namespace, and on something else: on what. One
@@ -591,9 +621,9 @@ impl<'a> Scene<'a> {
             let Candidate { process, since, .. } = &known.candidate;
             let Some(pid) = process.pid else { continue };
             let is_old = self.refused.time.since(*since) >= SETTLED_NS;
-            if (is_old || self.has_tried(process))
+            if (is_old || self.has_tried(known))
                 && !known.had_listened(self.destination.port, self.refused.time)
-                && !self.is_on_tcp(pid)
+                && self.elsewhere_of_instance(known).next().is_none()
             {
                 let endpoints = self.state.servers.local_sockets(pid);
                 // A path says more than a port.
@@ -624,10 +654,6 @@ impl<'a> Scene<'a> {
         younger.any(|known| !on_others.iter().any(|(other, _)| std::ptr::eq(*other, *known)))
     }
 
-    fn is_on_tcp(&self, pid: u32) -> bool {
-        self.elsewhere_of(pid).next().is_some()
-    }
-
     /// Whether the instance that a cause rests on was started with other arguments than the process that held the port:
     /// `nginx -t` is no restart of the server. One that has tried to take the port is, and a unit's main process, whatever
     /// its arguments have become.
@@ -637,7 +663,7 @@ impl<'a> Scene<'a> {
         let is_main = process.ppid == Some(1) && process.unit.as_ref().is_some_and(Unit::is_service);
         let mut holders = [Some(server.process), server.opener].into_iter().flatten();
         !is_main
-            && !self.has_tried(process)
+            && !self.state.binds.has_called(process)
             && holders.all(|holder| {
                 holder.key() != process.key()
                     && holder.arguments.is_some()
@@ -716,7 +742,8 @@ impl<'a> Scene<'a> {
 
     /// What the processes that failed to take the port listen on instead.
     pub fn elsewhere_of_failed(&self) -> Vec<&'a Listener> {
-        let failed: BTreeSet<u32> = self.failures().filter_map(|failed| failed.socket.process.pid).collect();
+        let failed = self.failures().map(|failed| self.processes_of(&failed.socket.process, failed.first));
+        let failed: BTreeSet<u32> = failed.flatten().collect();
         failed.into_iter().flat_map(|pid| self.elsewhere_of(pid)).collect()
     }
 
@@ -727,22 +754,26 @@ impl<'a> Scene<'a> {
             let known = running.iter().find(|known| known.candidate.process.pid == Some(pid));
             known.map(|known| known.candidate.since)
         };
-        let last_owner = self.closed_on_port().and_then(|closed| {
-            Some((closed.listener.process.pid?, closed.listener.since.unwrap_or_default()))
-        });
+        let acted_by = |process: &Process, since: Mono| {
+            self.processes_of(process, since).into_iter().map(move |pid| (pid, since))
+        };
+        let last_owner = self
+            .closed_on_port()
+            .map(|closed| acted_by(&closed.listener.process, closed.listener.since.unwrap_or(closed.time)));
         let may_be = |process: &Process| self.server.is_none_or(|server| server.may_be(process));
         let of_server = self.failures().filter(|failed| may_be(&failed.socket.process));
-        let failed = of_server.filter_map(|failed| Some((failed.socket.process.pid?, failed.first)));
-        let acted: BTreeMap<u32, Mono> = failed.chain(last_owner).collect();
+        let failed = of_server.flat_map(|failed| acted_by(&failed.socket.process, failed.first));
+        let acted: BTreeMap<u32, Mono> = failed.chain(last_owner.into_iter().flatten()).collect();
         let of_acted = acted.iter().flat_map(|(pid, acted)| {
             let since = started(*pid).unwrap_or(*acted);
             let elsewhere = self.elsewhere_of(*pid);
             elsewhere.map(move |listener| OtherPort { listener, since, is_by_time: false })
         });
         let of_named = running.iter().filter(|known| self.is_instance(known)).filter_map(|known| {
-            let pid = known.candidate.process.pid.filter(|pid| !acted.contains_key(pid))?;
-            let settled = self.settled(known, pid)?;
-            Some(self.elsewhere_of(pid).map(move |listener| OtherPort { listener, ..settled }))
+            let has_acted = known.candidate.process.pid.is_some_and(|pid| acted.contains_key(&pid));
+            let settled = self.settled(known).filter(|_| !has_acted)?;
+            let elsewhere: Vec<&'a Listener> = self.elsewhere_of_instance(known).collect();
+            Some(elsewhere.into_iter().map(move |listener| OtherPort { listener, ..settled }))
         });
         of_acted.chain(of_named.flatten()).collect()
     }
