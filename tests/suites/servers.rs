@@ -324,6 +324,15 @@ fn a_process_that_has_bound_and_closed_is_known_by_that() {
     assert!(verdict.summary.contains("exit code 3"), "{}", verdict.summary);
 }
 
+/// The refusal waits for an answer of the host while the socket is closed.
+#[test]
+fn a_socket_that_is_closed_while_a_refusal_waits_was_bound() {
+    let relay = server(LOCALHOST).by("relay", 11);
+    let bound = simulation().ready().silent_about_holders().bind(&relay, None).after_millis(200);
+    let closed = bound.refuse(&connect(LOCALHOST)).destroy(&relay).after_millis(500);
+    assert_eq!(closed.verdict().cause, Cause::BoundNotListening);
+}
+
 /// It bound the port that it connects from.
 #[test]
 fn a_client_that_has_bound_a_port_is_not_its_server() {
@@ -644,6 +653,32 @@ fn a_clients_own_listener_is_not_certain() {
     let verdict = simulation().present(&own).ready().refuse(&connect(LOCALHOST).by("node", 77)).verdict();
     assert_eq!((verdict.cause, &*verdict.because), (Cause::WrongAddress, &[Because::OwnListener][..]));
     assert!(!verdict.hint.unwrap_or_default().contains("100.101.102.103"));
+}
+
+/// Nor is one of a process that was refused there before: it asks for the server too.
+#[test]
+fn a_listener_of_a_process_that_was_refused_itself_is_not_certain() {
+    let own = server(TAILNET).by("node", 77);
+    let listening = || simulation().present(&own).ready();
+    assert_certain(&refused(listening(), LOCALHOST), Cause::WrongAddress);
+    let before = listening().refuse(&connect(LOCALHOST).by("node", 77)).after_millis(20_000);
+    let verdict = before.refuse(&connect(LOCALHOST).by("curl", 99)).verdict();
+    assert_eq!((verdict.cause, &*verdict.because), (Cause::WrongAddress, &[Because::OwnListener][..]));
+}
+
+/// Another service has taken the port since the server closed it, and gave it up.
+#[test]
+fn another_service_on_the_port_since_makes_a_stop_uncertain() {
+    let gateway = server(LOCALHOST).by("relay", 11);
+    let other = server(LAN).by("proxy", 22);
+    let stopped = || {
+        let served = simulation().ready().open(&gateway).after_millis(5_000);
+        served.close(&gateway, Close::End(ExitStatus::Code(0))).after_millis(100)
+    };
+    assert_certain(&refused(stopped(), LOCALHOST), Cause::Stopped);
+    let since = stopped().open(&other).after_millis(10).close(&other, Close::Owner).after_millis(100);
+    let verdict = refused(since, LOCALHOST);
+    assert_eq!((verdict.cause, &*verdict.because), (Cause::Stopped, &[Because::SeveralOwners][..]));
 }
 
 /// A server opens a port for its metrics first.

@@ -21,9 +21,9 @@ const SETTLED_NS: u64 = 5_000_000_000;
 /// What tracer is known to get wrong: counted, and not a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Limit {
-    /// What is asked for after the refusal, such as what listens on a port that is not watched, and which sockets are bound,
-    /// shows what is there by then and not since when; and a server that binds while the refusal waits is not `starting`.
-    LateQuery,
+    /// A query shows what listens on a port that is not watched, and not since when: that a server opened it before it failed
+    /// to take the watched one, as it does for metrics, is not known.
+    UnknownAge,
 }
 
 const EARLIER_HOLDER: &str = "an earlier holder of another service";
@@ -32,10 +32,6 @@ const EARLIER_HOLDER: &str = "an earlier holder of another service";
 pub const SEVERAL: &str = "several services tried the port";
 const OWN: &str = "the client's own listener";
 const OTHER_SINCE: &str = "another service has since been on the port";
-
-/// Reasons for a degraded verdict that tracer is known not to heed: of services that take turns it sees only what is open
-/// still, and of a process that was refused itself only the client.
-pub const NOT_DEGRADED: [&str; 3] = [EARLIER_HOLDER, OTHER_SINCE, OWN];
 
 /// The same program of the same user: what makes two processes outside of units and containers the same service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -386,7 +382,7 @@ pub fn answers(events: &[Event], number: usize) -> Answers {
                     question.note_hindsight(later, &mut answers);
                 }
             }
-            question.note_limits(&events[..place], &events[place..], &mut answers);
+            question.note_limits(&events[..place], &mut answers);
             return answers;
         }
         world.add(place, event);
@@ -459,30 +455,13 @@ impl Question<'_> {
             || instance.bound.iter().any(|(_, socket)| self.world.sockets[socket].port == self.port)
     }
 
-    fn note_limits(&self, events: &[Event], later: &[Event], answers: &mut Answers) {
+    fn note_limits(&self, events: &[Event], answers: &mut Answers) {
         let is_unwatched =
             |event: &Event| matches!(event.act, Act::Bound { port: PortName::Unwatched, errno: 0, .. });
         let fails = |event: &Event| matches!(event.act, Act::Bound { port, errno, .. } if port == self.port && errno != 0);
         let first = events.iter().position(is_unwatched);
-        // It is asked for once a second at most.
-        let asked = events.iter().position(|event| matches!(event.act, Act::Connected { .. }));
-        let is_stale = asked.is_some_and(|asked| events[asked..].iter().any(is_unwatched));
-        let has_failed_since = first.is_some_and(|first| events[first..].iter().any(fails));
-        let ends = |event: &Event| matches!(event.act, Act::Ended { .. } | Act::Closed { .. });
-        let binds =
-            |event: &Event| matches!(event.act, Act::Bound { port, errno: 0, .. } if port == self.port);
-        // Only what follows before the verdict is reported.
-        let waits = later.first().is_some_and(|event| {
-            matches!(event.act, Act::Connected { connect: Connect { waits: true, .. }, .. })
-        });
-        let later = if waits { &[] } else { later };
-        let is_bound = self.on_port().any(Socket::is_bound_only);
-        let may_have_closed = (first.is_some() || is_bound) && later.iter().any(ends);
-        if later.iter().any(binds) {
-            answers.limits.insert(Limit::LateQuery, None);
-        }
-        if has_failed_since || is_stale || may_have_closed || later.iter().any(is_unwatched) {
-            answers.limits.insert(Limit::LateQuery, None);
+        if first.is_some_and(|first| events[first..].iter().any(fails)) {
+            answers.limits.insert(Limit::UnknownAge, None);
         }
     }
 
@@ -544,6 +523,12 @@ impl Question<'_> {
             .iter()
             .filter(|instance| self.has_called(instance))
             .map(|instance| instance.service)
+            // A bound socket that another program has inherited is that one's by now.
+            .chain(
+                self.on_port()
+                    .filter(|socket| socket.is_bound_only())
+                    .map(|socket| self.world.service(socket)),
+            )
             .collect();
         if callers.is_empty() {
             answers.allowed.insert(Answer { cause: Cause::NothingListening, server: None });

@@ -123,10 +123,7 @@ impl Outcome {
         let reasons: Vec<&str> = answers.degraded.iter().chain(own).copied().collect();
         match (is_certain, reasons.is_empty()) {
             // That nothing listens rests on no server.
-            (true, false) if verdict.cause != Cause::NothingListening => {
-                let is_known = reasons.iter().all(|reason| model::NOT_DEGRADED.contains(reason));
-                if is_known { Class::Limit } else { Class::TooCertain }
-            }
+            (true, false) if verdict.cause != Cause::NothingListening => Class::TooCertain,
             (true, _) if answers.allowed.iter().any(|answer| is_same(*answer, verdict, is_any_server)) => {
                 Class::Right
             }

@@ -433,6 +433,11 @@ impl Core {
             Role::Client => self.state.is_client(refused.client.pid),
             Role::Upstream => self.refused_upstream(&refused),
         }
+        if let Some(pid) = refused.client.pid {
+            let to =
+                (locate::locate(&refused, &self.state).destination().netns, refused.dst, refused.dst_port);
+            self.state.refused.note(to, pid, refused.time);
+        }
         let reported = self.tracker.refused(refused, &self.state, &mut self.queries, self.progress);
         self.in_order(reported)
     }

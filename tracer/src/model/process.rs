@@ -102,9 +102,10 @@ pub struct ProcessKey {
 }
 
 impl Process {
-    /// Adds what was read of the same process.
+    /// Adds what was read of the same process. One that has executed another program since mostly has another name.
     pub fn complete(&mut self, read: &Self) {
-        if self.key().is_some() && self.key() == read.key() {
+        let is_same_name = self.comm.is_none() || read.comm.is_none() || self.comm == read.comm;
+        if self.key().is_some() && self.key() == read.key() && is_same_name {
             self.exe = read.exe.clone().or(self.exe.take());
             self.script = read.script.clone().or(self.script.take());
             self.arguments = self.arguments.or(read.arguments);

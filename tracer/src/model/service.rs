@@ -10,11 +10,20 @@ use super::unit::Unit;
 /// A process that passes connections on is known by what it forwards: all of a runtime's proxies run in the runtime's own
 /// unit. It is of one service with itself alone.
 pub fn is_same(one: &Process, other: &Process) -> bool {
-    if one.key().is_some() && one.key() == other.key() {
+    if is_one_process(one, other) {
         return true;
     }
     let is_forwarder = program_of(one).is_some_and(program::is_forwarder);
     !is_forwarder && is_same_program(one, other) && is_same_place(one, other)
+}
+
+/// Whether both are one process that has not executed another program in between, as far as that is known.
+fn is_one_process(one: &Process, other: &Process) -> bool {
+    let is_same_file = match (&one.exe, &other.exe) {
+        (Some(one), Some(other)) => one.file_name() == other.file_name(),
+        _ => true,
+    };
+    one.key().is_some() && one.key() == other.key() && is_same_file
 }
 
 /// Whether two processes are of two services. Of two processes that were both read, one in a unit and one outside of any
@@ -23,8 +32,7 @@ pub fn is_another(one: &Process, other: &Process) -> bool {
     let is_in_unit = |process: &Process| process.unit.as_ref().is_some_and(Unit::is_service);
     let are_read = one.is_read() && other.is_read();
     let is_beside_unit = are_read && is_in_unit(one) != is_in_unit(other);
-    let is_one_process = one.key().is_some() && one.key() == other.key();
-    !is_one_process && (is_beside_unit || !is_same(one, other))
+    !is_one_process(one, other) && (is_beside_unit || !is_same(one, other))
 }
 
 /// Whether two processes run the same program: by file names, not by paths, which an update changes.

@@ -26,6 +26,9 @@ const SUCCESSES_MAX: usize = 16;
 /// Bound sockets on one port of one namespace: as many as the kernel side follows in all.
 const FOLLOWED_MAX: usize = tracer_ebpf::BOUND_MAX as usize;
 
+/// Bound sockets remembered on one port of one namespace that are closed: the newest.
+const GONE_MAX: usize = 16;
+
 /// Calls of processes remembered on one port of one namespace: the newest.
 const CALLS_MAX: usize = 64;
 
@@ -103,6 +106,14 @@ struct Followed {
     sock: u64,
 }
 
+/// A bound socket that is closed: a refusal that waits for its evidence is classified by what was bound when it came.
+#[derive(Debug)]
+struct Gone {
+    socket: Listener,
+    time: Mono,
+    gone: Mono,
+}
+
 /// An endpoint that a process took.
 #[derive(Debug)]
 struct Success {
@@ -128,6 +139,7 @@ struct Port {
     /// Endpoints that were taken, but for the sockets that are followed: the last success of each.
     successes: VecDeque<Success>,
     followed: Vec<Followed>,
+    gone: VecDeque<Gone>,
     holders: Option<Holders>,
     /// Sockets that turned out to be clients', the newest, each with its user.
     clients: VecDeque<(SocketKey, Uid)>,
@@ -304,10 +316,9 @@ impl Binds {
 
     /// A `listen()` succeeded.
     pub fn listened(&mut self, listener: &Listener, time: Mono) {
-        if let Some(port) = self.ports.get_mut(&(listener.netns, listener.port)) {
-            port.note_call(listener, time);
-            port.succeed(listener.clone(), time);
-        }
+        let port = self.port(listener.netns, listener.port);
+        port.note_call(listener, time);
+        port.succeed(listener.clone(), time);
     }
 
     /// A listener has closed before it served anything, by a process that is still running: it tried whether the port is
@@ -331,6 +342,11 @@ impl Binds {
                 holders.sockets.retain(|holder| !holder.socket.key.is_same(followed.socket.key));
             }
             if !destroyed.is_client {
+                if port.gone.len() >= GONE_MAX {
+                    port.gone.pop_front();
+                }
+                let Followed { socket, time, .. } = followed;
+                port.gone.push_back(Gone { socket, time, gone: destroyed.time });
                 continue;
             }
             port.is_client(&followed);
@@ -344,6 +360,22 @@ impl Binds {
     pub fn last_caller(&self, netns: NetnsId, port: u16, at: Mono) -> Option<&Caller> {
         let callers = &self.ports.get(&(netns, port))?.callers;
         callers.iter().rev().find(|caller| caller.time <= at)
+    }
+
+    /// The processes that have taken a port, or tried to, after one time and by another.
+    pub fn callers(
+        &self,
+        netns: NetnsId,
+        port: u16,
+        (after, until): (Mono, Mono),
+    ) -> impl Iterator<Item = &Process> {
+        let port = self.ports.get(&(netns, port)).into_iter();
+        let is_within = move |time: Mono| time > after && time <= until;
+        port.flat_map(move |port| {
+            let taken = port.callers.iter().filter(move |caller| is_within(caller.time));
+            let failed = port.failures.iter().filter(move |failure| is_within(failure.first));
+            taken.map(|caller| &caller.process).chain(failed.map(|failure| &failure.socket.process))
+        })
     }
 
     /// Whether a process has taken a port, by a socket that is not a client's, or tried to.
@@ -372,7 +404,12 @@ impl Binds {
             let is_it = |one: &&Followed| one.time > read.began && one.socket.key.is_same(holder.socket.key);
             known.followed.iter().any(|one| is_it(&one))
         };
-        sockets.retain(|holder| !is_newer(holder));
+        // One that was closed since the query began.
+        let is_gone = |holder: &Holder| {
+            let is_it = |one: &Gone| one.gone > read.began && one.socket.key.is_same(holder.socket.key);
+            known.gone.iter().any(is_it)
+        };
+        sockets.retain(|holder| !is_newer(holder) && !is_gone(holder));
         known.holders = Some(Holders { read, sockets });
     }
 
@@ -457,6 +494,12 @@ impl Binds {
         followed()
             .map(move |followed| (now(followed).unwrap_or(&followed.socket), Some(followed.time)))
             .chain(found().filter(is_new).map(|socket| (socket, None)))
+    }
+
+    /// The sockets that were bound to a port then and are closed by now, and since when they were bound.
+    pub fn gone_since(&self, netns: NetnsId, port: u16, at: Mono) -> impl Iterator<Item = (&Listener, Mono)> {
+        let gone = self.ports.get(&(netns, port)).into_iter().flat_map(|port| &port.gone);
+        gone.filter(move |one| one.time <= at && one.gone > at).map(|one| (&one.socket, one.time))
     }
 
     /// Who holds a port, as far as it was looked at since the last failure.

@@ -1,6 +1,6 @@
 //! Kernel events, in order: how each changes what is known.
 
-use super::listeners::ClosedListener;
+use super::listeners::{ClosedListener, EXEC_CLOSES_NS};
 use super::openings;
 use super::{HostState, Transition};
 use crate::model::errno::Errno;
@@ -10,9 +10,6 @@ use crate::model::kernel_event::{
 use crate::model::process::{OwnerEnd, Process};
 use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::{Interval, Mono};
-
-/// Exec closes descriptors so soon after it is reported.
-const EXEC_CLOSES_NS: u64 = 10_000_000;
 
 impl HostState {
     /// A `listen()` is known to have succeeded.
@@ -190,10 +187,13 @@ impl HostState {
 
     pub fn exited(&mut self, exited: &Exited) {
         self.forks.ended(exited.pid);
+        self.refused.ended(exited.pid);
         let listeners = &self.listeners;
         let holds = |pid: u32| listeners.open().any(|listener| listener.process.pid == Some(pid));
+        // What it closed before it executed a program is another instance's.
+        let since = self.servers.last_execution(exited.pid);
         self.servers.ended(exited.pid, exited.time, exited.status, holds);
-        self.listeners.owner_ended(exited.pid, exited.time, exited.status);
+        self.listeners.owner_ended(exited.pid, since, exited.time, exited.status);
         self.binds.ended(exited.pid, exited.time);
     }
 

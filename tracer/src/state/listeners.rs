@@ -34,6 +34,9 @@ const RECENT_MAX: usize = 1_024;
 /// A process that ends so soon after it has closed a listener has closed it because it ends.
 const ENDING_NS: u64 = 100_000_000;
 
+/// Exec closes descriptors so soon after it is reported.
+pub(super) const EXEC_CLOSES_NS: u64 = 10_000_000;
+
 /// A listener that has closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClosedListener {
@@ -358,9 +361,9 @@ impl Listeners {
         self.netns.get(&netns)?.orphans.get(&place(key))
     }
 
-    /// A process has ended: what it had closed before, it does not open again; and what it had opened and is open
-    /// still, another holds.
-    pub fn owner_ended(&mut self, pid: u32, time: Mono, status: ExitStatus) {
+    /// A process has ended: what it had closed since it executed its program, it does not open again; and what it had opened
+    /// and is open still, another holds.
+    pub fn owner_ended(&mut self, pid: u32, since: Option<Mono>, time: Mono, status: ExitStatus) {
         for local in self.netns.values_mut() {
             let of_it = local.open.iter().filter(|(_, listener)| listener.process.pid == Some(pid));
             local.orphans.extend(of_it.map(|(place, listener)| (*place, (listener.process.clone(), status))));
@@ -369,7 +372,12 @@ impl Listeners {
             // One that only tried the port went on without it.
             let was_probe = closed.is_probe() && time.since(closed.time) >= ENDING_NS;
             let has_ended = matches!(closed.owner, OwnerEnd::Ended(_));
-            if closed.listener.process.pid == Some(pid) && !has_ended && !was_probe {
+            // Exec closes a moment after it is reported.
+            let is_since = since.is_none_or(|since| {
+                closed.listener.since >= Some(since) || closed.time.since(since) >= EXEC_CLOSES_NS
+            });
+            let is_of_it = closed.listener.process.pid == Some(pid) && is_since;
+            if is_of_it && !has_ended && !was_probe {
                 closed.owner = OwnerEnd::Ended(status);
             }
         }

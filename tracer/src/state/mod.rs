@@ -14,6 +14,7 @@ pub mod next_hops;
 pub mod openings;
 pub mod processes;
 pub mod quota;
+pub mod refused;
 pub mod servers;
 pub mod settings;
 pub mod turns;
@@ -38,6 +39,7 @@ use namespaces::Namespaces;
 use next_hops::NextHops;
 use openings::Openings;
 use processes::Processes;
+use refused::RefusedProcesses;
 use servers::Servers;
 use settings::SettingsBook;
 use turns::Turns;
@@ -66,6 +68,8 @@ pub struct HostState {
     pub health: Health,
     pub followed: FollowedPorts,
     pub next_hops: NextHops,
+    /// Processes that were refused themselves.
+    pub refused: RefusedProcesses,
     /// Nanoseconds from the monotonic clock to the time since boot.
     pub boottime_offset: i128,
     /// When it was last read which processes hold the listeners of a namespace.
@@ -201,6 +205,7 @@ impl HostState {
         self.forwarders.forget(netns);
         self.openings.forget(netns);
         self.next_hops.forget(netns);
+        self.refused.forget(netns);
         self.owners_read.remove(&netns);
         Transition::Forgotten(netns)
     }

@@ -301,12 +301,18 @@ impl<'a> Scene<'a> {
     }
 
     /// Whether an instance that started after that has ended without listening, or listens on another port.
-    fn has_failed_since(&self, time: Mono) -> bool {
-        let is_later = |since: Mono| since > time;
-        self.ended().iter().any(|known| is_later(known.candidate.since))
-            || self.running().iter().any(|known| {
-                is_later(known.candidate.since) && self.is_instance(known) && self.settled(known).is_some()
-            })
+    fn has_failed_since(&self, closed: &ClosedListener) -> bool {
+        // The program that replaced the one that listened started before the listener was closed.
+        let is_later = |known: &ServerCandidate| {
+            let since = known.candidate.since;
+            let is_heir = known.candidate.process.pid == closed.listener.process.pid;
+            since > closed.time || is_heir && closed.listener.since.is_some_and(|opened| since > opened)
+        };
+        self.ended().iter().any(|known| is_later(known))
+            || self
+                .running()
+                .iter()
+                .any(|known| is_later(known) && self.is_instance(known) && self.settled(known).is_some())
     }
 
     /// The listener that covered the destination and closed, where nothing has come of the server since.
@@ -314,7 +320,7 @@ impl<'a> Scene<'a> {
         self.closed().filter(|closed| {
             !self.has_opened_since(closed.time)
                 && !self.has_moved_from(&closed.listener)
-                && !self.has_failed_since(closed.time)
+                && !self.has_failed_since(closed)
         })
     }
 
@@ -447,7 +453,7 @@ impl<'a> Scene<'a> {
                 && (holder.pid == process.pid && !is_before || is_parents)
                 && was_there(listener, self.refused.time)
         };
-        let closed = listeners.closed_in(netns).filter(|closed| !closed.is_probe());
+        let closed = listeners.closed_in(netns).filter(|closed| !closed.is_short());
         closed.map(|closed| &closed.listener).chain(listeners.open_in(netns)).any(is_it)
     }
 
@@ -469,7 +475,13 @@ impl<'a> Scene<'a> {
         let has_listened = move |socket: &Listener| {
             listeners.get(netns, socket.key).is_some_and(|listener| was_there(listener, refused.time))
         };
-        binds.bound_to(netns, port).filter(move |(socket, time)| is_before(*time) && !has_listened(socket))
+        let bound = binds
+            .bound_to(netns, port)
+            .filter(move |(socket, time)| is_before(*time) && !has_listened(socket));
+        let gone = binds.gone_since(netns, port, refused.time);
+        let has_closed = move |socket: &Listener| listeners.closed_since(netns, socket.key, Mono(0));
+        let gone = gone.filter(move |(socket, _)| !has_closed(socket));
+        bound.chain(gone.map(|(socket, time)| (socket, Some(time))))
     }
 
     /// The same, of the server.
@@ -565,7 +577,8 @@ impl<'a> Scene<'a> {
         let end = |known: &&ServerCandidate| known.end().map(|(time, _)| time).filter(|time| *time <= now);
         let instances: Vec<&ServerCandidate> = self.instances_by_then().collect();
         let by_end = instances.iter().copied().filter(|known| end(known).is_some()).max_by_key(end);
-        let by_start = instances.iter().copied().max_by_key(|known| known.candidate.since);
+        let by_start =
+            instances.iter().copied().max_by_key(|known| (known.candidate.since, known.candidate.time));
         [by_end, by_start]
             .into_iter()
             .flatten()
@@ -725,6 +738,7 @@ impl<'a> Scene<'a> {
     pub fn has_rival(&self) -> bool {
         let (Some(server), Some(closed)) = (self.server, self.closed()) else { return false };
         let Destination { netns, port, .. } = self.destination;
+        let state = self.state;
         let is_rival = |process: &Process, since: Option<Mono>| {
             since.is_some_and(|since| since > closed.time) && !server.is(process) && server.may_be(process)
         };
@@ -735,7 +749,12 @@ impl<'a> Scene<'a> {
                 && !server.is(process)
                 && server.may_be(process)
         };
+        let since = self.state.binds.callers(netns, port, (closed.time, self.refused.time));
         self.predecessor().is_some()
+            || since.map(|process| state.processes.describe(process)).any(|process| {
+                // By its name alone it may be of the server's own program.
+                process.exe.is_some() && !server.is(&process) && server.may_be(&process)
+            })
             || on_port.any(|listener| is_rival(&listener.process, listener.since))
             || self.failures().any(has_tried)
     }
@@ -787,12 +806,20 @@ impl<'a> Scene<'a> {
 
     /// Whether the holder of what decides is the client itself, or was refused at the destination.
     pub fn is_own(&self, listener: &Listener) -> bool {
-        listener.process.pid.is_some() && listener.process.pid == self.refused.client.pid
+        let Some(pid) = listener.process.pid else { return false };
+        let Self { refused, destination: Destination { netns, addr, port, .. }, state, .. } = *self;
+        // A fork holds what its parent held.
+        let instance = state.servers.instance_of(pid, refused.time);
+        let is_holder = |other: u32| {
+            other == pid || instance.is_some_and(|known| known.instance.had(other, refused.time))
+        };
+        let was_refused = state.refused.at((netns, addr, port), refused.time);
+        refused.client.pid.into_iter().chain(was_refused).any(is_holder)
     }
 
     /// The listeners on the port of the namespace that can be the reason, nearest first, where all of them are the
     /// client's own.
-    pub fn only_own(&self) -> bool {
+    pub fn only_own(&self, cause: Cause) -> bool {
         let Destination { netns, port, .. } = self.destination;
         let mut on_port = self
             .state
@@ -801,6 +828,9 @@ impl<'a> Scene<'a> {
             .filter(|listener| listener.port == port)
             .chain(self.closed_here_since())
             .filter(|listener| was_there(listener, self.refused.started) && self.decides(listener))
+            .filter(|listener| {
+                cause != Cause::WrongFamily || coverage::answers_other_family(listener, &self.destination)
+            })
             .peekable();
         on_port.peek().is_some() && on_port.all(|listener| self.is_own(listener))
     }

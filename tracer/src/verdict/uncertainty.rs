@@ -128,7 +128,7 @@ impl Uncertainty {
             Self::MissedEnds => state.health.missed_ends.then_some(Because::LostRecords),
             Self::Identity => identity(cause, scene),
             Self::OtherArguments => scene.has_other_arguments(cause).then_some(Because::OtherArguments),
-            Self::Own => scene.only_own().then_some(Because::OwnListener),
+            Self::Own => scene.only_own(cause).then_some(Because::OwnListener),
             Self::ByTime => {
                 let elsewhere = scene.elsewhere();
                 let is_by_time = !elsewhere.is_empty() && elsewhere.iter().all(|other| other.is_by_time);

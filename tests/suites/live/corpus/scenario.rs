@@ -232,6 +232,8 @@ pub struct Refusal {
     pub by: By,
     pub cause: Cause,
     pub because: &'static [Because],
+    /// The server has bound the port: it is known by more than its name.
+    pub is_by_call: bool,
     /// Listeners that should have answered.
     pub covered_by: &'static [&'static str],
     /// Those that could not, nearest first.
@@ -255,6 +257,7 @@ pub const fn refused(who: &'static str, kind: Kind, to: &'static [&'static str],
         by: By::Stack,
         cause,
         because: &[],
+        is_by_call: false,
         covered_by: &[],
         weighs: &[],
         failed_binds: &[],
@@ -272,6 +275,10 @@ impl Refusal {
 
     pub const fn because(self, because: &'static [Because]) -> Self {
         Self { because, ..self }
+    }
+
+    pub const fn by_call(self) -> Self {
+        Self { is_by_call: true, ..self }
     }
 
     pub const fn covered_by(self, covered_by: &'static [&'static str]) -> Self {

@@ -677,8 +677,10 @@ impl Stage {
 
         let is_named = matches!(refusal.cause, Cause::Starting | Cause::NeverListened);
         if let Some((who, _)) = refusal.candidates.first().filter(|_| is_named) {
-            // That it is known by its name alone is said.
-            let claim = self.text(&format!("{{{who}}}, by its name the server"));
+            // How it is known is said.
+            let how =
+                if refusal.is_by_call { "which has asked for the port" } else { "by its name the server" };
+            let claim = self.text(&format!("{{{who}}}, {how}"));
             assert!(summary.contains(&claim), "`{claim}` is not said: {shown}");
         }
 
@@ -705,8 +707,10 @@ impl Stage {
 
     fn because(&self, refusal: &Refusal) -> Vec<Because> {
         let mut because = refusal.because.to_vec();
-        // No scenario of these has a server that is known by more than its name, or that anything ties to the destination.
+        // No other scenario of these has a server that is known by more than its name, or that anything ties to the
+        // destination.
         match refusal.cause {
+            Cause::Starting | Cause::NeverListened if refusal.is_by_call => {}
             Cause::Starting | Cause::NeverListened => because.push(Because::ClaimOnly),
             Cause::OtherNetns => because.push(Because::UnverifiedServer),
             _ => {}

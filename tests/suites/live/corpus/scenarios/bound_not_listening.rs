@@ -60,7 +60,11 @@ const SCENARIOS: &[Scenario] = &[
             Bind("server", "0.0.0.0", &[]),
             Refused(refused("curl", Blocking, &["127.0.0.1"], BoundNotListening)),
             Kill("server"),
-            Refused(refused("curl", Blocking, &["127.0.0.1"], NeverListened)),
+            Refused(
+                refused("curl", Blocking, &["127.0.0.1"], NeverListened)
+                    .by_call()
+                    .candidates(&[("server", End::Killed)]),
+            ),
         ],
     ),
     scenario(
@@ -71,7 +75,9 @@ const SCENARIOS: &[Scenario] = &[
             Bind("server", "[::1]", &[]),
             Refused(refused("curl", Thread, &["[::1]"], BoundNotListening)),
             Close("server"),
-            Refused(refused("curl", Thread, &["[::1]"], Starting)),
+            Refused(
+                refused("curl", Thread, &["[::1]"], Starting).by_call().candidates(&[("server", End::Alive)]),
+            ),
         ],
     ),
     scenario(

@@ -204,17 +204,6 @@ const SCENARIOS: &[Scenario] = &[
         process("other").comm("node").program("node", &["server.js", "gateway"]),
     ]),
     scenario(
-        "bound_and_then_closed",
-        "A server binds, and gives up before it listens.",
-        &[
-            Trace,
-            Bind("server", "127.0.0.1", &[]),
-            Close("server"),
-            // It is still running, and may bind again.
-            Refused(refused("curl", Nonblocking, &["127.0.0.1"], Starting)),
-        ],
-    ),
-    scenario(
         "a_container_in_which_nobody_listens",
         "docker-proxy leads to a container in which nothing listens, and nowhere else either.",
         &[

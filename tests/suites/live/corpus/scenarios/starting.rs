@@ -191,4 +191,15 @@ const SCENARIOS: &[Scenario] = &[
         ],
     )
     .processes(&[PROGRAM.inside("container"), process("inside").inside("container")]),
+    scenario(
+        "bound_and_then_closed",
+        "A server binds, and gives up before it listens.",
+        &[
+            Trace,
+            Bind("server", "127.0.0.1", &[]),
+            Close("server"),
+            // It is still running, and may bind again.
+            Refused(refused("curl", Nonblocking, &["127.0.0.1"], Starting).by_call().candidates(&[("server", End::Alive)])),
+        ],
+    ),
 ];
