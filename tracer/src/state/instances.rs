@@ -4,7 +4,7 @@
 //! first process has ended and no process of it holds a listener; if it has not, when every process of it that has not
 //! executed another program has ended.
 
-use std::collections::{HashMap, HashSet};
+use crate::model::hash::{HashMap, HashSet};
 
 use crate::model::process::ExitStatus;
 use crate::model::time::Mono;

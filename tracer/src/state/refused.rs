@@ -1,8 +1,9 @@
 //! Processes that were refused themselves, by destination: what they listen on is no reason for the refusal of others.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use crate::model::hash::HashMap;
 use crate::model::socket::NetnsId;
 use crate::model::time::Mono;
 
