@@ -1,7 +1,8 @@
 //! The program that plays every process of a history: it does what it is sent, and reports when.
 //!
-//! It is started as `NAME player CHANNEL SOCKETS CHANNELS [other]`: the descriptor of its channel (a Unix socket that keeps
-//! messages apart), its inherited sockets and the channels of the processes that descend from it, both as `NUMBER=FD,...`.
+//! It is started as `NAME player [other]`, with `PLAYER_DESCRIPTORS=CHANNEL SOCKETS CHANNELS` in its environment, for its
+//! arguments are those of its service: the descriptor of its channel (a Unix socket that keeps messages apart), its inherited
+//! sockets and the channels of the processes that descend from it, both as `NUMBER=FD,...`.
 //! Each message is a command and each answer begins with the times (monotonic, in ns) before and after the system call.
 //!
 //! | command | answer after the times |
@@ -19,7 +20,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
@@ -27,6 +28,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// The first argument of a program that is to play.
 pub const WORD: &str = "player";
+
+const DESCRIPTORS: &str = "PLAYER_DESCRIPTORS";
 
 /// The monotonic clock, in nanoseconds.
 pub fn now() -> u64 {
@@ -43,7 +46,15 @@ struct Player {
     other: bool,
 }
 
-/// Descriptors by number, as an argument.
+/// Makes a command one that plays.
+pub fn plays(command: &mut Command, descriptors: [String; 3], other: bool) {
+    command.arg(WORD).env(DESCRIPTORS, descriptors.join(" "));
+    if other {
+        command.arg("other");
+    }
+}
+
+/// Descriptors by number, as a word.
 pub fn list(descriptors: impl IntoIterator<Item = (usize, RawFd)>) -> String {
     let entries: Vec<String> =
         descriptors.into_iter().map(|(number, descriptor)| format!("{number}={descriptor}")).collect();
@@ -68,8 +79,9 @@ fn taken(text: &str) -> BTreeMap<usize, OwnedFd> {
 
 /// Plays until the channel ends.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let words: Vec<String> = arguments.map(|word| word.into_string().expect("UTF-8")).collect();
-    let [channel, sockets, channels, others @ ..] = words.as_slice() else {
+    let descriptors = std::env::var(DESCRIPTORS).unwrap_or_default();
+    let words: Vec<&str> = descriptors.split(' ').collect();
+    let [channel, sockets, channels] = words[..] else {
         return ExitCode::FAILURE;
     };
     // What it forks is reaped by the kernel.
@@ -79,7 +91,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         channel: own(channel.parse().expect("a descriptor")),
         sockets: taken(sockets),
         channels: taken(channels),
-        other: !others.is_empty(),
+        other: arguments.count() > 0,
     };
     let time = now();
     player.answer(time, time, 0);
@@ -154,12 +166,10 @@ impl Player {
                     kept.map(|(number, fd)| (*number, inheritable(fd.as_fd()))).collect();
                 let channels: Vec<(usize, RawFd)> =
                     self.channels.iter().map(|(number, fd)| (*number, inheritable(fd.as_fd()))).collect();
-                let mut command = std::process::Command::new(path);
-                command.arg(WORD).arg(inheritable(self.channel.as_fd()).to_string());
-                command.args([list(kept), list(channels)]);
-                if *other == "true" || self.other {
-                    command.arg("other");
-                }
+                let mut command = Command::new(path);
+                let channel = inheritable(self.channel.as_fd()).to_string();
+                let descriptors = [channel, list(kept), list(channels)];
+                plays(&mut command, descriptors, *other == "true" || self.other);
                 panic!("cannot exec `{path}`: {}", command.exec());
             }
             ["exit", code] => {

@@ -16,7 +16,7 @@ use rustix::thread::UnshareFlags;
 use super::plan::{
     Address, Client, Connect, LATE, OWN_V4, OWN_V6, PROGRAMS, Plan, PortName, Ports, Program, Step,
 };
-use super::player::{self, WORD, now};
+use super::player::{self, now};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -275,12 +275,10 @@ impl<'a> Stage<'a> {
             self.channels.insert(fork, ours);
         }
         let mut command = Command::new(self.programs.path(program.name));
-        command.arg(WORD).arg(theirs.as_raw_fd().to_string()).arg("").arg(player::list(channels));
-        if program.has_other_arguments {
-            command.arg("other");
-        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).uid(program.uid).gid(program.uid).process_group(0);
         command.env_clear().current_dir("/");
+        let descriptors = [theirs.as_raw_fd().to_string(), String::new(), player::list(channels)];
+        player::plays(&mut command, descriptors, program.has_other_arguments);
         // SAFETY: fcntl() is all that runs between fork and exec.
         unsafe {
             command.pre_exec(move || {

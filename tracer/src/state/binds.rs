@@ -21,7 +21,7 @@ const FAILURES_MAX: usize = 32;
 const ALIKE_MAX: usize = 4;
 
 /// Endpoints on one port of one namespace whose last success is remembered: the newest, likewise.
-const SUCCESSES_MAX: usize = 16;
+const SUCCESSES_MAX: usize = FAILURES_MAX;
 
 /// Bound sockets on one port of one namespace: as many as the kernel side follows in all.
 const FOLLOWED_MAX: usize = tracer_ebpf::BOUND_MAX as usize;
