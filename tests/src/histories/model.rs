@@ -659,19 +659,23 @@ impl Question<'_> {
         if self.on_port().any(|socket| socket.is_bound_only() && self.world.service(socket) == server) {
             return reading.with(Cause::BoundNotListening);
         }
+        let is_starting = |instance: &Instance, answers: &mut Answers| {
+            !instance.is_over()
+                && !self.has_listened(instance)
+                && self.settled(instance, answers) != Match::Yes
+        };
         match self.other_port(instances, answers) {
+            // One that started after those that have settled may be what the user waits for.
+            Match::Yes if instances.last().is_some_and(|newest| is_starting(newest, answers)) => {
+                reading.causes.insert(Cause::OtherPort);
+            }
             Match::Yes => return reading.with(Cause::OtherPort),
             Match::Either => {
                 reading.causes.insert(Cause::OtherPort);
             }
             Match::No => {}
         }
-        let starting = instances.iter().any(|instance| {
-            !instance.is_over()
-                && !self.has_listened(instance)
-                && self.settled(instance, answers) != Match::Yes
-        });
-        if starting {
+        if instances.iter().any(|instance| is_starting(instance, answers)) {
             return reading.with(Cause::Starting);
         }
         match self.never_listened(instances) {
