@@ -83,10 +83,10 @@ fn bound_sockets() {
     bulk.must(&format!("bulk bind 127.20.0.0:{} {}", fixture.port(), BOUND_MAX + 100));
     fixture.refused("127.0.0.1").cause(Cause::BoundNotListening);
     bulk.must("release");
-    // A look at so many takes its time, and is not taken all the time.
+    // A query of so many takes its time, and is not made all the time. The process is running, and may bind again.
     poll("the end of all of them", || {
         let refusal = fixture.refused("127.0.0.1");
-        (refusal.line.verdict.cause == Cause::NothingListening).then_some(())
+        (refusal.line.verdict.cause == Cause::Starting).then_some(())
     });
     let log = fixture.end();
     let is_bind =
