@@ -92,8 +92,11 @@ fn finding(
     };
     let writer = writer(pid);
     let changed = state.settings.changed((file, time), &writer, read);
+    // What another one was set to, which has ended, is not what the file sets now.
+    let is_read = |pid: &u32| read.iter().any(|read| read.pid == *pid && read.settings.is_some());
     let values = users
         .into_iter()
+        .filter(is_read)
         .flat_map(|pid| {
             let open = state.listeners.open().find(|listener| listener.process.pid == Some(pid));
             let netns = open.map(|listener| listener.netns);

@@ -547,7 +547,12 @@ impl Core {
         let is_launcher = program::is_launcher(file_name.as_bytes(), &words);
         if named.is_some() || !is_launcher && self.state.runs_a_server(&process) {
             let (time, netns, is_named) = (*time, *netns, named.is_some());
+            let pid = process.pid;
             self.candidate(Candidate { time, since: time, netns, process, product, port, is_named });
+            let by_arguments = self.recognition.recognise(b"", None, arguments.as_bytes());
+            if let (Some(pid), Some(Named::Product(_))) = (pid, by_arguments) {
+                self.state.servers.is_by_arguments(pid);
+            }
         }
     }
 

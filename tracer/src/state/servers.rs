@@ -50,6 +50,8 @@ pub struct ServerCandidate {
     is_client: bool,
     /// Nothing but its own `bind()` makes it a candidate.
     is_by_call: bool,
+    /// The arguments that it was executed with make it a product's server.
+    is_by_arguments: bool,
     /// It was seen to execute its program: the kernel side reports its end.
     is_followed: bool,
     /// When it was last seen to live.
@@ -163,6 +165,7 @@ impl Servers {
             is_client,
             is_by_call: false,
             is_followed,
+            is_by_arguments: false,
             seen,
             missed: None,
         };
@@ -364,9 +367,19 @@ impl Servers {
         self.candidates.retain(|_, lives| !lives.is_empty());
     }
 
+    /// The arguments of a candidate's exec make it a product's server, and not one of the product's clients.
+    pub fn is_by_arguments(&mut self, pid: u32) {
+        if let Some(known) = self.current_mut(pid) {
+            known.is_by_arguments = true;
+        }
+    }
+
     /// A process has connected to a watched port: it is a client, whatever it calls itself: a server's own
-    /// probe goes by the server's name.
+    /// probe goes by the server's name. One that was executed to serve asks whether another one serves already.
     pub fn is_client(&mut self, pid: u32) {
+        if self.current(pid).is_some_and(|known| known.is_by_arguments) {
+            return;
+        }
         if self.clients.len() >= CLIENTS_MAX {
             self.clients.clear();
         }
@@ -610,5 +623,22 @@ mod tests {
             search(&mut servers, 20);
             assert!(!is_running(&servers));
         }
+    }
+
+    #[test]
+    fn a_server_that_asks_whether_another_serves_is_no_client() {
+        let is_running = |servers: &Servers| !servers.running(NetnsId(1), Mono(1_000)).is_empty();
+        let started = |is_by_arguments: bool| {
+            let mut servers = Servers::default();
+            servers.executed(&named(7, 0).process, Mono(0), |_| false);
+            servers.add(named(7, 10), []);
+            if is_by_arguments {
+                servers.is_by_arguments(7);
+            }
+            servers.is_client(7);
+            servers
+        };
+        assert!(is_running(&started(true)));
+        assert!(!is_running(&started(false)), "its name is its own choice");
     }
 }
