@@ -9,7 +9,7 @@ use super::rules::{self, Classification, Need};
 use crate::model::cause::{Because, Cause, Mismatch};
 use crate::model::errno::Errno;
 use crate::model::kernel_event::Refused;
-use crate::model::socket::{Listener, NetnsId};
+use crate::model::socket::NetnsId;
 use crate::model::time::{Interval, Mono};
 use crate::query::{KnownSocket, QueryKind};
 use crate::state::HostState;
@@ -187,15 +187,8 @@ impl Plan<'_> {
         let is_open = |one: &&ConsideredListener| one.mismatch != Some(Mismatch::Closed);
         let shown = verdict.considered.iter().find(is_open).map(|one| one.listener.netns);
         let read = |netns: &NetnsId| state.owners_read(*netns).map(|owners| owners.read);
-        // A socket that was passed on to another process shows in no event. It decides no cause, but a hint may end the
-        // holder; and where the holder has ended, another one has it.
-        let is_left = |one: &ConsideredListener| {
-            let Listener { netns, key, .. } = one.listener;
-            state.listeners.orphaned_by(netns, key).is_some()
-        };
-        let is_exact = verdict.cause == Cause::BindFailed || verdict.considered.iter().any(is_left);
-        let at_least = if is_exact { FRESH_NS } else { EXPENSIVE_NS };
-        if let Some(netns) = shown.filter(|netns| self.is_due(read(netns), at_least)) {
+        // A socket that was passed on to another process shows in no event.
+        if let Some(netns) = shown.filter(|netns| self.is_due(read(netns), FRESH_NS)) {
             let known = self.known_owners(netns, verdict.considered.iter().filter(is_open), now);
             queries.push(QueryKind::Owners { netns, known });
         }
