@@ -186,7 +186,6 @@ impl HostState {
     }
 
     pub fn exited(&mut self, exited: &Exited) {
-        self.forks.ended(exited.pid);
         self.refused.ended(exited.pid);
         let listeners = &self.listeners;
         let holds = |pid: u32| listeners.open().any(|listener| listener.process.pid == Some(pid));
@@ -199,7 +198,6 @@ impl HostState {
 
     /// A followed process has a new child.
     pub fn forked(&mut self, forked: &Forked) {
-        self.forks.forked(forked);
         if let (Some(parent), Some(child)) = (forked.parent, forked.child.pid) {
             self.servers.forked(parent, child, forked.time);
         }

@@ -4,7 +4,6 @@
 
 pub mod binds;
 pub mod followed_ports;
-pub mod forks;
 pub mod forwarders;
 pub mod instances;
 pub mod join;
@@ -32,7 +31,6 @@ use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::{Interval, Mono};
 use binds::Binds;
 use followed_ports::FollowedPorts;
-use forks::Forks;
 use forwarders::Forwarders;
 use listeners::Listeners;
 use namespaces::Namespaces;
@@ -61,7 +59,6 @@ pub struct HostState {
     pub namespaces: Namespaces,
     pub binds: Binds,
     pub servers: Servers,
-    pub forks: Forks,
     pub forwarders: Forwarders,
     pub settings: SettingsBook,
     pub processes: Processes,
