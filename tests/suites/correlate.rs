@@ -143,7 +143,7 @@ fn the_tailnet_only_bind() {
     );
     let hint = verdict.hint.unwrap();
     assert!(
-        hint.starts_with("at once: use http://100.101.102.103:18789. For good: OpenClaw 2026.8.1"),
+        hint.starts_with("now: use http://100.101.102.103:18789. Permanent fix: OpenClaw 2026.8.1"),
         "{hint}"
     );
 }
@@ -974,7 +974,7 @@ fn a_newer_version_is_proposed_where_it_helps() {
     };
     assert!(refuse("127.0.0.1:18789").contains("OpenClaw 2026.8.1 or later, or gateway.bind \"lan\""));
     let lan = refuse("192.168.50.2:18789");
-    assert!(lan.contains("For good: gateway.bind \"lan\"") && !lan.contains("2026.8.1"), "{lan}");
+    assert!(lan.contains("Permanent fix: gateway.bind \"lan\"") && !lan.contains("2026.8.1"), "{lan}");
 }
 
 #[test]
@@ -1511,7 +1511,7 @@ fn another_server_is_one_more_entry() {
     assert_eq!(verdict.claims[0].agrees, Some(true));
     assert_eq!(
         verdict.hint.as_deref(),
-        Some("at once: use 192.168.50.2:18789. For good: let the server listen on 127.0.0.1 too")
+        Some("now: use 192.168.50.2:18789. Permanent fix: let the server listen on 127.0.0.1 too")
     );
     // What opens it to others says what it claims of them.
     let lan = simulation().present(&server("127.0.0.1:18789").by("teapot", 7)).ready();

@@ -434,7 +434,7 @@ fn wrong_family(owner: &str, when: &str) -> Example {
             example("a server that it is itself", own.refuse(&connect(LOCALHOST_V6).by("node", 7)))
         }
         ("any", "its file asks for the address, and its sockets contradict it") => example(
-            "instead of localhost; or for good: the file is already right",
+            "instead of localhost; or as a permanent fix: the file is already right",
             gateway(wildcard, LOCALHOST_V6, &[], &file("loopback", ""), YOUNGER),
         ),
         ("OpenClaw", "an IPv6 address that is not loopback") => {
@@ -589,7 +589,7 @@ fn wrong_address(owner: &str, when: &str) -> Example {
             ),
         ),
         ("OpenClaw", "it listens on one address, another was asked for") => {
-            example("For good: gateway.bind \"lan\"", up((GATEWAY, 21), TAILNET, LAN))
+            example("Permanent fix: gateway.bind \"lan\"", up((GATEWAY, 21), TAILNET, LAN))
         }
         ("PostgreSQL", "it listens on another address") => example(
             "now: use 192.168.50.2:18789; permanent fix: listen_addresses = '192.168.50.2,127.0.0.1'",

@@ -128,7 +128,7 @@ fn agrees() {
     let token = verdict.claims.iter().find(|claim| claim.what == "gateway.auth.token");
     assert_eq!(token.and_then(|claim| claim.value.as_deref()), Some("set"), "{:?}", verdict.claims);
     assert!(
-        verdict.hint.as_deref().is_some_and(|hint| hint.starts_with("at once: use http://100.")),
+        verdict.hint.as_deref().is_some_and(|hint| hint.starts_with("now: use http://100.")),
         "{verdict:?}"
     );
     fixture.end();

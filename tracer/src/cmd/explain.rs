@@ -80,7 +80,7 @@ const fn of(cause: Cause) -> Explanation {
                     say which.",
             known: "The listening sockets on the port in the address's network namespace, from the kernel's own list, and \
                     what each is bound to. Configuration is shown beside it as a claim.",
-            cure: "At once: use the address that it listens on. For good: change its bind, and start a new process: many \
+            cure: "Now: use the address that it listens on. Permanent fix: change its bind, and start a new process: many \
                    servers keep the bind that they were started with. Before it listens on every interface, set its \
                    authentication and a firewall.",
         },

@@ -205,7 +205,7 @@ static TABLE: &[Entry] = &[
         |case| case.wording.refused.sent_by.is_some_and(SentBy::is_stack),
         |case| {
             format!(
-                "Podman's NAT leads the connect past conmon into a container, and it is refused in there: `podman port --all` names it; let its server listen on the container's own address and not on 127.0.0.1 alone, keep its authentication on, and change nothing on the host; conntrack -L -p tcp --dport {} shows the way",
+                "Podman's NAT leads the connect past conmon into a container, and it is refused inside the container: `podman port --all` names it; let its server listen on the container's own address and not on 127.0.0.1 alone, keep its authentication on, and change nothing on the host; conntrack -L -p tcp --dport {} shows the way",
                 case.facts.port(),
             )
         },
@@ -545,8 +545,10 @@ static TABLE: &[Entry] = &[
         "its file asks for the address, and its sockets contradict it",
         |case| case.file_is_right() && case.is_contradicted() && case.is_older_than_the_file() == Some(true),
         |case| {
-            let now =
-                case.facts.other_family().map_or_else(String::new, |now| format!("{now}; or for good: "));
+            let now = case
+                .facts
+                .other_family()
+                .map_or_else(String::new, |now| format!("{now}; or as a permanent fix: "));
             format!("{now}{RESTART}")
         },
     ),
@@ -711,7 +713,7 @@ static TABLE: &[Entry] = &[
     ),
     of(DockerProxy, WrongAddress, "", ALWAYS, |case| {
         format!(
-            "at once: use {}. The container's port is published there only (docker ps); for good publish it at {addr} too: \
+            "now: use {}. The container's port is published there only (docker ps); to fix it permanently, publish it at {addr} too: \
              docker run -p {addr}:{}:PORT{}",
             case.facts.at,
             case.facts.port(),
@@ -725,7 +727,7 @@ static TABLE: &[Entry] = &[
     }),
     of(Podman, WrongAddress, "", ALWAYS, |case| {
         format!(
-            "at once: use {}. The container's port is published there only (podman port --all); for good publish it at {addr} \
+            "now: use {}. The container's port is published there only (podman port --all); to fix it permanently, publish it at {addr} \
              too: podman run -p {addr}:{}:PORT{}",
             case.facts.at,
             case.facts.port(),
@@ -739,18 +741,18 @@ static TABLE: &[Entry] = &[
     }),
     of(Tailscaled, WrongAddress, "", ALWAYS, |case| {
         format!(
-            "at once: use {}. tailscaled serves the tailnet only; on this host use the server that it leads to: `tailscale \
+            "now: use {}. tailscaled serves the tailnet only; on this host use the server that it leads to: `tailscale \
              serve status` names it",
             case.facts.at,
         )
     }),
     of(Ssh, WrongAddress, "", ALWAYS, |case| {
-        let at_once = at_once(case);
+        let now = at_once(case);
         if case.facts.dst().is_loopback() {
-            format!("{at_once}. For good: -L 127.0.0.1:{}:HOST:PORT", case.facts.port())
+            format!("{now}. Permanent fix: -L 127.0.0.1:{}:HOST:PORT", case.facts.port())
         } else {
             format!(
-                "{at_once}; for other hosts -L {}:{}:HOST:PORT, which anybody may use: keep the authentication \
+                "{now}; for other hosts -L {}:{}:HOST:PORT, which anybody may use: keep the authentication \
                  of what is behind it and a firewall on (-g or GatewayPorts would open every interface)",
                 case.facts.addr(),
                 case.facts.port(),
@@ -758,24 +760,24 @@ static TABLE: &[Entry] = &[
         }
     }),
     of(Sshd, WrongAddress, "", ALWAYS, |case| {
-        let at_once = at_once(case);
+        let now = at_once(case);
         if case.facts.dst().is_loopback() {
-            format!("{at_once}. For good: ssh -R 127.0.0.1:{}:HOST:PORT", case.facts.port())
+            format!("{now}. Permanent fix: ssh -R 127.0.0.1:{}:HOST:PORT", case.facts.port())
         } else {
             format!(
-                "{at_once}; for other hosts GatewayPorts clientspecified in sshd_config and ssh -R {}:{}:HOST:PORT, which anybody may use: keep the authentication of what is behind it and a firewall on",
+                "{now}; for other hosts GatewayPorts clientspecified in sshd_config and ssh -R {}:{}:HOST:PORT, which anybody may use: keep the authentication of what is behind it and a firewall on",
                 case.facts.addr(),
                 case.facts.port(),
             )
         }
     }),
     of(Kubectl, WrongAddress, "", ALWAYS, |case| {
-        let at_once = at_once(case);
+        let now = at_once(case);
         if case.facts.dst().is_loopback() {
-            format!("{at_once}. For good: kubectl port-forward --address localhost")
+            format!("{now}. Permanent fix: kubectl port-forward --address localhost")
         } else {
             format!(
-                "{at_once}; for other hosts kubectl port-forward --address localhost,{}, which anybody may use: keep the \
+                "{now}; for other hosts kubectl port-forward --address localhost,{}, which anybody may use: keep the \
                  authentication of what is behind it and a firewall on",
                 case.facts.dst(),
             )
@@ -783,7 +785,7 @@ static TABLE: &[Entry] = &[
     }),
     of(Systemd, WrongAddress, "", ALWAYS, |case| {
         let keep = if case.facts.dst().is_loopback() { "" } else { "; keep its authentication on" };
-        format!("at once: use {}. For good: {}{keep}", case.facts.at, listen_stream(case))
+        format!("now: use {}. Permanent fix: {}{keep}", case.facts.at, listen_stream(case))
     }),
     products(WrongAddress, Place::OnLoopback),
     any(
@@ -803,7 +805,7 @@ static TABLE: &[Entry] = &[
     products(WrongAddress, Place::Last),
     any(WrongAddress, "", ALWAYS, |case| {
         format!(
-            "at once: use {}. For good: let the server listen on {} too{}",
+            "now: use {}. Permanent fix: let the server listen on {} too{}",
             case.facts.at,
             case.facts.addr(),
             if case.facts.dst().is_loopback() {

@@ -126,7 +126,7 @@ pub fn listen_stream(case: &Case<'_>) -> String {
 }
 
 pub fn at_once(case: &Case<'_>) -> String {
-    let on_this_host = if case.facts.bound_to.is_loopback() { "on this host use" } else { "at once: use" };
+    let on_this_host = if case.facts.bound_to.is_loopback() { "on this host use" } else { "now: use" };
     format!("{on_this_host} {}", case.facts.at)
 }
 

@@ -106,7 +106,7 @@ pub static ROWS: [HintRow; 15] = [
         fits: |facts| facts.is_on_one_address() && facts.dst().is_ipv6() && facts.dst().is_loopback(),
         hint: |facts| {
             format!(
-                "at once: use http://{}. For good: {} (listens on 127.0.0.1 and [::1], and no longer on {}); then start a new \
+                "now: use http://{}. Permanent fix: {} (listens on 127.0.0.1 and [::1], and no longer on {}); then start a new \
                  process",
                 facts.at,
                 set_bind(facts, "loopback"),
@@ -130,7 +130,7 @@ pub static ROWS: [HintRow; 15] = [
         },
         hint: |facts| {
             format!(
-                "at once: use http://{}. For good: OpenClaw 2026.8.1 or later, or {}",
+                "now: use http://{}. Permanent fix: OpenClaw 2026.8.1 or later, or {}",
                 facts.at,
                 lan(facts)
             )
@@ -141,7 +141,7 @@ pub static ROWS: [HintRow; 15] = [
         place: Place::Last,
         when: "it listens on one address, another was asked for",
         fits: |facts| facts.is_on_one_address(),
-        hint: |facts| format!("at once: use http://{}. For good: {}", facts.at, lan(facts)),
+        hint: |facts| format!("now: use http://{}. Permanent fix: {}", facts.at, lan(facts)),
     },
     HintRow {
         cause: Starting,

@@ -54,7 +54,7 @@ const SCENARIOS: &[Scenario] = &[
                 refused("curl", Blocking, &["127.0.0.1"], WrongAddress)
                     .weighs(&[("gateway", Address)])
                     .says(&["{gateway} is up, but on 10.77.0.1:{port} only"])
-                    .hints(&["at once: use 10.77.0.1:{port}"]),
+                    .hints(&["now: use 10.77.0.1:{port}"]),
             ),
             Refused(refused("java", Nonblocking, &[MAPPED], WrongAddress).weighs(&[("gateway", Address)])),
             Refused(refused("any", Blocking, &["0.0.0.0"], WrongAddress).weighs(&[("gateway", Address)])),
