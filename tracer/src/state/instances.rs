@@ -268,4 +268,14 @@ mod tests {
         }
         assert_eq!(roots.forks.len(), FORKS_MAX);
     }
+
+    #[test]
+    fn a_fork_bomb_takes_no_more_room_than_the_bound() {
+        let (mut roots, mut instance) = (Roots::default(), Instance::new(10, Mono(1)));
+        for child in 100..100 + 2 * FORKS_MAX as u32 {
+            roots.forked(10, child, Mono(2));
+            instance.forked(child, Mono(2));
+        }
+        assert_eq!((roots.forks.len(), instance.members.len()), (FORKS_MAX, PROCESSES_MAX));
+    }
 }
