@@ -187,8 +187,16 @@ impl Plan<'_> {
         let is_open = |one: &&ConsideredListener| one.mismatch != Some(Mismatch::Closed);
         let shown = verdict.considered.iter().find(is_open).map(|one| one.listener.netns);
         let read = |netns: &NetnsId| state.owners_read(*netns).map(|owners| owners.read);
-        // A socket that was passed on to another process shows in no event.
-        if let Some(netns) = shown.filter(|netns| self.is_due(read(netns), FRESH_NS)) {
+        // A socket that was passed on to another process shows in no event; but where the one that had it has ended, another
+        // holds it, and what was read before says nothing of that one.
+        let is_orphaned = |one: &ConsideredListener| {
+            state.listeners.orphaned_by(one.listener.netns, one.listener.key).is_some()
+        };
+        let is_before = |read: Option<Interval>| read.is_none_or(|read| read.is_stale(refused.time, now, 0));
+        let has_heir = verdict.considered.iter().filter(is_open).any(is_orphaned);
+        let is_due =
+            |netns: &NetnsId| self.is_due(read(netns), FRESH_NS) || has_heir && is_before(read(netns));
+        if let Some(netns) = shown.filter(is_due) {
             let known = self.known_owners(netns, verdict.considered.iter().filter(is_open), now);
             queries.push(QueryKind::Owners { netns, known });
         }

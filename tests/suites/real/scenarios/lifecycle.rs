@@ -516,14 +516,15 @@ fn docker_proxy_is_killed(stage: &mut Stage) {
     refusal.server(proxy.pid, KnownBy::Listener).certain().mentions("SIGKILL");
 }
 
-/// A loop as a service manager has it; it prints the process id of each instance.
-fn supervised(launch: Launch) -> Launch {
-    launch.under(&["/bin/sh", "-c", "while :; do \"$@\" & echo instance $!.; wait; sleep 1; done", "sh"])
+/// A loop as a service manager has it, with a pause in seconds after each instance; it prints the process id of each.
+fn supervised(launch: Launch, pauses: &str) -> Launch {
+    let script = "pauses=$0; for pause in $pauses; do \"$@\" & echo instance $!.; wait; sleep $pause; done";
+    launch.under(&["/bin/sh", "-c", script, pauses])
 }
 
 fn supervisor_restarts_redis(stage: &mut Stage) {
     stage.trace();
-    let supervisor = stage.start(supervised(redis(stage.port, LOOPBACK))).up(stage.port);
+    let supervisor = stage.start(supervised(redis(stage.port, LOOPBACK), "600 600")).up(stage.port);
     let mut supervisor = supervisor.printed("Ready to accept connections");
     let redis = supervisor.descendant("redis-server");
     pass(MORE_THAN_A_PROBE);
@@ -531,6 +532,7 @@ fn supervisor_restarts_redis(stage: &mut Stage) {
     stage.not_listening(stage.port);
     let refusal = stage.refused(LOOPBACK);
     refusal.server(redis, KnownBy::Listener).not_a_server(supervisor.pid).mentions("SIGKILL");
+    signal(supervisor.descendant("sleep"), Signal::KILL);
     let successor = stage.recovered(&refusal).listener.process.pid;
     assert!(successor.is_some_and(|pid| pid != redis), "{successor:?}");
 }
@@ -538,7 +540,7 @@ fn supervisor_restarts_redis(stage: &mut Stage) {
 fn redis_crash_loop(stage: &mut Stage) {
     stage.trace_with(&["--server", "redis-server"]);
     let launch = redis(stage.port, LOOPBACK).with(&["--maxmemory-policy", "some"]);
-    let mut supervisor = stage.start(supervised(launch));
+    let mut supervisor = stage.start(supervised(launch, "1 1 600"));
     let last = supervisor.wait_until("the third instance", |supervisor| {
         let log = supervisor.log();
         let pid = log.split("instance ").nth(3)?.split('.').next()?.parse::<u32>().ok()?;

@@ -12,6 +12,9 @@ use crate::servers::{
 use crate::software::{NODE, Software};
 use crate::stage::{LOOPBACK, Launch, Scenario, Stage, pass};
 
+/// The file that a server waits for before it goes on to listen: the refusal comes before, whatever the machine's speed.
+const GATE: &str = "go-on";
+
 pub const ALL: &[Scenario] = &[
     Scenario {
         name: "mariadb_skip_networking",
@@ -298,18 +301,32 @@ fn uvicorn_reload_with_an_import_error(stage: &mut Stage) {
 
 fn uvicorn_workers_import_slowly(stage: &mut Stage) {
     stage.trace();
-    let text = format!("import time\nprint('importing', flush=True)\ntime.sleep(3)\n{ASGI}");
+    let text = format!(
+        "
+import os, time
+print('importing', flush=True)
+while not os.path.exists('{}'):
+    time.sleep(0.05)
+{ASGI}",
+        stage.path(GATE)
+    );
     let launch = uvicorn(stage, LOOPBACK, stage.port, &text);
     let server = stage.start(launch.with(&["--workers", "2"])).printed("importing");
     let refusal = stage.refused(LOOPBACK);
     refusal.server(server.pid, KnownBy::Bind);
+    stage.file(GATE, "");
     stage.recovered(&refusal);
 }
 
 fn node_opens_its_inspector_first(stage: &mut Stage) {
     stage.trace_with(&["--server", "server.js"]);
     let script = format!(
-        "setTimeout(() => require('http').createServer().listen({}, '127.0.0.1'), 2000);",
+        "const gate = setInterval(() => {{
+            if (!require('fs').existsSync('{}')) return;
+            clearInterval(gate);
+            require('http').createServer().listen({}, '127.0.0.1');
+        }}, 50);",
+        stage.path(GATE),
         stage.port
     );
     let script = stage.file("server.js", &script);
@@ -317,15 +334,17 @@ fn node_opens_its_inspector_first(stage: &mut Stage) {
     let server = stage.start(launch).printed("Debugger listening on");
     let refusal = stage.refused(LOOPBACK);
     refusal.server(server.pid, KnownBy::Name);
+    stage.file(GATE, "");
     assert_eq!(stage.recovered(&refusal).listener.process.pid, Some(server.pid));
 }
 
 fn uvicorn_opens_its_metrics_first(stage: &mut Stage) {
     let metrics = stage.another_port();
+    let gate = stage.path(GATE);
     stage.trace_with(&["--server", "uvicorn"]);
     let text = format!(
         "
-import asyncio
+import asyncio, os
 from prometheus_client import start_http_server
 
 async def app(scope, receive, send):
@@ -333,7 +352,8 @@ async def app(scope, receive, send):
         await receive()
         start_http_server({metrics}, addr='127.0.0.1')
         print('metrics are up', flush=True)
-        await asyncio.sleep(3)
+        while not os.path.exists('{gate}'):
+            await asyncio.sleep(0.05)
         await send({{'type': 'lifespan.startup.complete'}})
         await receive()
 "
@@ -341,6 +361,7 @@ async def app(scope, receive, send):
     let server = stage.start(uvicorn(stage, LOOPBACK, stage.port, &text)).printed("metrics are up");
     let refusal = stage.refused(LOOPBACK);
     refusal.server(server.pid, KnownBy::Name);
+    stage.file(GATE, "");
     assert_eq!(stage.recovered(&refusal).listener.process.pid, Some(server.pid));
 }
 
