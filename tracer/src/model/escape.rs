@@ -22,12 +22,7 @@ fn is_unsafe(character: char) -> bool {
 pub fn escape(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match character {
-                '\\' => out.push_str("\\\\"),
-                character => push(character, &mut out),
-            }
-        }
+        push_runs(chunk.valid(), |character| character == '\\' || is_unsafe(character), &mut out);
         for byte in chunk.invalid() {
             let _ = write!(out, "\\x{byte:02x}");
         }
@@ -39,8 +34,24 @@ pub fn escape(bytes: &[u8]) -> String {
 /// backslashes stay single, so that an escaped text stays as it is.
 pub fn escape_again(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    text.chars().for_each(|character| push(character, &mut out));
+    push_runs(text, is_unsafe, &mut out);
     out
+}
+
+/// Adds a text, escaped where `is_escaped` says so: what is between goes in as a whole, for most names have nothing else.
+fn push_runs(text: &str, is_escaped: impl Fn(char) -> bool, out: &mut String) {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'\\';
+    if text.bytes().all(is_plain) {
+        out.push_str(text);
+        return;
+    }
+    let mut rest = text;
+    while let Some((at, character)) = rest.char_indices().find(|(_, character)| is_escaped(*character)) {
+        out.push_str(&rest[..at]);
+        push(character, out);
+        rest = &rest[at + character.len_utf8()..];
+    }
+    out.push_str(rest);
 }
 
 /// A name that a process or a user chose, in a sentence: in quotation marks where it has anything but ASCII letters,
@@ -59,19 +70,19 @@ pub fn in_quotes(escaped: &str) -> String {
     format!("\"{}\"", escaped.replace('"', "\\\""))
 }
 
-/// Adds one character, escaped if it is unsafe.
+/// Adds one character, escaped.
 fn push(character: char, out: &mut String) {
     match character {
         '\n' => out.push_str("\\n"),
         '\t' => out.push_str("\\t"),
-        _ if is_unsafe(character) && character.is_ascii() => {
+        '\\' => out.push_str("\\\\"),
+        _ if character.is_ascii() => {
             // Writing to a string does not fail.
             let _ = write!(out, "\\x{:02x}", u32::from(character));
         }
-        _ if is_unsafe(character) => {
+        _ => {
             let _ = write!(out, "\\u{{{:x}}}", u32::from(character));
         }
-        _ => out.push(character),
     }
 }
 
