@@ -5,7 +5,7 @@ use tests::simulation::{Close, Simulation, connect, namespace, server, simulatio
 use tests::token::{TOKEN, leak};
 use tracer::model::errno::Errno;
 use tracer::model::process::ExitStatus;
-use tracer::output::json;
+use tracer::output::json::Json;
 use tracer::output::schema::{Body, Container, Line, Process};
 use tracer::output::text::Text;
 
@@ -89,7 +89,7 @@ fn both(simulation: Simulation) -> String {
     let mut shown = plain(&lines);
     for line in &lines {
         let mut object = Vec::new();
-        json::write(line, &mut object).unwrap();
+        Json::default().write(line, &mut object).unwrap();
         assert_eq!(object.iter().filter(|byte| **byte == b'\n').count(), 1, "one line an object");
         // What is written can be read again, whole.
         let read: Line = serde_json::from_slice(&object).unwrap();

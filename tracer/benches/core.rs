@@ -10,7 +10,7 @@ use tracer::model::namespace::{Link, LocalRoute, Namespace};
 use tracer::model::process::Process;
 use tracer::model::socket::{Listener, NetnsId, SocketKey};
 use tracer::model::time::{Interval, Mono};
-use tracer::output::json;
+use tracer::output::json::Json;
 use tracer::output::lines::Lines;
 use tracer::query::{Scan, ScanScope};
 use tracer::stream::decode::decode;
@@ -127,7 +127,7 @@ fn refuse(core: &mut Core, record: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     for finding in findings {
         let line = lines.finding(finding, &core.state);
-        json::write(&line, &mut text).expect("a vector takes everything");
+        Json::default().write(&line, &mut text).expect("a vector takes everything");
     }
     text
 }

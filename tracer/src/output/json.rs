@@ -6,13 +6,24 @@ use schemars::generate::SchemaSettings;
 
 use crate::output::schema::Line;
 
-/// Writes one object and a newline.
-///
-/// # Errors
-/// When `out` does not take it.
-pub fn write(line: &Line, out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, line)?;
-    out.write_all(b"\n")
+/// Writes lines as JSON.
+#[derive(Debug, Default)]
+pub struct Json {
+    /// The object that is written, whole: its hundred pieces would each be a call of `out`.
+    object: Vec<u8>,
+}
+
+impl Json {
+    /// Writes one object and a newline.
+    ///
+    /// # Errors
+    /// When `out` does not take it.
+    pub fn write(&mut self, line: &Line, out: &mut dyn Write) -> io::Result<()> {
+        self.object.clear();
+        serde_json::to_writer(&mut self.object, line)?;
+        self.object.push(b'\n');
+        out.write_all(&self.object)
+    }
 }
 
 /// The published JSON Schema (draft 2020-12) of one line. It is open: it allows fields, types and values

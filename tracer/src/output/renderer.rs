@@ -8,7 +8,7 @@ use crate::output::{json, text};
 /// One of the two forms of the log.
 pub enum Renderer {
     Text(text::Text),
-    Json,
+    Json(json::Json),
 }
 
 impl Renderer {
@@ -19,7 +19,7 @@ impl Renderer {
     pub fn write(&mut self, line: &Line, out: &mut dyn Write) -> io::Result<()> {
         match self {
             Self::Text(text) => text.write(line, out),
-            Self::Json => json::write(line, out),
+            Self::Json(json) => json.write(line, out),
         }
     }
 }

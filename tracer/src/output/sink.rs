@@ -13,6 +13,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::lifecycle::fallbacks::SETTLE_NS;
 use crate::model::time::Mono;
+use crate::output::json::Json;
 use crate::output::renderer::Renderer;
 use crate::output::schema::{Body, Cause, Line};
 use crate::output::text::Text;
@@ -59,7 +60,7 @@ impl Sink {
         };
         let renderer = match form {
             Form::Text => Renderer::Text(Text::new(TimeZone::system(), width)),
-            Form::Json => Renderer::Json,
+            Form::Json => Renderer::Json(Json::default()),
         };
         Self { out: BufWriter::new(AutoStream::new(stdout, choice)), renderer, held: VecDeque::new() }
     }
@@ -111,7 +112,7 @@ impl Sink {
                     text.remember(&held);
                 }
             }
-            (Renderer::Text(_) | Renderer::Json, _) => {}
+            (Renderer::Text(_) | Renderer::Json(_), _) => {}
         }
         self.renderer.write(&line, &mut self.out)
     }
