@@ -100,6 +100,10 @@ pub struct Waiting {
 #[derive(Debug, Default)]
 pub struct RepeatGroups {
     groups: HashMap<Key, Group>,
+    /// No count is due before this; `None`: there is none. Each turn asks, and there may be thousands of groups.
+    due: Option<Mono>,
+    /// When silent groups are dropped next.
+    swept: Mono,
     waiting: HashMap<(NetnsId, IpAddr, u16), Waiting>,
     /// Counts whose namespace has ended, still to be told.
     ended: Vec<Repeats>,
@@ -123,6 +127,7 @@ impl RepeatGroups {
             group.due = group.due.max(refused.time);
         }
         group.count += 1;
+        self.due = earliest(self.due, group.due);
         // One that waited for its evidence is counted behind later ones.
         group.first = group.first.min(refused.time);
         group.last = group.last.max(refused.time);
@@ -225,7 +230,7 @@ impl RepeatGroups {
     /// Forgets the refusals in a namespace, and of its addresses: its number now belongs to another. What they still
     /// count is told when time next passes.
     pub fn forget(&mut self, netns: NetnsId) {
-        let Self { groups, waiting, ended } = self;
+        let Self { groups, waiting, ended, .. } = self;
         groups.retain(|key, group| {
             let is_it = group.netns == netns || key.netns == netns;
             if is_it && group.count > 0 {
@@ -236,24 +241,38 @@ impl RepeatGroups {
         waiting.retain(|(destination, _, _), one| *destination != netns && one.netns != netns);
     }
 
-    /// When [`Self::due`] has something to give.
+    /// When [`Self::due`] may have something to give.
     pub fn deadline(&self) -> Option<Mono> {
-        self.groups.values().filter(|group| group.count > 0).map(|group| group.due).min()
+        self.due
     }
 
     /// The counts that are to be told by now, in the order of what they repeat.
     pub fn due(&mut self, now: Mono) -> Vec<Repeats> {
-        self.groups.retain(|_, group| group.count > 0 || now.since(group.last) <= SILENCE_NS);
-        let mut due = std::mem::take(&mut self.ended);
-        for group in self.groups.values_mut().filter(|group| group.count > 0 && group.due <= now) {
-            due.push(group.repeats());
-            group.count = 0;
-            group.processes.clear();
-            group.due = Mono(group.due.0.saturating_add(PERIOD_NS).max(group.last.0));
+        if self.swept <= now {
+            self.groups.retain(|_, group| group.count > 0 || now.since(group.last) <= SILENCE_NS);
+            self.swept = now.plus(PERIOD_NS);
         }
-        due.sort_by_key(|repeats| repeats.of);
-        due
+        let mut told = std::mem::take(&mut self.ended);
+        if self.due.is_some_and(|due| due <= now) {
+            self.due = None;
+            for group in self.groups.values_mut().filter(|group| group.count > 0) {
+                if group.due <= now {
+                    told.push(group.repeats());
+                    group.count = 0;
+                    group.processes.clear();
+                    group.due = Mono(group.due.0.saturating_add(PERIOD_NS).max(group.last.0));
+                } else {
+                    self.due = earliest(self.due, group.due);
+                }
+            }
+        }
+        told.sort_by_key(|repeats| repeats.of);
+        told
     }
+}
+
+fn earliest(one: Option<Mono>, other: Mono) -> Option<Mono> {
+    Some(one.map_or(other, |one| one.min(other)))
 }
 
 /// How many processes; `None`: none is known, though there was one.
@@ -328,7 +347,7 @@ mod tests {
             let another = Refused { client: refused.client.clone(), ..other };
             groups.wait(one, of, &another);
         }
-        let RepeatGroups { groups: kept, waiting, ended: _ } = &groups;
+        let RepeatGroups { groups: kept, waiting, .. } = &groups;
         assert_eq!((kept.len(), waiting.len()), (GROUPS_MAX, WAITING_MAX));
         for one in waiting.values() {
             assert!(one.of.len() <= NAMED_MAX && one.processes.len() <= PROCESSES_MAX);
