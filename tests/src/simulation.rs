@@ -580,7 +580,13 @@ impl Simulation {
         let listener = Listener { since: Some(self.now), ..server.listener.clone() };
         let netns_cookie = server.netns_cookie.unwrap_or(u64::from(listener.netns.0));
         let tid = listener.process.pid.unwrap_or_default();
-        self.apply(KernelEvent::Opened(Opened { time: self.now, listener, tid, netns_cookie, was_hashed }));
+        self.apply(KernelEvent::Opened(Box::new(Opened {
+            time: self.now,
+            listener,
+            tid,
+            netns_cookie,
+            was_hashed,
+        })));
         self
     }
 
@@ -618,7 +624,7 @@ impl Simulation {
             }
         };
         let was_hashed = Some(how != Close::Failure);
-        self.apply(KernelEvent::Closed(Closed {
+        self.apply(KernelEvent::Closed(Box::new(Closed {
             time: self.now,
             listener,
             tid,
@@ -626,7 +632,7 @@ impl Simulation {
             closer,
             netns_cookie,
             was_hashed,
-        }));
+        })));
         self
     }
 
@@ -634,14 +640,14 @@ impl Simulation {
     pub fn bind(mut self, server: &Server, errno: Option<Errno>) -> Self {
         let socket = server.listener.clone();
         let netns_cookie = u64::from(socket.netns.0);
-        self.apply(KernelEvent::Bound(Bound {
+        self.apply(KernelEvent::Bound(Box::new(Bound {
             time: self.now,
             socket,
             netns_cookie,
             errno,
             is_followed: errno.is_none(),
             sock: server.listener.key.inode,
-        }));
+        })));
         self
     }
 
@@ -767,7 +773,11 @@ impl Simulation {
             is_cut: false,
         };
         let process = Process { exe: None, ..process(comm, pid) };
-        self.apply(KernelEvent::Executed(Executed { time: self.now, process, program: Some(program) }));
+        self.apply(KernelEvent::Executed(Box::new(Executed {
+            time: self.now,
+            process,
+            program: Some(program),
+        })));
         self
     }
 
@@ -897,7 +907,7 @@ impl Simulation {
     /// The same in another namespace.
     pub fn fail_in(mut self, netns: u32, to: &str, errno: Option<Errno>) -> Self {
         let Connect(refused) = connect(to).in_netns(netns);
-        self.apply(KernelEvent::Failed(Failed {
+        self.apply(KernelEvent::Failed(Box::new(Failed {
             time: self.now,
             started: Mono(self.now.0 - 5_000_000_000),
             netns: refused.netns,
@@ -908,7 +918,7 @@ impl Simulation {
             dst_port: refused.dst_port,
             device: None,
             errno,
-        }));
+        })));
         self
     }
 
@@ -980,7 +990,7 @@ impl Simulation {
         let mut refused = connect.0.clone();
         refused.started = self.now;
         refused.time = Mono(self.now.0 + 200_000);
-        self.apply(KernelEvent::Refused(refused));
+        self.apply(KernelEvent::Refused(Box::new(refused)));
         self
     }
 

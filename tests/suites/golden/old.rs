@@ -443,7 +443,7 @@ fn event(record: &[u8]) -> KernelEvent {
     }
     match decode(&record).expect("a record") {
         KernelEvent::Executed(executed) if is_old_start => {
-            KernelEvent::Executed(Executed { program: None, ..executed })
+            KernelEvent::Executed(Box::new(Executed { program: None, ..*executed }))
         }
         event => event,
     }

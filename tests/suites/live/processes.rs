@@ -93,7 +93,7 @@ fn run(fixture: &Fixture, program: &Path, arguments: &[&str]) -> u32 {
 
 fn starts(events: &[KernelEvent]) -> impl Iterator<Item = &Executed> {
     events.iter().filter_map(|event| match event {
-        KernelEvent::Executed(executed) => Some(executed),
+        KernelEvent::Executed(executed) => Some(&**executed),
         _ => None,
     })
 }

@@ -13,7 +13,7 @@ use crate::model::cause::Cause;
 use crate::model::errno::Errno;
 use crate::model::hash::HashMap;
 use crate::model::kernel_event::{
-    Closed, Executed, ExecutedProgram, Failed, KernelEvent, Lost, Opened, Reached, Refused, Role,
+    Executed, ExecutedProgram, Failed, KernelEvent, Lost, Opened, Reached, Refused, Role,
 };
 use crate::model::process::{Arguments, OwnerEnd, Process, Text};
 use crate::model::program;
@@ -358,20 +358,20 @@ impl Core {
             return findings;
         }
         match event {
-            KernelEvent::Opened(opened) => findings.extend(self.opened(opened)),
+            KernelEvent::Opened(opened) => findings.extend(self.opened(*opened)),
             KernelEvent::Listened(listened) => {
                 let transitions = self.state.listened(&listened);
                 findings.extend(self.transitions(transitions));
             }
             KernelEvent::Closed(closed) => {
                 self.describe(&closed.listener.process);
-                let transitions = self.state.closed(closed);
+                let transitions = self.state.closed(*closed);
                 findings.extend(self.transitions(transitions));
             }
             KernelEvent::Bound(bound) => {
                 self.look_into(bound.socket.netns, bound.socket.process.pid);
                 self.describe(&bound.socket.process);
-                let transitions = self.state.bound(bound);
+                let transitions = self.state.bound(*bound);
                 findings.extend(self.transitions(transitions));
             }
             KernelEvent::Refused(refused) => findings.extend(self.refused(refused)),
@@ -397,7 +397,7 @@ impl Core {
                 let serves = held.is_some_and(|mut held| held.next().is_some());
                 findings.extend(self.tracker.connected(&connected, serves));
             }
-            KernelEvent::Failed(failed) => findings.extend(self.failed(failed)),
+            KernelEvent::Failed(failed) => findings.extend(self.failed(*failed)),
             KernelEvent::Reached(reached) => self.reached(&reached),
             KernelEvent::Lost(lost) => findings.push(self.lost(lost)),
         }
@@ -425,7 +425,7 @@ impl Core {
         self.transitions(transitions)
     }
 
-    fn refused(&mut self, refused: Refused) -> Vec<Finding> {
+    fn refused(&mut self, refused: Box<Refused>) -> Vec<Finding> {
         if !self.tracker.is_in_scope(refused.netns) {
             return Vec::new();
         }
@@ -942,8 +942,8 @@ fn socket_of(event: &KernelEvent) -> Option<&Listener> {
 /// The namespace of an event, and its cookie; 0: unknown.
 fn namespace_of(event: &KernelEvent) -> Option<(NetnsId, u64)> {
     match event {
-        KernelEvent::Opened(Opened { listener, netns_cookie, .. })
-        | KernelEvent::Closed(Closed { listener, netns_cookie, .. }) => Some((listener.netns, *netns_cookie)),
+        KernelEvent::Opened(opened) => Some((opened.listener.netns, opened.netns_cookie)),
+        KernelEvent::Closed(closed) => Some((closed.listener.netns, closed.netns_cookie)),
         KernelEvent::Listened(listened) => Some((listened.netns, listened.netns_cookie)),
         KernelEvent::Bound(bound) => Some((bound.socket.netns, bound.netns_cookie)),
         KernelEvent::Refused(refused) => Some((refused.netns, refused.netns_cookie)),

@@ -61,7 +61,9 @@ pub fn inquire(
     let mut asked: Vec<QueryKind> = Vec::new();
     let mut classification = rules::classify(&refused, state);
     for _ in 0..ROUNDS_MAX {
-        let mut queries = planner::plan(&refused, &classification, state, (Purpose::Report, time));
+        let verdict = evidence::gather(&refused, classification.clone(), state);
+        let purpose = Purpose::Report(&verdict);
+        let mut queries = planner::plan(&refused, &classification, state, (purpose, time));
         queries.retain(|query| !asked.iter().any(|before| before.is_about_the_same(query)));
         if queries.is_empty() {
             break;

@@ -14,10 +14,11 @@ use crate::model::time::Mono;
 use crate::query::{QueryId, QueryKind};
 use crate::state::HostState;
 use crate::verdict::coverage::{self, Destination};
+use crate::verdict::evidence::{self, Verdict};
 use crate::verdict::planner::{self, Purpose};
 use crate::verdict::rules::{self, Classification};
+use crate::verdict::scene;
 use crate::verdict::uncertainty::{self, CHANGING_NS};
-use crate::verdict::{evidence, scene};
 
 /// Connects of clients whose refusal is not reported yet; on more, the oldest is dropped.
 const EARLY_MAX: usize = 1_024;
@@ -38,7 +39,7 @@ const OPENED_MAX: usize = 1_024;
 /// A refusal that is not reported yet.
 #[derive(Clone, Debug)]
 struct Tracked {
-    refused: Refused,
+    refused: Box<Refused>,
     state: State,
     /// What was asked of the host for it.
     asked: Vec<QueryKind>,
@@ -133,7 +134,7 @@ impl RefusalTracker {
     /// Takes a refusal.
     pub fn refused(
         &mut self,
-        refused: Refused,
+        refused: Box<Refused>,
         state: &HostState,
         queries: &mut InFlight,
         progress: Progress,
@@ -201,13 +202,19 @@ impl RefusalTracker {
         progress: Progress,
     ) -> Vec<Finding> {
         let classification = rules::classify(&tracked.refused, state);
-        tracked.state = if tracked.deadline <= progress.now {
+        let is_due = tracked.deadline <= progress.now;
+        // It is only counted if it is like one that was reported.
+        let key = Key::of(&tracked.refused, classification.cause);
+        let verdict = (!is_due && self.groups.is_new(&key, tracked.refused.time))
+            .then(|| Box::new(evidence::gather(&tracked.refused, classification.clone(), state)));
+        tracked.state = if is_due {
             State::Reported
         } else {
-            self.next_state(&mut tracked, &classification, state, queries, progress)
+            let purpose = verdict.as_deref().map_or(Purpose::Count, Purpose::Report);
+            self.next_state(&mut tracked, (&classification, purpose), state, queries, progress)
         };
         if tracked.state == State::Reported {
-            return self.report_as(tracked, classification, state, queries);
+            return self.report_as(tracked, (key, classification, verdict), state, queries);
         }
         self.tracked.insert(number, tracked);
         Vec::new()
@@ -217,7 +224,7 @@ impl RefusalTracker {
     fn next_state(
         &self,
         tracked: &mut Tracked,
-        classification: &Classification,
+        (classification, purpose): (&Classification, Purpose<'_>),
         state: &HostState,
         queries: &mut InFlight,
         progress: Progress,
@@ -230,9 +237,8 @@ impl RefusalTracker {
             && !scene::is_filtered(refused)
             && refused.time < until
             && progress.complete_until < until;
-        let is_new = self.groups.is_new(&Key::of(refused, classification.cause), refused.time);
+        let is_new = matches!(purpose, Purpose::Report(_));
         let ends_at = scene::may_be_ending(refused, classification.cause, state, ENDING_NS);
-        let purpose = if is_new { Purpose::Report } else { Purpose::Count };
         let pending = self.ask(tracked, classification, state, queries, (purpose, progress.now));
         if is_changing {
             State::Deferred { until }
@@ -253,7 +259,7 @@ impl RefusalTracker {
         classification: &Classification,
         state: &HostState,
         queries: &mut InFlight,
-        (purpose, now): (Purpose, Mono),
+        (purpose, now): (Purpose<'_>, Mono),
     ) -> Vec<QueryId> {
         for kind in planner::plan(&tracked.refused, classification, state, (purpose, now)) {
             if !tracked.asked.iter().any(|asked| asked.is_about_the_same(&kind)) {
@@ -280,14 +286,15 @@ impl RefusalTracker {
     /// Reports a refusal by what is known now, or counts it with those that it is like.
     fn report(&mut self, tracked: Tracked, state: &HostState, queries: &InFlight) -> Vec<Finding> {
         let classification = rules::classify(&tracked.refused, state);
-        self.report_as(tracked, classification, state, queries)
+        let key = Key::of(&tracked.refused, classification.cause);
+        self.report_as(tracked, (key, classification, None), state, queries)
     }
 
-    /// Reports a refusal, or counts it with those that it is like.
+    /// Reports a refusal, or counts it with those that it is like. The verdict is gathered where it was not before.
     fn report_as(
         &mut self,
         tracked: Tracked,
-        mut classification: Classification,
+        (key, classification, verdict): (Key, Classification, Option<Box<Verdict>>),
         state: &HostState,
         queries: &InFlight,
     ) -> Vec<Finding> {
@@ -295,10 +302,8 @@ impl RefusalTracker {
             return Vec::new();
         }
         let Tracked { refused, asked, is_unanswered, .. } = tracked;
-        if is_unanswered || asked.iter().any(|kind| is_evidence(kind) && is_pending(kind, queries)) {
-            classification.because.push(Because::QueryTimeout);
-            classification.because = uncertainty::in_order(classification.because);
-        }
+        let is_unanswered =
+            is_unanswered || asked.iter().any(|kind| is_evidence(kind) && is_pending(kind, queries));
         let Classification { cause, destination, .. } = classification;
         *self.counts.by_role.entry(refused.role).or_default() += 1;
         let counts = !state.followed.is_other(refused.dst_port);
@@ -306,7 +311,6 @@ impl RefusalTracker {
             self.counts.refused += 1;
             self.counts.by_cause.entry(rules::place(cause)).or_insert((cause, 0)).1 += 1;
         }
-        let key = Key::of(&refused, cause);
         let mut findings = Vec::new();
         let of = match self.groups.repeat(&key, &refused) {
             Some(of) => of,
@@ -314,7 +318,14 @@ impl RefusalTracker {
                 findings.extend(self.groups.make_room().map(|repeats| repeated(repeats, refused.time)));
                 self.reported += 1;
                 let id = RefusalId(self.reported);
-                let mut verdict = evidence::gather(&refused, classification, state);
+                let mut verdict = match verdict {
+                    Some(verdict) => *verdict,
+                    None => evidence::gather(&refused, classification, state),
+                };
+                if is_unanswered {
+                    verdict.because.push(Because::QueryTimeout);
+                    verdict.because = uncertainty::in_order(verdict.because);
+                }
                 // Whether it is still running is not known while it may be about to end.
                 if let Some(closed) = &mut verdict.closed
                     && closed.owner == OwnerEnd::Running
@@ -323,7 +334,8 @@ impl RefusalTracker {
                     closed.owner = OwnerEnd::Unknown;
                 }
                 let client = state.processes.describe(&refused.client);
-                let finding = RefusedFinding { id, refused: Refused { client, ..refused.clone() }, verdict };
+                let finding =
+                    RefusedFinding { id, refused: Refused { client, ..(*refused).clone() }, verdict };
                 findings.push(Finding { mono: refused.time, kind: FindingKind::Refused(Box::new(finding)) });
                 self.groups.begin(key, id, destination.netns, refused.time);
                 id

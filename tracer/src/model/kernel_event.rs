@@ -267,17 +267,17 @@ pub enum LostWhere {
 /// One record of the stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KernelEvent {
-    Opened(Opened),
+    Opened(Box<Opened>),
     Listened(Listened),
-    Closed(Closed),
-    Refused(Refused),
-    Bound(Bound),
+    Closed(Box<Closed>),
+    Refused(Box<Refused>),
+    Bound(Box<Bound>),
     Destroyed(Destroyed),
     Exited(Exited),
-    Executed(Executed),
+    Executed(Box<Executed>),
     Forked(Forked),
     Connected(Connected),
-    Failed(Failed),
+    Failed(Box<Failed>),
     Lost(Lost),
     Reached(Reached),
 }

@@ -106,11 +106,17 @@ mod tests {
     }
 
     fn opened(listener: Listener) -> KernelEvent {
-        KernelEvent::Opened(Opened { time: Mono(7), listener, tid: 1, netns_cookie: 0, was_hashed: None })
+        KernelEvent::Opened(Box::new(Opened {
+            time: Mono(7),
+            listener,
+            tid: 1,
+            netns_cookie: 0,
+            was_hashed: None,
+        }))
     }
 
     fn closed(listener: Listener) -> KernelEvent {
-        KernelEvent::Closed(Closed {
+        KernelEvent::Closed(Box::new(Closed {
             time: Mono(7),
             listener,
             tid: 1,
@@ -118,7 +124,7 @@ mod tests {
             closer: Closer::Process,
             netns_cookie: 0,
             was_hashed: None,
-        })
+        }))
     }
 
     fn joined(dump: &[Listener], queued: &[KernelEvent]) -> Vec<u64> {

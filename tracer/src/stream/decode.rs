@@ -131,13 +131,13 @@ fn opened(record: wire::Opened) -> Result<KernelEvent, DecodeError> {
     let mut listener = listener(&record.socket, process(&record.task))?;
     listener.since = Some(time);
     listener.backlog = Some(record.backlog);
-    Ok(KernelEvent::Opened(Opened {
+    Ok(KernelEvent::Opened(Box::new(Opened {
         time,
         listener,
         tid: record.task.tid,
         netns_cookie: record.socket.netns_cookie,
         was_hashed: was_hashed(record.hashed)?,
-    }))
+    })))
 }
 
 fn listened(record: &wire::Listened) -> KernelEvent {
@@ -161,7 +161,7 @@ fn was_hashed(value: u32) -> Result<Option<bool>, DecodeError> {
 }
 
 fn closed(record: wire::Closed) -> Result<KernelEvent, DecodeError> {
-    Ok(KernelEvent::Closed(Closed {
+    Ok(KernelEvent::Closed(Box::new(Closed {
         time: Mono(record.header.time),
         listener: listener(&record.socket, process(&record.task))?,
         tid: record.task.tid,
@@ -174,13 +174,13 @@ fn closed(record: wire::Closed) -> Result<KernelEvent, DecodeError> {
         },
         netns_cookie: record.socket.netns_cookie,
         was_hashed: was_hashed(record.hashed)?,
-    }))
+    })))
 }
 
 fn refused(record: wire::Refused) -> Result<KernelEvent, DecodeError> {
     let socket = &record.socket;
     let unknown = |field, value| DecodeError::UnknownValue { field, value };
-    Ok(KernelEvent::Refused(Refused {
+    Ok(KernelEvent::Refused(Box::new(Refused {
         time: Mono(record.header.time),
         started: Mono(record.started),
         netns: NetnsId(socket.netns),
@@ -212,7 +212,7 @@ fn refused(record: wire::Refused) -> Result<KernelEvent, DecodeError> {
             wire::role::UPSTREAM => Role::Upstream,
             value => return Err(unknown("role", value)),
         },
-    }))
+    })))
 }
 
 fn bound(record: wire::Bound) -> Result<KernelEvent, DecodeError> {
@@ -223,14 +223,14 @@ fn bound(record: wire::Bound) -> Result<KernelEvent, DecodeError> {
         v6only: addr.is_ipv6().then_some(record.socket.v6only != 0),
         ..listener(&record.socket, process(&record.task))?
     };
-    Ok(KernelEvent::Bound(Bound {
+    Ok(KernelEvent::Bound(Box::new(Bound {
         time: Mono(record.header.time),
         socket,
         netns_cookie: record.socket.netns_cookie,
         errno: errno(record.errno),
         is_followed: record.followed != 0,
         sock: record.sock,
-    }))
+    })))
 }
 
 fn destroyed(record: &wire::Destroyed) -> KernelEvent {
@@ -266,11 +266,11 @@ fn executed(record: &wire::Executed) -> Result<KernelEvent, DecodeError> {
         arguments,
         is_cut: record.is_cut != 0,
     };
-    Ok(KernelEvent::Executed(Executed {
+    Ok(KernelEvent::Executed(Box::new(Executed {
         time: Mono(record.header.time),
         process: process(&record.task),
         program: Some(program),
-    }))
+    })))
 }
 
 fn forked(record: &wire::Forked) -> KernelEvent {
@@ -305,7 +305,7 @@ fn reached(record: &wire::Connected) -> Result<KernelEvent, DecodeError> {
 
 fn failed(record: &wire::Failed) -> Result<KernelEvent, DecodeError> {
     let socket = &record.socket;
-    Ok(KernelEvent::Failed(Failed {
+    Ok(KernelEvent::Failed(Box::new(Failed {
         time: Mono(record.header.time),
         started: Mono(record.started),
         netns: NetnsId(socket.netns),
@@ -316,7 +316,7 @@ fn failed(record: &wire::Failed) -> Result<KernelEvent, DecodeError> {
         dst_port: socket.remote_port,
         device: nonzero(socket.device),
         errno: errno(record.errno),
-    }))
+    })))
 }
 
 /// An error number; none is larger than 4095 (`MAX_ERRNO`, include/linux/err.h).

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::coverage::{self, Destination};
-use super::evidence::{self, ConsideredListener};
+use super::evidence::{ConsideredListener, Verdict};
 use super::locate;
 use super::rules::{self, Classification, Need};
 use crate::model::cause::{Because, Cause, Mismatch};
@@ -28,12 +28,13 @@ const LOCAL_SOCKETS_MAX: usize = 16;
 const DUMPED_NS: u64 = 1_000_000_000;
 
 /// What a refusal is planned for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+#[derive(Clone, Copy, Debug)]
+pub enum Purpose<'a> {
     /// It is like one that was reported: it is only counted, by its cause.
     Count,
-    /// It is to be reported: its client, the owners of listeners and their settings are shown.
-    Report,
+    /// It is to be reported, with this verdict by what is known now: its client, the owners of listeners and their
+    /// settings are shown.
+    Report(&'a Verdict),
 }
 
 /// Names what is to be asked.
@@ -41,15 +42,15 @@ pub fn plan(
     refused: &Refused,
     classification: &Classification,
     state: &HostState,
-    (purpose, now): (Purpose, Mono),
+    (purpose, now): (Purpose<'_>, Mono),
 ) -> Vec<QueryKind> {
     let plan = Plan { refused, state, now };
     let mut queries = plan.of_namespaces(classification);
     if queries.is_empty() {
         queries.extend(plan.of_cause(classification));
     }
-    if purpose == Purpose::Report {
-        queries.extend(plan.of_evidence(classification));
+    if let Purpose::Report(verdict) = purpose {
+        queries.extend(plan.of_evidence(verdict));
     }
     queries
 }
@@ -177,12 +178,11 @@ impl Plan<'_> {
     }
 
     /// What a report shows: the client, the owners of the nearest listeners, and their settings.
-    fn of_evidence(&self, classification: &Classification) -> Vec<QueryKind> {
+    fn of_evidence(&self, verdict: &Verdict) -> Vec<QueryKind> {
         let Self { refused, state, now } = *self;
         let mut queries = Vec::new();
         let client = refused.client.key().filter(|_| !state.processes.knows(&refused.client));
         queries.extend(client.map(QueryKind::Process));
-        let verdict = evidence::gather(refused, classification.clone(), state);
         // Of the namespace that the verdict is about, or of the one that the nearest listener is in.
         let is_open = |one: &&ConsideredListener| one.mismatch != Some(Mismatch::Closed);
         let shown = verdict.considered.iter().find(is_open).map(|one| one.listener.netns);
