@@ -403,6 +403,23 @@ fn a_listener_that_exec_closes_is_of_the_old_instance() {
     assert_eq!(name(&verdict).as_deref(), Some("other"));
 }
 
+/// Who opened the listener ran another program when it ended: whether a new process of the first program is the server
+/// again, or another service, is not known before it executes the second.
+#[test]
+fn the_program_that_opened_a_listener_may_not_be_the_one_that_serves() {
+    let gateway = |name| server(ANY).by(name, 11);
+    let again = |name| server(LOCALHOST_V6).by(name, 22);
+    let ended = || {
+        let kept = simulation().ready().open(&gateway("relay")).after_millis(100).execute("other", 11);
+        let kept = kept.after_millis(1).holds(&gateway("relay"), "other", 11).after_millis(500);
+        kept.close(&gateway("other"), Close::Owner).exit(11, ExitStatus::Signal(9)).after_millis(50)
+    };
+    for (name, because) in [("relay", &[Because::SeveralOwners][..]), ("other", &[])] {
+        let verdict = refused(ended().open(&again(name)).after_millis(300), LAN);
+        assert_eq!((verdict.cause, &*verdict.because), (Cause::WrongAddress, because), "{name}: {verdict:?}");
+    }
+}
+
 #[test]
 fn an_inherited_listener_counts_as_listened() {
     let relay = server(LAN).by("relay", 11);

@@ -740,7 +740,8 @@ impl<'a> Scene<'a> {
         let Destination { netns, port, .. } = self.destination;
         let state = self.state;
         let is_rival = |process: &Process, since: Option<Mono>| {
-            since.is_some_and(|since| since > closed.time) && !server.is(process) && server.may_be(process)
+            let is_another = !server.is(process) || server.is_by_opener_only(process);
+            since.is_some_and(|since| since > closed.time) && is_another && server.may_be(process)
         };
         let mut on_port = self.state.listeners.open_in(netns).filter(|listener| listener.port == port);
         let has_tried = |failed: &FailedBind| {

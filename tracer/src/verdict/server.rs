@@ -52,6 +52,12 @@ impl<'a> Server<'a> {
             || self.opener.is_some_and(|opener| service::is_same(opener, process))
     }
 
+    /// Whether a process runs the program that opened the listener, and not the one that held it last: it may be the server
+    /// before it executes the other one, or a service of its own.
+    pub fn is_by_opener_only(&self, process: &Process) -> bool {
+        self.is(process) && !service::is_same(self.process, process)
+    }
+
     /// Whether what a process does on the port can be what this server does: a stranger's socket is shown, and decides
     /// nothing.
     pub fn may_be(&self, process: &Process) -> bool {
