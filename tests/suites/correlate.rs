@@ -843,7 +843,7 @@ fn a_filter_that_would_refuse_a_listener_too_is_named() {
 
 #[test]
 fn a_bind_that_failed() {
-    let gateway = server("127.0.0.1:18789");
+    let gateway = server("0.0.0.0:18789");
     let orphan = server("100.101.102.103:18789").by("openclaw-gatewa", 2101);
     let verdict = simulation()
         .present(&orphan)
@@ -856,7 +856,7 @@ fn a_bind_that_failed() {
     assert_eq!((&*verdict.failed_binds[0].errno, verdict.failed_binds[0].times), ("EADDRINUSE", 1));
     assert_eq!(
         verdict.summary,
-        "openclaw-gatewa[4242] asked for 127.0.0.1:18789 and got EADDRINUSE, 0.4 s ago; held by \
+        "openclaw-gatewa[4242] asked for 0.0.0.0:18789 and got EADDRINUSE, 0.4 s ago; held by \
          openclaw-gatewa[2101] on 100.101.102.103:18789 (uid 1000, started 50.4 s ago, its parent is pid 1)"
     );
     assert_eq!(

@@ -286,11 +286,11 @@ fn bind_failed(owner: &str, when: &str) -> Example {
             example("holds the port itself: restart it", in_use((GATEWAY, 2970), LAN, any))
         }
         ("any", "EADDRINUSE, and it is an ssh that asks") => {
-            example("ssh goes on without", by_asker(("ssh", 77), (GATEWAY, 2101), LAN, LOCALHOST))
+            example("ssh goes on without", by_asker(("ssh", 77), (GATEWAY, 2101), LAN, "0.0.0.0:18789"))
         }
         ("any", "EADDRINUSE, and it is a kubectl that asks") => example(
             "forward another port (kubectl",
-            by_asker(("kubectl", 77), (GATEWAY, 2101), LAN, LOCALHOST),
+            by_asker(("kubectl", 77), (GATEWAY, 2101), LAN, "0.0.0.0:18789"),
         ),
         ("docker-proxy", _) => {
             example("a container publishes this port", in_use(("docker-proxy", 2210), LAN, any))

@@ -333,6 +333,23 @@ fn a_socket_that_is_closed_while_a_refusal_waits_was_bound() {
     assert_eq!(closed.verdict().cause, Cause::BoundNotListening);
 }
 
+/// A listener on the port for another address did not keep it from its own: of two, the one that did is named.
+#[test]
+fn what_holds_an_address_is_what_conflicts_with_it() {
+    let [v6, lan, any] = [LOCALHOST_V6, LAN, ANY].map(|address| server(address).by("relay", 11));
+    let other = server(LAN).by("other", 12);
+    for (holder, named) in [(&lan, "held by relay[11] on 192.168.50.2:18789"), (&other, "held by other[12]")]
+    {
+        let failed = simulation().ready().open(&v6).open(holder).bind(&any, Some(Errno::EADDRINUSE));
+        let verdict = refused(failed.after_millis(10), LOCALHOST);
+        assert_eq!(verdict.cause, Cause::BindFailed, "{verdict:?}");
+        assert!(verdict.summary.contains(named), "{}", verdict.summary);
+        let held_by: Vec<&str> =
+            verdict.failed_binds.iter().flat_map(|failed| &failed.held_by).map(|one| &*one.addr).collect();
+        assert_eq!(held_by, ["192.168.50.2"], "{verdict:?}");
+    }
+}
+
 /// It bound the port that it connects from.
 #[test]
 fn a_client_that_has_bound_a_port_is_not_its_server() {

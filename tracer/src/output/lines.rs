@@ -26,7 +26,7 @@ use crate::state::HostState;
 use crate::state::binds::FailedBind;
 use crate::state::servers::ServerCandidate;
 use crate::state::settings::{ConfiguredValue, SettingChange, ValueSource};
-use crate::verdict::coverage::Destination;
+use crate::verdict::coverage::{self, Destination};
 use crate::verdict::evidence::{self, CONSIDERED_MAX, Verdict};
 
 /// Holders of a port shown in one line.
@@ -348,7 +348,7 @@ impl Writer<'_> {
         }
     }
 
-    /// The sockets that hold a port which another asked for: the listeners, else what a query of the port found.
+    /// The sockets that kept another from its address: the listeners, else what a query of the port found.
     fn held_by(self, asked: &Listener) -> Vec<schema::HeldBy> {
         let HostState { listeners, binds, .. } = self.view.state;
         let held_by = |socket: &Listener, state: &str| schema::HeldBy {
@@ -356,12 +356,14 @@ impl Writer<'_> {
             state: state.to_owned(),
             process: self.view.process(&socket.process),
         };
+        let keeps = |socket: &Listener| coverage::conflict(socket, asked);
         let on_port = listeners.open_in(asked.netns).filter(|listener| listener.port == asked.port);
+        let on_port = on_port.filter(|listener| keeps(listener));
         let mut open: Vec<&Listener> = on_port.collect();
         open.sort_by_key(|listener| (listener.addr, listener.key.inode));
         if open.is_empty() {
             let holders = binds.holders(asked.netns, asked.port).unwrap_or_default();
-            let shown = holders.iter().take(HELD_BY_MAX);
+            let shown = holders.iter().filter(|holder| keeps(&holder.socket)).take(HELD_BY_MAX);
             return shown.map(|one| held_by(&one.socket, one.state.name())).collect();
         }
         open.into_iter().take(HELD_BY_MAX).map(|listener| held_by(listener, "LISTEN")).collect()

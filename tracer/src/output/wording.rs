@@ -12,7 +12,7 @@ use crate::model::forward::Target;
 use crate::model::kernel_event::{Call, Refused, Role, SentBy, Via};
 use crate::model::process::{ExitStatus, OwnerEnd, Process};
 use crate::model::service;
-use crate::model::socket::{Listener, NetnsId, is_tailnet};
+use crate::model::socket::{Holder, Listener, NetnsId, is_tailnet};
 use crate::model::time::Mono;
 use crate::model::unit::Unit;
 use crate::query::{Candidate, Forwarder, LocalEndpoint};
@@ -262,12 +262,11 @@ impl<'a> Wording<'a> {
     /// Who holds the port that another asked for, and where; without a process id, nobody does any more.
     pub fn holder(&self) -> Option<(&'a Process, String)> {
         // A listener that is there holds the port; others are found by a look at the port.
-        if let Some(listener) = self.in_place().first() {
+        if let Some(listener) = self.in_place().into_iter().find(|listener| self.kept_from(listener)) {
             let held = format!("{} on {}", who(&listener.process), self.endpoint(listener));
             return Some((&listener.process, format!("{held}{}", self.background(&listener.process))));
         }
-        let holders = self.view.state.binds.holders(self.netns(), self.port())?;
-        let holder = holders.first()?;
+        let holder = self.other_holder()?;
         let at = SocketAddr::new(holder.socket.addr, self.port());
         let process = &holder.socket.process;
         Some(match process.pid {
@@ -282,8 +281,20 @@ impl<'a> Wording<'a> {
 
     /// What holds the port that another asked for is what is left of a connection: no process has it.
     pub fn is_held_by_remains(&self) -> bool {
-        let holders = self.view.state.binds.holders(self.netns(), self.port()).unwrap_or_default();
-        self.in_place().is_empty() && holders.first().is_some_and(|holder| holder.state.has_no_owner())
+        !self.in_place().into_iter().any(|listener| self.kept_from(listener))
+            && self.other_holder().is_some_and(|holder| holder.state.has_no_owner())
+    }
+
+    /// What a look at the port found to hold it, other than the listeners.
+    fn other_holder(&self) -> Option<&'a Holder> {
+        let holders = self.view.state.binds.holders(self.netns(), self.port())?;
+        holders.iter().find(|holder| self.kept_from(&holder.socket))
+    }
+
+    /// Whether a socket kept the bind that failed from its address: one on the port for another address did not.
+    fn kept_from(&self, socket: &Listener) -> bool {
+        let failed = self.verdict.failed_binds.first();
+        failed.is_none_or(|failed| coverage::conflict(socket, &failed.socket))
     }
 
     /// What a namespace holds was not read, or could not be: only its events are known.

@@ -427,8 +427,7 @@ impl<'a> Scene<'a> {
         let HostState { listeners, binds, .. } = self.state;
         let is_other = |process: &Process| process.pid.is_none() || process.pid != failed.socket.process.pid;
         let keeps = |listener: &Listener| coverage::conflict(listener, &failed.socket);
-        let closed_since =
-            self.closed_here_since().any(|listener| is_other(&listener.process) && keeps(listener));
+        let closed_since = self.closed_here_since().any(keeps);
         let mut on_port = listeners.open_in(netns).filter(|listener| listener.port == port);
         listeners.count_in(netns, port) > 0 && on_port.any(keeps)
             || closed_since
