@@ -420,6 +420,34 @@ fn a_listener_that_exec_closes_is_of_the_old_instance() {
     assert_eq!(name(&verdict).as_deref(), Some("other"));
 }
 
+/// It asked whether another one serves, then took the port itself.
+#[test]
+fn a_client_that_takes_the_port_is_the_server() {
+    let relay = server(LOCALHOST).by("relay", 11);
+    let asked = || {
+        let asked = simulation().ready().start("relay", 11).after_millis(5);
+        asked.refuse(&connect(LOCALHOST).by("relay", 11)).after_millis(5).bind(&relay, None).after_millis(200)
+    };
+    assert_certain(&refused(asked(), LOCALHOST), Cause::BoundNotListening);
+    let ended = asked().destroy(&relay).exit(11, ExitStatus::Signal(9)).after_millis(100);
+    let verdict = refused(ended, LOCALHOST);
+    assert_eq!((verdict.cause, server_pid(&verdict)), (Cause::NeverListened, Some(11)), "{verdict:?}");
+    // As the port that a client connects from, it makes no server.
+    let client = asked().becomes_client(&relay).refuse(&connect(LOCALHOST).by("relay", 11)).after_millis(100);
+    assert_certain(&refused(client, LOCALHOST), Cause::NothingListening);
+}
+
+/// The same program again: what the instance before had is not its own.
+#[test]
+fn a_bind_that_failed_after_an_exec_of_the_same_program_is_the_cause() {
+    let listened = simulation().ready().open(&server(ANY).by("relay", 11)).after_millis(5_000);
+    let executed =
+        listened.execute("relay", 11).after_millis(1).close(&server(ANY).by("relay", 11), Close::Owner);
+    let failed =
+        executed.after_millis(2).bind(&server("10.99.9.9:18789").by("relay", 11), Some(Errno::EADDRNOTAVAIL));
+    assert_certain(&refused(failed.after_millis(1), LOCALHOST), Cause::BindFailed);
+}
+
 /// Who opened the listener ran another program when it ended: whether a new process of the first program is the server
 /// again, or another service, is not known before it executes the second.
 #[test]

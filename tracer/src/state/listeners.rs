@@ -35,7 +35,7 @@ const RECENT_MAX: usize = 1_024;
 const ENDING_NS: u64 = 100_000_000;
 
 /// Exec closes descriptors so soon after it is reported.
-pub(super) const EXEC_CLOSES_NS: u64 = 10_000_000;
+pub const EXEC_CLOSES_NS: u64 = 10_000_000;
 
 /// A listener that has closed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -236,7 +236,10 @@ impl Servers {
     ) {
         let Listener { netns, ref process, .. } = *socket;
         let Some(pid) = process.pid else { return };
-        if self.current(pid).is_some() {
+        // Whatever it asked for before: a client that takes the port to connect from it is one again when it does.
+        self.clients.remove(&pid);
+        if let Some(known) = self.current_mut(pid) {
+            known.is_client = false;
             return;
         }
         // What it runs, the process that executed it runs too.

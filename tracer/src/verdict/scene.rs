@@ -20,7 +20,7 @@ use crate::model::time::Mono;
 use crate::model::unit::Unit;
 use crate::query::{Candidate, LocalEndpoint};
 use crate::state::binds::{Caller, FailedBind};
-use crate::state::listeners::ClosedListener;
+use crate::state::listeners::{ClosedListener, EXEC_CLOSES_NS};
 use crate::state::servers::ServerCandidate;
 use crate::state::{HostState, SERVED_NS};
 
@@ -440,11 +440,14 @@ impl<'a> Scene<'a> {
     fn has_listened(&self, process: &Process) -> bool {
         let Destination { netns, port, .. } = self.destination;
         let listeners = &self.state.listeners;
-        let is_it = |listener: &Listener| {
+        let is_it = |(listener, closed): (&Listener, Option<Mono>)| {
             let holder = &listener.process;
-            // A fork is part of the instance that its parent is of. An exec replaces it.
+            // A fork is part of the instance that its parent is of. An exec replaces it, also by the same program.
             let executed = process.pid.and_then(|pid| self.state.servers.last_execution(pid));
-            let is_before = executed > listener.since && process.comm != holder.comm;
+            let is_by_exec = executed.zip(closed).is_some_and(|(executed, closed)| {
+                closed >= executed && closed.since(executed) < EXEC_CLOSES_NS
+            });
+            let is_before = executed > listener.since && (is_by_exec || process.comm != holder.comm);
             let is_parents = holder.pid.is_some()
                 && holder.pid == process.ppid
                 && service::is_same_program(holder, process);
@@ -453,7 +456,8 @@ impl<'a> Scene<'a> {
                 && was_there(listener, self.refused.time)
         };
         let closed = listeners.closed_in(netns).filter(|closed| !closed.is_short());
-        closed.map(|closed| &closed.listener).chain(listeners.open_in(netns)).any(is_it)
+        let closed = closed.map(|closed| (&closed.listener, Some(closed.time)));
+        closed.chain(listeners.open_in(netns).map(|listener| (listener, None))).any(is_it)
     }
 
     /// The process that took the port last, whatever became of its socket.
@@ -588,7 +592,11 @@ impl<'a> Scene<'a> {
     fn elsewhere_of(&self, pid: u32) -> impl Iterator<Item = &'a Listener> + use<'a> {
         let Self { refused, destination: Destination { netns, port, .. }, state, .. } = *self;
         let HostState { listeners, servers, .. } = state;
-        let watched = listeners.held_by(netns, pid).filter(move |listener| listener.port != port);
+        // One that has closed while the refusal waited was there.
+        let closed = listeners.closed_after(refused.time).map(|closed| &closed.listener);
+        let closed = closed.filter(move |one| one.netns == netns && one.process.pid == Some(pid));
+        let watched = listeners.held_by(netns, pid).chain(closed);
+        let watched = watched.filter(move |listener| listener.port != port);
         let is_there = move |listener: &&Listener| was_there(listener, refused.time);
         servers.other_listeners(netns, pid, refused.time).chain(watched).filter(is_there)
     }
