@@ -440,12 +440,16 @@ fn a_client_that_takes_the_port_is_the_server() {
 /// The same program again: what the instance before had is not its own.
 #[test]
 fn a_bind_that_failed_after_an_exec_of_the_same_program_is_the_cause() {
-    let listened = simulation().ready().open(&server(ANY).by("relay", 11)).after_millis(5_000);
-    let executed =
-        listened.execute("relay", 11).after_millis(1).close(&server(ANY).by("relay", 11), Close::Owner);
-    let failed =
-        executed.after_millis(2).bind(&server("10.99.9.9:18789").by("relay", 11), Some(Errno::EADDRNOTAVAIL));
-    assert_certain(&refused(failed.after_millis(1), LOCALHOST), Cause::BindFailed);
+    let before = server(ANY).by("relay", 11);
+    let wanted = server("10.99.9.9:18789").by("relay", 11);
+    let failed = || {
+        let executed = simulation().ready().open(&before).after_millis(5_000).execute("relay", 11);
+        let closed = executed.after_millis(1).close(&before, Close::Owner).after_millis(2);
+        closed.bind(&wanted, Some(Errno::EADDRNOTAVAIL)).after_millis(1)
+    };
+    assert_certain(&refused(failed(), LOCALHOST), Cause::BindFailed);
+    let ended = failed().exit(11, ExitStatus::Signal(9)).after_millis(1);
+    assert_certain(&refused(ended, LOCALHOST), Cause::BindFailed);
 }
 
 /// Who opened the listener ran another program when it ended: whether a new process of the first program is the server

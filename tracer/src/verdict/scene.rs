@@ -341,10 +341,10 @@ impl<'a> Scene<'a> {
     pub fn failed_bind(&self) -> Option<&'a FailedBind> {
         let would_cover =
             |failed: &FailedBind| coverage::mismatch(&failed.socket, &self.destination).is_none();
-        let failed =
-            self.failures().filter(|failed| self.is_of_server(&failed.socket.process)).find(|failed| {
-                would_cover(failed) || !self.has_on_port() && !self.has_listened(&failed.socket.process)
-            })?;
+        let failed = self
+            .failures()
+            .filter(|failed| self.is_of_server(&failed.socket.process))
+            .find(|failed| would_cover(failed) || !self.has_on_port() && !self.has_listened(failed))?;
         // A bind that failed while the listener was still up, which has closed since, is not what is wrong now; but of
         // another process that waits for the port, which is free now.
         let waits = |closed: &ClosedListener| {
@@ -436,14 +436,17 @@ impl<'a> Scene<'a> {
             })
     }
 
-    /// Whether a process held a listener on the port by then.
-    fn has_listened(&self, process: &Process) -> bool {
+    /// Whether the process that failed held a listener on the port by then.
+    fn has_listened(&self, failed: &FailedBind) -> bool {
         let Destination { netns, port, .. } = self.destination;
-        let listeners = &self.state.listeners;
+        let HostState { listeners, servers, .. } = self.state;
+        let process = &failed.socket.process;
+        // Of one that has ended, its instance tells.
+        let instance = || servers.instance_of(process.pid?, failed.first).map(|known| known.candidate.since);
+        let executed = process.pid.and_then(|pid| servers.last_execution(pid)).or_else(instance);
         let is_it = |(listener, closed): (&Listener, Option<Mono>)| {
             let holder = &listener.process;
             // A fork is part of the instance that its parent is of. An exec replaces it, also by the same program.
-            let executed = process.pid.and_then(|pid| self.state.servers.last_execution(pid));
             let is_by_exec = executed.zip(closed).is_some_and(|(executed, closed)| {
                 closed >= executed && closed.since(executed) < EXEC_CLOSES_NS
             });
