@@ -136,6 +136,7 @@ impl Servers {
         if self.is_fork(&candidate) {
             return;
         }
+        let by_forks = self.listened_by_forks_of(&candidate);
         let is_followed = self.executed.contains_key(&pid);
         let (is_client, seen) = (self.clients.contains(&pid), candidate.time);
         let since = self.executed.get(&pid).map(|execution| execution.time);
@@ -171,6 +172,7 @@ impl Servers {
         };
         self.roots.forks_of(pid, since).for_each(|fork| known.instance.forked(fork, known.candidate.since));
         listened.into_iter().for_each(|(port, since)| known.listens(port, since));
+        by_forks.into_iter().for_each(|(port, since)| known.listens(port, since));
         lives.push(known);
         if self.candidates.values().map(Vec::len).sum::<usize>() > CANDIDATES_MAX {
             self.drop_one(seen);
@@ -195,6 +197,21 @@ impl Servers {
         is_known
             || !has_executed
                 && running.any(|known| service::is_same_program(&known.candidate.process, process))
+    }
+
+    /// What the forks of a process have listened on, which were known by that before the process itself was found.
+    fn listened_by_forks_of(&self, parent: &Candidate) -> Vec<(u16, Mono)> {
+        let process = &parent.process;
+        let is_fork = |known: &&ServerCandidate| {
+            let Candidate { process: fork, since, .. } = &known.candidate;
+            known.is_by_call
+                && fork.ppid == process.pid
+                && *since >= parent.since
+                && !fork.pid.is_some_and(|pid| self.executed.contains_key(&pid))
+                && service::is_same_program(fork, process)
+        };
+        let forks = self.candidates.values().flatten().filter(is_fork);
+        forks.flat_map(|fork| fork.listened.iter().map(|(port, since)| (*port, *since))).collect()
     }
 
     /// The instance that a process is of.
@@ -534,7 +551,10 @@ impl Servers {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
+    use crate::model::socket::SocketKey;
     use crate::model::time::StartTime;
 
     #[test]
@@ -592,6 +612,34 @@ mod tests {
 
     fn search(servers: &mut Servers, at: u64) {
         servers.searched(Interval { began: Mono(at), ended: Mono(at + 1) }, true);
+    }
+
+    /// A process whose fork was seen first, by what it did.
+    #[test]
+    fn what_a_fork_has_listened_on_counts_for_its_parent_that_is_found_later() {
+        let fork = Process { ppid: Some(7), ..named(8, 0).process };
+        let socket = Listener {
+            key: SocketKey { inode: 1, cookie: 1 },
+            netns: NetnsId(1),
+            addr: IpAddr::from([127, 0, 0, 1]),
+            port: 80,
+            v6only: None,
+            device: None,
+            backlog: None,
+            since: None,
+            process: fork,
+            opener: None,
+        };
+        let found = |since: u64| {
+            let mut servers = Servers::default();
+            servers.called(&socket, Mono(20), 0, []);
+            servers.has_listened(8, 80, Mono(21));
+            servers.add(named(7, since), []);
+            let known = servers.current(7).expect("a candidate");
+            known.had_listened(80, Mono(30))
+        };
+        assert!(found(10));
+        assert!(!found(25), "its fork cannot be older");
     }
 
     #[test]
