@@ -28,6 +28,7 @@ use crate::state::join::{is_disturbed, join};
 use crate::state::{HostState, SERVED_NS, Transition};
 use crate::verdict::coverage::{self, Destination};
 use crate::verdict::locate::{self, Place, Way};
+use crate::verdict::planner::FRESH_NS;
 
 /// How long the first scan of the host may take: nothing is reported before it.
 const FIRST_SCAN_NS: u64 = 10_000_000_000;
@@ -839,6 +840,11 @@ impl Core {
         }
         let transitions = self.state.observe(result, interval);
         let findings = self.transitions(transitions);
+        let let_go = self.state.let_go();
+        if !let_go.is_empty() {
+            self.ended.extend(let_go);
+            self.heirs_due = Some(self.progress.now.plus(FRESH_NS));
+        }
         if !owners.is_empty() {
             let now = self.progress.now;
             let ask = |pid| self.queries.ask(QueryKind::Settings { pid }, now);

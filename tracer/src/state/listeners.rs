@@ -356,6 +356,13 @@ impl Listeners {
         }
     }
 
+    /// Whether the process that a look at the host found to hold a listener had ended by then, as far as is known: the kernel
+    /// reports the end of a process before it closes its files (`do_exit`, kernel/exit.c; Linux 6.18).
+    pub fn is_let_go(&self, found: &Listener) -> bool {
+        let orphaned = self.orphaned_by(found.netns, found.key);
+        orphaned.is_some_and(|(ended, _)| ended.key().is_some() && ended.key() == found.process.key())
+    }
+
     /// Who owned an open listener before, and how that process ended.
     pub fn orphaned_by(&self, netns: NetnsId, key: SocketKey) -> Option<&(Process, ExitStatus)> {
         self.netns.get(&netns)?.orphans.get(&place(key))

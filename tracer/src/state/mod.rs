@@ -21,6 +21,8 @@ pub mod turns;
 pub mod events;
 mod observations;
 
+use std::collections::BTreeSet;
+
 use crate::model::cause::Cause;
 use crate::model::errno::Errno;
 use crate::model::hash::HashMap;
@@ -71,6 +73,8 @@ pub struct HostState {
     pub boottime_offset: i128,
     /// When it was last read which processes hold the listeners of a namespace.
     owners_read: HashMap<NetnsId, OwnersRead>,
+    /// Processes that had ended when a look at the host still found them to hold a listener.
+    let_go: BTreeSet<u32>,
     /// Listeners whose `listen()` may still fail.
     pub openings: Openings,
 }
@@ -137,6 +141,11 @@ impl HostState {
     /// When the listeners' owners in a namespace were last read.
     pub fn owners_read(&self, netns: NetnsId) -> Option<OwnersRead> {
         self.owners_read.get(&netns).copied()
+    }
+
+    /// Processes that had ended and were found to hold a listener all the same: who holds it next is to be found out.
+    pub fn let_go(&mut self) -> BTreeSet<u32> {
+        std::mem::take(&mut self.let_go)
     }
 
     /// Whether what is known of a namespace's addresses is older than the event, and more than a moment old: a query

@@ -124,7 +124,9 @@ impl HostState {
         let mut transitions = Vec::new();
         for listener in found {
             let is_known = self.listeners.get(listener.netns, listener.key).is_some();
-            if is_known && renews_owners {
+            if is_known && renews_owners && self.listeners.is_let_go(&listener) {
+                self.let_go.extend(listener.process.pid);
+            } else if is_known && renews_owners {
                 let since = self.listeners.get(listener.netns, listener.key).and_then(|known| known.since);
                 self.note_holder(&listener.process, listener.port, since);
                 self.listeners.renew(&listener);
@@ -204,8 +206,13 @@ impl HostState {
             let known = self.listeners.open_in(netns).find(|listener| listener.key.inode == inode);
             if let Some(listener) = known.cloned() {
                 let before = listener.process.pid;
-                self.note_holder(&process, listener.port, listener.since);
-                self.listeners.renew(&Listener { process, backlog: None, ..listener });
+                let found = Listener { process, backlog: None, ..listener };
+                if self.listeners.is_let_go(&found) {
+                    self.let_go.extend(before);
+                    continue;
+                }
+                self.note_holder(&found.process, found.port, found.since);
+                self.listeners.renew(&found);
                 before.into_iter().for_each(|pid| self.see_ends(pid, read.ended));
             }
         }
@@ -245,5 +252,53 @@ impl HostState {
         self.binds.describe(&process);
         self.servers.describe(&process);
         self.processes.note(process, read.ended);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::model::kernel_event::{Exited, Opened};
+    use crate::model::process::ExitStatus;
+    use crate::model::socket::SocketKey;
+    use crate::model::time::StartTime;
+
+    #[test]
+    fn a_process_that_has_ended_is_no_holder_however_late_it_closes_its_files() {
+        let process = |pid: u32| {
+            let start = Some(StartTime::from_boottime(u64::from(pid)));
+            Process { pid: Some(pid), start, ..Process::default() }
+        };
+        let (netns, key) = (NetnsId(1), SocketKey { inode: 5, cookie: 6 });
+        let listener = Listener {
+            key,
+            netns,
+            addr: IpAddr::from([127, 0, 0, 1]),
+            port: 80,
+            v6only: None,
+            device: None,
+            backlog: None,
+            since: Some(Mono(10)),
+            process: process(11),
+            opener: None,
+        };
+        let mut state = HostState::default();
+        let opened = Opened { time: Mono(10), listener, tid: 11, netns_cookie: 0, was_hashed: None };
+        state.opened(opened);
+        state.exited(&Exited { time: Mono(20), pid: 11, status: ExitStatus::Code(0) });
+        let found = |state: &mut HostState, pid: u32, at: u64| {
+            state.owned(netns, vec![(5, process(pid))], Interval { began: Mono(at), ended: Mono(at + 1) });
+            let holder = state.listeners.get(netns, key).and_then(|listener| listener.process.pid);
+            (holder, state.let_go(), state.listeners.orphaned_by(netns, key).is_some())
+        };
+        assert_eq!(
+            found(&mut state, 11, 21),
+            (Some(11), BTreeSet::from([11]), true),
+            "who has it is to be asked"
+        );
+        assert_eq!(found(&mut state, 12, 31), (Some(12), BTreeSet::new(), false));
     }
 }
