@@ -110,6 +110,11 @@ impl InFlight {
         self.asked.contains_key(&id)
     }
 
+    /// Whether a query was asked at that time or after it: what it shows is not older.
+    pub fn is_asked_since(&self, id: QueryId, time: Mono) -> bool {
+        self.asked.get(&id).is_some_and(|asked| asked.at >= time)
+    }
+
     /// What a query asks.
     pub fn kind(&self, id: QueryId) -> Option<&QueryKind> {
         self.asked.get(&id).map(|asked| &asked.kind)

@@ -43,10 +43,22 @@ struct Tracked {
     state: State,
     /// What was asked of the host for it.
     asked: Vec<QueryKind>,
+    /// What had been asked before it came: the answer may show what was before it.
+    joined: Vec<QueryKind>,
     /// When it is reported by what is known then.
     deadline: Mono,
     /// The host did not answer something that the verdict rests on.
     is_unanswered: bool,
+}
+
+impl Tracked {
+    fn has_asked(&self, kind: &QueryKind) -> bool {
+        self.asked.iter().any(|asked| asked.is_about_the_same(kind))
+    }
+
+    fn has_joined(&self, kind: &QueryKind) -> bool {
+        self.joined.iter().any(|joined| joined.is_about_the_same(kind))
+    }
 }
 
 /// What a refusal waits for.
@@ -146,8 +158,14 @@ impl RefusalTracker {
             findings.extend(self.report(oldest, state, queries));
         }
         let deadline = progress.now.plus(queries.patience_ns());
-        let tracked =
-            Tracked { refused, state: State::New, asked: Vec::new(), deadline, is_unanswered: false };
+        let tracked = Tracked {
+            refused,
+            state: State::New,
+            asked: Vec::new(),
+            joined: Vec::new(),
+            deadline,
+            is_unanswered: false,
+        };
         self.newest += 1;
         let number = self.newest;
         findings.extend(self.step(number, tracked, state, queries, progress));
@@ -261,26 +279,26 @@ impl RefusalTracker {
         queries: &mut InFlight,
         (purpose, now): (Purpose<'_>, Mono),
     ) -> Vec<QueryId> {
-        for kind in planner::plan(&tracked.refused, classification, state, (purpose, now)) {
-            if !tracked.asked.iter().any(|asked| asked.is_about_the_same(&kind)) {
-                queries.ask(kind.clone(), now);
-                tracked.asked.push(kind);
-            }
-        }
+        let mut kinds = planner::plan(&tracked.refused, classification, state, (purpose, now));
         // Whether a listen() under way has succeeded decides which listeners there are.
         let Destination { netns, port, .. } = classification.destination;
-        let dump = QueryKind::Namespace { netns, pid_hint: None };
-        if state.openings.is_pending_on(netns, port)
-            && !tracked.asked.iter().any(|asked| asked.is_about_the_same(&dump))
-        {
-            queries.ask(dump.clone(), now);
-            tracked.asked.push(dump);
+        if state.openings.is_pending_on(netns, port) {
+            kinds.push(QueryKind::Namespace { netns, pid_hint: None });
         }
-        let is_asked = |kind: &QueryKind| tracked.asked.iter().any(|asked| asked.is_about_the_same(kind));
+        for kind in kinds {
+            if !tracked.has_asked(&kind) {
+                let id = queries.ask(kind.clone(), now);
+                if queries.is_asked_since(id, tracked.refused.time) {
+                    tracked.asked.push(kind);
+                } else if !tracked.has_joined(&kind) {
+                    tracked.joined.push(kind);
+                }
+            }
+        }
         // A process that has just executed a program may be the server.
         let rests_on_absence = rules::is_before(Cause::BoundNotListening, classification.cause);
         let is_candidate = |kind: &QueryKind| rests_on_absence && matches!(kind, QueryKind::Candidate { .. });
-        queries.pending(|kind| is_asked(kind) || is_candidate(kind))
+        queries.pending(|kind| tracked.has_asked(kind) || tracked.has_joined(kind) || is_candidate(kind))
     }
 
     /// Reports a refusal by what is known now, or counts it with those that it is like.
@@ -301,9 +319,9 @@ impl RefusalTracker {
         if self.is_full() {
             return Vec::new();
         }
-        let Tracked { refused, asked, is_unanswered, .. } = tracked;
-        let is_unanswered =
-            is_unanswered || asked.iter().any(|kind| is_evidence(kind) && is_pending(kind, queries));
+        let Tracked { refused, asked, joined, is_unanswered, .. } = tracked;
+        let mut kinds = asked.iter().chain(&joined);
+        let is_unanswered = is_unanswered || kinds.any(|kind| is_evidence(kind) && is_pending(kind, queries));
         let Classification { cause, destination, .. } = classification;
         *self.counts.by_role.entry(refused.role).or_default() += 1;
         let counts = !state.followed.is_other(refused.dst_port);
@@ -482,7 +500,7 @@ impl RefusalTracker {
 
     /// A query was not answered: the refusals that wait for it are reported without.
     pub fn unanswered(&mut self, kind: &QueryKind) {
-        let waits = |tracked: &&mut Tracked| tracked.asked.iter().any(|asked| asked.is_about_the_same(kind));
+        let waits = |tracked: &&mut Tracked| tracked.has_asked(kind);
         if is_evidence(kind) {
             self.tracked.values_mut().filter(waits).for_each(|tracked| tracked.is_unanswered = true);
         }
