@@ -47,6 +47,14 @@ impl Interval {
         self.is_stale(event, now, age.max(cost.saturating_mul(20)))
     }
 
+    /// The same where records were lost since: what is known may be wrong, so that a query that takes long does not put off
+    /// the next for more than a second, or twice its own time.
+    pub fn is_due_after_loss(self, event: Mono, now: Mono) -> bool {
+        let cost = self.ended.since(self.began);
+        let at_most = cost.saturating_mul(2).max(1_000_000_000);
+        self.is_stale(event, now, cost.saturating_mul(20).min(at_most))
+    }
+
     /// The same for a query that a verdict rests on: such queries take half of the time at most.
     pub fn is_worth_it(self, event: Mono, now: Mono, age: u64) -> bool {
         self.is_stale(event, now, age.max(self.ended.since(self.began)))
@@ -88,3 +96,27 @@ impl StartTime {
 /// Nanoseconds of the wall clock since 1970 (`CLOCK_REALTIME`), as a file's time is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WallTime(pub i128);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// How long after a query of this duration the next is due, to a hundredth of a second.
+    fn due_after(cost: u64, is_due: impl Fn(Interval, Mono) -> bool) -> u64 {
+        let read = Interval { began: Mono(0), ended: Mono(cost) };
+        let mut hundredths = (0..10_000).map(|hundredth| hundredth * SECOND / 100);
+        hundredths.find(|after| is_due(read, Mono(cost + after))).unwrap_or(u64::MAX)
+    }
+
+    #[test]
+    fn a_query_that_takes_long_is_put_off_but_not_for_long_after_a_loss() {
+        let event = Mono(1);
+        let usual = |cost| due_after(cost, |read, now| read.is_due(event, now, 0));
+        let after_loss = |cost| due_after(cost, |read, now| read.is_due_after_loss(event, now));
+        assert_eq!((usual(SECOND / 100), after_loss(SECOND / 100)), (SECOND / 100 * 21, SECOND / 100 * 21));
+        assert_eq!((usual(2 * SECOND), after_loss(2 * SECOND)), (SECOND / 100 * 4_001, SECOND / 100 * 401));
+        assert_eq!(after_loss(SECOND / 4), SECOND / 100 * 101);
+    }
+}

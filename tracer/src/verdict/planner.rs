@@ -103,7 +103,13 @@ impl Plan<'_> {
             || is_beyond
             || state.health.lost;
         let unverified = rule.needs.contains(&Need::AbsenceVerified) && !state.health.is_absence_verified;
-        if asks_host && self.is_due(state.health.host_read, 0) || unverified {
+        let is_host_due = if state.health.lost {
+            let read = state.health.host_read;
+            read.is_none_or(|read| read.is_due_after_loss(refused.time, now))
+        } else {
+            self.is_due(state.health.host_read, 0)
+        };
+        if asks_host && is_host_due || unverified {
             queries.push(QueryKind::Host);
         }
         let holders = state.binds.holders_read(netns, port);
