@@ -108,6 +108,8 @@ fn what_a_stopped_one_loses_is_counted() {
     gateway.listen(16).expect("to listen");
     old.close();
     fixture.tracer().signal(Signal::CONT);
+    // Before it has emptied the ring, the refusal would be lost too.
+    fixture.tracer().listener(Change::Present, gateway.pid);
     let refusal = fixture.refused("127.0.0.2");
     refusal.cause(Cause::WrongAddress).weighs_only(1);
     assert_eq!(
