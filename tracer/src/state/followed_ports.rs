@@ -89,12 +89,8 @@ impl FollowedPorts {
     /// The port that makes room for one of another user: that refused longest ago of the user that has the most; `None`:
     /// that is this one.
     fn crowded_out(&self, owner: Uid) -> Option<u16> {
-        let mut order: Vec<(&u16, &Added)> = self.added.iter().collect();
-        order.sort_by_key(|(port, added)| (added.until, **port));
-        // The new one is the last to go.
-        let owners = order.iter().map(|(_, added)| added.owner).chain([owner]);
-        let (port, added) = order.get(quota::first_of_most(owners)?)?;
-        (added.owner != owner).then_some(**port)
+        let kept = self.added.iter().map(|(port, added)| (*port, added.until, added.owner));
+        quota::crowded_out(kept, owner)
     }
 
     /// The listeners on an added port were read, in every namespace.

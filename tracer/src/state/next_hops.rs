@@ -66,12 +66,8 @@ impl NextHops {
     /// The destination that makes room for one of another user: that reached longest ago of the user that has the most;
     /// `None`: that is this one.
     fn crowded_out(&self, owner: Uid) -> Option<Reached> {
-        let mut order: Vec<(&Reached, &Hop)> = self.known.iter().collect();
-        order.sort_by_key(|(reached, hop)| (hop.until, **reached));
-        // The new one is the last to go.
-        let owners = order.iter().map(|(_, hop)| hop.owner).chain([owner]);
-        let (reached, hop) = order.get(quota::first_of_most(owners)?)?;
-        (hop.owner != owner).then_some(**reached)
+        let kept = self.known.iter().map(|(reached, hop)| (*reached, hop.until, hop.owner));
+        quota::crowded_out(kept, owner)
     }
 
     /// The destinations on a port of a namespace whose listeners are to be read.

@@ -18,6 +18,17 @@ pub fn owner(socket: &Listener) -> Uid {
     socket.opener.as_deref().unwrap_or(&socket.process).uid
 }
 
+/// What makes room for one more of a user: of the user that has the most, what is over first, each with when it is and whose
+/// it is; `None`: that user is this one.
+pub fn crowded_out<K: Copy + Ord>(kept: impl IntoIterator<Item = (K, Mono, Uid)>, owner: Uid) -> Option<K> {
+    let mut order: Vec<(K, Mono, Uid)> = kept.into_iter().collect();
+    order.sort_by_key(|(key, until, _)| (*until, *key));
+    // The new one is the last to go.
+    let owners = order.iter().map(|(.., owner)| *owner).chain([owner]);
+    let (key, _, most) = order.get(first_of_most(owners)?)?;
+    (*most != owner).then_some(*key)
+}
+
 /// The place of what goes where there is one too many, of the owners of things in the order in which they go: the first of
 /// the owner that has the most, so that no owner drops what is another's while it has more.
 pub fn first_of_most<K: Eq + Hash>(owners: impl IntoIterator<Item = K>) -> Option<usize> {
