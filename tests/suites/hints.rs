@@ -400,7 +400,7 @@ fn stopped(owner: &str, when: &str) -> Example {
         ("systemd socket", _) => {
             example("`systemctl --user list-sockets --all`", closed(("systemd", 900), Close::Owner))
         }
-        ("any", "its process lives on") => {
+        ("any", "its process is still running") => {
             example("wait for the next LISTEN", closed(("nginx", 7), Close::Owner))
         }
         ("any", "its process was ended by SIGKILL") => {

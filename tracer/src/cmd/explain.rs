@@ -62,7 +62,7 @@ const fn of(cause: Cause) -> Explanation {
                    CAP_NET_BIND_SERVICE. Then start it again.",
         },
         Cause::Stopped => Explanation {
-            means: "A listener was up at this address, and closed. Its process lives on (a restart inside of it), or has \
+            means: "A listener was up at this address, and closed. Its process is still running (a restart inside of it), or has \
                     ended.",
             known: "The socket left LISTEN while it was traced, and nothing has opened on the port since. Who closed it, the \
                     exit code or the signal are the kernel's.",

@@ -28,7 +28,7 @@ impl Announcement {
         self.ending.is_some_and(|ending| complete_until < ending)
     }
 
-    /// The finding, as far as events are known: of a process that may be about to end nobody knows whether it goes on.
+    /// The finding, as far as events are known: of a process that may be about to end it is not known whether it goes on.
     fn finding(mut self, complete_until: Mono) -> Finding {
         if self.may_be_ending(complete_until) {
             self.set_owner(OwnerEnd::Unknown);

@@ -252,12 +252,12 @@ impl RepeatGroups {
             self.groups.retain(|_, group| group.count > 0 || now.since(group.last) <= SILENCE_NS);
             self.swept = now.plus(PERIOD_NS);
         }
-        let mut told = std::mem::take(&mut self.ended);
+        let mut reported = std::mem::take(&mut self.ended);
         if self.due.is_some_and(|due| due <= now) {
             self.due = None;
             for group in self.groups.values_mut().filter(|group| group.count > 0) {
                 if group.due <= now {
-                    told.push(group.repeats());
+                    reported.push(group.repeats());
                     group.count = 0;
                     group.processes.clear();
                     group.due = Mono(group.due.0.saturating_add(PERIOD_NS).max(group.last.0));
@@ -266,8 +266,8 @@ impl RepeatGroups {
                 }
             }
         }
-        told.sort_by_key(|repeats| repeats.of);
-        told
+        reported.sort_by_key(|repeats| repeats.of);
+        reported
     }
 }
 

@@ -15,7 +15,7 @@ use crate::output::hints::Case;
 use crate::output::hints::owner::Kind;
 use crate::output::hints::words::{
     RESTART, STRANGE, STRANGE_NAME, asker, asker_name, at_once, configured_port, device, enter,
-    is_held_by_own_service, is_in_use, is_killed, is_own, is_strange, listen_stream, lives_on, own,
+    is_held_by_own_service, is_in_use, is_killed, is_own, is_still_running, is_strange, listen_stream, own,
     rewritten, rules, start, stranger, systemctl,
 };
 use crate::output::wording::{PRIVILEGED, bracketed, service_name};
@@ -468,7 +468,7 @@ static TABLE: &[Entry] = &[
         DockerProxy,
         Stopped,
         "",
-        |case| !lives_on(case),
+        |case| !is_still_running(case),
         |_| {
             "docker-proxy ends when its container stops: docker ps -a, docker logs CONTAINER; start the container again"
             .to_owned()
@@ -478,12 +478,12 @@ static TABLE: &[Entry] = &[
         Podman,
         Stopped,
         "its process has ended",
-        |case| !lives_on(case),
+        |case| !is_still_running(case),
         |_| {
             "the process that publishes a port ends when its container stops: podman ps --all, podman logs CONTAINER; start the container again".to_owned()
         },
     ),
-    of(Tailscaled, Stopped, "its process lives on", lives_on, |_| {
+    of(Tailscaled, Stopped, "its process is still running", is_still_running, |_| {
         "tailscaled listens while tailscale is up and serves the port: `tailscale status`, `tailscale serve status`"
             .to_owned()
     }),
@@ -491,7 +491,7 @@ static TABLE: &[Entry] = &[
         Ssh,
         Stopped,
         "its process has ended",
-        |case| !lives_on(case),
+        |case| !is_still_running(case),
         |_| {
             "the forwarding ends with its ssh: start it again; -o ServerAliveInterval=15 keeps an idle connection up".to_owned()
         },
@@ -505,7 +505,7 @@ static TABLE: &[Entry] = &[
         Kubectl,
         Stopped,
         "its process has ended",
-        |case| !lives_on(case),
+        |case| !is_still_running(case),
         |_| {
             "start kubectl port-forward again: it ends with its pod, and with its connection to the cluster"
                 .to_owned()
@@ -518,7 +518,7 @@ static TABLE: &[Entry] = &[
             systemctl = systemctl(case),
         )
     }),
-    any(Stopped, "its process lives on", lives_on, |case| {
+    any(Stopped, "its process is still running", is_still_running, |case| {
         format!("wait for the next LISTEN, or see the log of {} for why it closed its port", case.facts.owner)
     }),
     any(Stopped, "its process was ended by SIGKILL", is_killed, |_| {

@@ -100,8 +100,8 @@ pub fn stranger(case: &Case<'_>, remedy: &str) -> String {
     format!("{} belongs to {user}, and {why}: see what it is{look}; if it is, {remedy}", who(process))
 }
 
-/// Its owner closed a listener, and lives on.
-pub fn lives_on(case: &Case<'_>) -> bool {
+/// Its owner closed a listener, and is still running.
+pub fn is_still_running(case: &Case<'_>) -> bool {
     case.facts.still_running
 }
 

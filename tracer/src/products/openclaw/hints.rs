@@ -16,7 +16,7 @@ pub static ROWS: [HintRow; 15] = [
     HintRow {
         cause: Stopped,
         place: Place::First,
-        when: "its process lives on",
+        when: "its process is still running",
         fits: |facts| facts.still_running,
         hint: |_| {
             "wait for RECOVERED; OpenClaw's restart in place takes 6-10 s, sometimes minutes".to_owned()
