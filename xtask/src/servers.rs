@@ -58,7 +58,10 @@ pub fn install() -> Result<bool> {
     })?;
     let node = once(&directory.join("node"), &NPM, |prefix| {
         let quiet = ["--no-audit", "--no-fund", "--loglevel=error"];
-        say(Command::new("npm").args(["install", "--prefix"]).arg(prefix).args(quiet).args(NPM))
+        // A registry that is not reached, or whose certificate is not trusted, is said within a minute or two: by default
+        // npm waits for many, without a word.
+        let bounds = ["--fetch-retries=2", "--fetch-retry-maxtimeout=10000", "--fetch-timeout=60000"];
+        say(Command::new("npm").args(["install", "--prefix"]).arg(prefix).args(quiet).args(bounds).args(NPM))
     })?;
     Ok(python || node)
 }
