@@ -283,7 +283,7 @@ fn bind_failed(owner: &str, when: &str) -> Example {
             example("its log says which address it did not get", failed.refuse(&connect(LOCALHOST)))
         }
         ("any", "EADDRINUSE, and the server holds the port itself") => {
-            example("holds the port itself: restart it", in_use((GATEWAY, 2970), LAN, any))
+            example("configured for both addresses, take one of them out", in_use((GATEWAY, 2970), LAN, any))
         }
         ("any", "EADDRINUSE, and it is an ssh that asks") => {
             example("ssh goes on without", by_asker(("ssh", 77), (GATEWAY, 2101), LAN, "0.0.0.0:18789"))

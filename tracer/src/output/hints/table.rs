@@ -258,7 +258,11 @@ static TABLE: &[Entry] = &[
         BindFailed,
         "EADDRINUSE, and the server holds the port itself",
         |case| is_in_use(case) && case.facts.holds_it_itself,
-        |_| "the server holds the port itself: restart it".to_owned(),
+        // A restart alone helps where it asks for one of the two now, and not where it asks for both again.
+        |_| {
+            "the server holds the port itself: if it is configured for both addresses, take one of them out; then restart it"
+                .to_owned()
+        },
     ),
     any(
         BindFailed,
