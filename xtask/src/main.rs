@@ -126,7 +126,10 @@ fn main() -> ExitCode {
         Chore::Bare => bare::run(),
         Chore::Demo(options) => demo::run(options),
         Chore::Vm { kernels, args } => {
-            vm::run(&kernels, &args).map(|ok| if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            let code = |troubles: Vec<String>| {
+                if troubles.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            };
+            vm::run(&kernels, &args).map(code)
         }
         Chore::Dist => dist::run(),
         Chore::Bench { args } => bench::run(&args),

@@ -34,8 +34,8 @@ use crate::{
 /// Where the tests are listed that a kernel cannot run, one file for each of [`SERIES`].
 const LISTS: &str = "tests/vm";
 
-/// Runs everything on these kernels, or on every one; `args` go to the tests. False when something failed.
-pub fn run(series: &[String], args: &[OsString]) -> Result<bool> {
+/// Runs everything on these kernels, or on every one; `args` go to the tests. Gives what failed, line by line.
+pub fn run(series: &[String], args: &[OsString]) -> Result<Vec<String>> {
     let wanted: Vec<&str> = if series.is_empty() {
         SERIES.to_vec()
     } else {
@@ -50,17 +50,17 @@ pub fn run(series: &[String], args: &[OsString]) -> Result<bool> {
         outcome(kernel, &ended, args.is_empty())
     });
     let mut rows = Vec::new();
-    let mut ok = true;
+    let mut troubles = Vec::new();
     for (kernel, outcome) in kernels.iter().zip(outcomes) {
         let outcome = outcome.with_context(|| format!("the kernel {}", kernel.release))?;
-        for trouble in &outcome.troubles {
-            println!("{}: {trouble}", kernel.release);
-            ok = false;
-        }
+        troubles.extend(outcome.troubles.iter().map(|trouble| format!("{}: {trouble}", kernel.release)));
         rows.extend(outcome.rows);
     }
+    for trouble in &troubles {
+        println!("{trouble}");
+    }
     print!("{}", report::table(&rows));
-    Ok(ok)
+    Ok(troubles)
 }
 
 /// Runs one command on a kernel, `command` of the path that tracer has there, and gives what it printed.
@@ -175,6 +175,7 @@ fn outcome(kernel: &Kernel, ended: &Ended, all: bool) -> Result<Outcome> {
             row.failed = report.failures.len().max(report.failed);
             row.not_possible = report.not_run.len().max(report.ignored);
             troubles.extend(report.failures.iter().map(|name| format!("failed: {name}")));
+            troubles.extend(report::messages(&suite.output).map(str::to_owned));
             not_run.extend(report.not_run.iter().map(ToString::to_string));
         }
         row.backend.clone_from(&backend);

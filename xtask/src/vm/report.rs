@@ -20,6 +20,9 @@ pub struct Told {
     pub status: Option<i32>,
 }
 
+/// How many lines of what failed tests said are repeated for a suite.
+const MESSAGES_MAX: usize = 60;
+
 /// The suites that a guest told of, and whether it came to its end.
 pub fn told(results: &str) -> (Vec<Told>, bool) {
     let (mut suites, mut is_done) = (Vec::<Told>::new(), false);
@@ -131,6 +134,11 @@ pub fn tests(output: &str) -> Report {
     report
 }
 
+/// What the failed tests of a program said, line by line and bounded: a runner may show the end of the output alone.
+pub fn messages(output: &str) -> impl Iterator<Item = &str> {
+    output.lines().skip_while(|line| *line != "failures:").skip(1).take(MESSAGES_MAX)
+}
+
 /// How many tests were told to have passed or failed.
 pub fn finished(output: &str) -> usize {
     let outcomes =
@@ -146,6 +154,13 @@ mod tests {
         {\"type\":\"refused\",\"verdict\":{\"cause\":\"wrong-address\"}}\n\n@ end demo 0\n\
         @ begin live\r\ntest a ... ok\r\ntest b ... ignored (no c)\n\
         test result: ok. 1 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\n\n@ end live 0\n@ done\n";
+
+    #[test]
+    fn what_failed_tests_said_is_what_follows_the_heading() {
+        let output = "test a ... FAILED\n\nfailures:\n\n---- a ----\nno line came\n\n\nfailures:\n    a\n";
+        assert_eq!(messages(output).nth(2), Some("no line came"));
+        assert_eq!(messages("test a ... ok\n").count(), 0);
+    }
 
     #[test]
     fn suites_are_told_apart() {
