@@ -273,6 +273,8 @@ pub struct Simulation {
     is_silent: bool,
     /// The host does not say whether a name still names its namespace.
     is_silent_about_names: bool,
+    /// What was asked while the host gave no answers.
+    held_back: Option<Vec<Query>>,
     settings: Option<SettingsRead>,
     writer: Option<Process>,
     /// The log, in order.
@@ -317,6 +319,7 @@ pub fn simulation() -> Simulation {
         listed: Vec::new(),
         is_silent: false,
         is_silent_about_names: false,
+        held_back: None,
         settings: None,
         writer: None,
         log,
@@ -473,6 +476,10 @@ impl Simulation {
         self.log_all(findings);
         for _ in 0..16 {
             let queries = self.core.queries();
+            if let Some(held_back) = &mut self.held_back {
+                held_back.extend(queries);
+                break;
+            }
             for query in &queries {
                 let Some(result) = self.result_of(query) else { continue };
                 let answer = Answer { id: query.id, interval: self.interval(), result };
@@ -982,6 +989,24 @@ impl Simulation {
     /// The host does not answer any more whether a name still names its namespace.
     pub fn silent_about_names(mut self) -> Self {
         self.is_silent_about_names = true;
+        self
+    }
+
+    /// The host gives no answers from now on: refusals wait for them, for a while.
+    pub fn without_answers(mut self) -> Self {
+        self.held_back = Some(Vec::new());
+        self
+    }
+
+    /// It gives all those that it owes, and says what it finds now.
+    pub fn with_answers(mut self) -> Self {
+        for query in self.held_back.take().unwrap_or_default() {
+            let Some(result) = self.result_of(&query) else { continue };
+            let answer = Answer { id: query.id, interval: self.interval(), result };
+            let findings = self.core.answer(answer, self.now);
+            self.log_all(findings);
+        }
+        self.settle(self.now);
         self
     }
 

@@ -452,6 +452,28 @@ fn a_bind_that_failed_after_an_exec_of_the_same_program_is_the_cause() {
     assert_certain(&refused(ended, LOCALHOST), Cause::BindFailed);
 }
 
+/// What kept the server from the address closes while the refusal waits: it was there when the client was refused.
+#[test]
+fn what_held_the_port_is_judged_as_of_the_refusal() {
+    let (lan, any) = (server(LAN).by("relay", 11), server(ANY).by("relay", 11));
+    let metrics = server("0.0.0.0:9100").by("relay", 11);
+    let opened = simulation().watching(&[9_100, 18_789]).ready().open(&metrics).after_millis(1).open(&lan);
+    let held = opened.after_millis(5_000).without_answers();
+    let failed = held.bind(&any, Some(Errno::EADDRINUSE)).after_millis(1).refuse(&connect(LOCALHOST));
+    let closed = failed.after_millis(1).close(&lan, Close::Owner).with_answers();
+    assert_certain(&closed.verdict(), Cause::BindFailed);
+}
+
+/// The port that the server went to closes while the refusal waits: it was there when the client was refused.
+#[test]
+fn where_the_server_went_is_judged_as_of_the_refusal() {
+    let (asked, other) = (server(ANY).by("relay", 11), server("0.0.0.0:18790").by("relay", 11));
+    let failed = simulation().watching(&[18_789, 18_790]).ready().without_answers();
+    let moved = failed.bind(&asked, Some(Errno::EADDRINUSE)).after_millis(1).open(&other).after_millis(1);
+    let closed = moved.refuse(&connect(LOCALHOST)).after_millis(1).close(&other, Close::Owner).with_answers();
+    assert_certain(&closed.verdict(), Cause::OtherPort);
+}
+
 /// Who opened the listener ran another program when it ended: whether a new process of the first program is the server
 /// again, or another service, is not known before it executes the second.
 #[test]
