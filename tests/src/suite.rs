@@ -26,18 +26,34 @@ pub fn test_that_needs(
     needs: Vec<Need>,
     test: impl FnOnce() + Send + 'static,
 ) -> Trial {
+    // One that changes the machine under all others has it for itself.
+    if needs.contains(&Need::OwnMachine) {
+        return test_alone(name, needs, test);
+    }
+    trial(name, needs, || {
+        let _with_others = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+        test();
+    })
+}
+
+/// A test beside which no other one runs: it counts what every process of the machine adds to.
+pub fn test_alone(
+    name: impl Into<String>,
+    needs: impl Into<Vec<Need>>,
+    test: impl FnOnce() + Send + 'static,
+) -> Trial {
+    trial(name, needs.into(), || {
+        let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+        test();
+    })
+}
+
+fn trial(name: impl Into<String>, needs: Vec<Need>, test: impl FnOnce() + Send + 'static) -> Trial {
     Trial::ignorable_test(name, move || {
         if let Some(reason) = needs.iter().find_map(|need| need.missing()) {
             return Ok(Completion::ignored_with(reason));
         }
-        // One that changes the machine under all others has it for itself.
-        if needs.contains(&Need::OwnMachine) {
-            let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
-            test();
-        } else {
-            let _with_others = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
-            test();
-        }
+        test();
         Ok(Completion::Completed)
     })
 }
