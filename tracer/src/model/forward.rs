@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::process::Text;
+use super::text::Text;
 
 /// Forwards of one process that are taken.
 const FORWARDS_MAX: usize = 64;

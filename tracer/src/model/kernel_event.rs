@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::errno::Errno;
-use super::process::{ExitStatus, Process, Text};
+use super::process::{ExitStatus, Process};
 use super::socket::{Listener, NetnsId, SocketKey};
+use super::text::Text;
 use super::time::Mono;
 
 /// A socket entered LISTEN. Its `listen()` may still fail: then a [`Closed`] follows.

@@ -1,6 +1,7 @@
 //! Which program a process runs: the file name of its executable, and of the script where that is an interpreter.
 
-use super::process::{Arguments, Text};
+use super::process::Arguments;
+use super::text::Text;
 
 /// Programs that run another file, with the options that take a word of their own.
 const INTERPRETERS: [(&str, &[&str]); 9] = [

@@ -14,6 +14,7 @@ use crate::model::forward::Target;
 use crate::model::process::Process;
 use crate::model::service;
 use crate::model::socket::Listener;
+use crate::model::trust;
 use crate::query::Forwarder;
 
 /// A forwarder that publishes the port.
@@ -60,7 +61,7 @@ impl Scene<'_> {
         let server = match self.behind(&forwarder.forward.target) {
             // A user can give a namespace of its own the address that the forwarder leads to.
             Behind::Listens(server) => {
-                Some(server.clone()).filter(|server| service::is_known_to(&self.refused.client, server))
+                Some(server.clone()).filter(|server| trust::is_known_to(&self.refused.client, server))
             }
             Behind::Unknown => None,
             Behind::Nothing => return None,
