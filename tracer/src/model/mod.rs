@@ -2,14 +2,17 @@
 
 pub mod cause;
 pub mod clock;
+pub mod config_change;
 pub mod container;
 pub mod errno;
 pub mod escape;
 pub mod forward;
+pub mod forwarder;
 pub mod hash;
 pub mod hook;
 pub mod kernel_event;
 pub mod limit;
+pub mod local_socket;
 pub mod namespace;
 pub mod process;
 pub mod program;
