@@ -60,7 +60,7 @@ impl Process {
     /// Adds what was read of the same process. One that has executed another program since mostly has another name.
     pub fn complete(&mut self, read: &Self) {
         let is_same_name = self.comm.is_none() || read.comm.is_none() || self.comm == read.comm;
-        if self.key().is_some() && self.key() == read.key() && is_same_name {
+        if self.is_same(read) && is_same_name {
             self.exe = read.exe.clone().or(self.exe.take());
             self.script = read.script.clone().or(self.script.take());
             self.arguments = self.arguments.or(read.arguments);
@@ -73,6 +73,11 @@ impl Process {
     /// record of a start its file name alone.
     pub fn is_read(&self) -> bool {
         self.exe.as_ref().is_some_and(|exe| exe.as_bytes().contains(&b'/'))
+    }
+
+    /// Whether both are one process, and known to be: two processes of which nothing is known are not.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.key().is_some() && self.key() == other.key()
     }
 
     /// `None`: its number, or when it started, is not known.

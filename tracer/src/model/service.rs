@@ -24,7 +24,7 @@ fn is_one_process(one: &Process, other: &Process) -> bool {
         (Some(one), Some(other)) => one.file_name() == other.file_name(),
         _ => true,
     };
-    one.key().is_some() && one.key() == other.key() && is_same_file
+    one.is_same(other) && is_same_file
 }
 
 /// Whether two processes are of two services. Of two processes that were both read, one in a unit and one outside of any

@@ -276,10 +276,7 @@ impl Binds {
             ended: None,
             earlier: 0,
         };
-        let is_known = |one: &FailedBind| {
-            let known = &one.socket.process;
-            one.is_alike(&failed) && (known.pid, known.start) == (process.pid, process.start)
-        };
+        let is_known = |one: &FailedBind| one.is_alike(&failed) && one.socket.process.is_same(process);
         let known = port.failures.iter().position(is_known).and_then(|index| port.failures.remove(index));
         let is_new = |known: &FailedBind| {
             let made_good = |taken: &Listener| is_same_endpoint(taken, socket) && can_make_good(taken, known);
@@ -383,7 +380,7 @@ impl Binds {
         self.ports.values().any(|port| {
             let failed = port.failures.iter().map(|failure| &failure.socket.process);
             let mut called = port.callers.iter().map(|caller| &caller.process).chain(failed);
-            called.any(|known| known.pid == process.pid && known.start == process.start)
+            called.any(|known| known.is_same(process))
         })
     }
 
@@ -580,6 +577,17 @@ mod tests {
             (failure, success, binds.has_forgotten_client(netns, 80, Some(&process)))
         };
         assert_eq!((forgotten(0), forgotten(1000)), ((false, false, false), (true, true, true)));
+    }
+
+    #[test]
+    fn two_processes_of_which_nothing_is_known_are_not_one() {
+        let mut binds = Binds::default();
+        let unknown = Listener { process: Process::default(), ..socket(0, 1, 0) };
+        binds.failed(Call::Bind, &unknown, Errno::EADDRINUSE, Mono(1));
+        binds.failed(Call::Bind, &unknown, Errno::EADDRINUSE, Mono(2));
+        let times: Vec<u64> = binds.failures(NetnsId(0), 80, Mono(3), |_| false).map(|one| one.times).collect();
+        assert_eq!(times, [1, 1]);
+        assert!(!binds.has_called(&Process::default()));
     }
 
     #[test]

@@ -136,9 +136,9 @@ impl HostState {
 
     /// The ports that a process has listened on, as far as that is remembered, and since when.
     fn ports_listened_on(&self, process: &Process) -> Vec<(u16, Mono)> {
-        let is_it = |one: &Process| one.key().is_some() && one.key() == process.key();
         let is_by_it = |listener: &&Listener| {
-            is_it(&listener.process) || listener.opener.as_ref().is_some_and(|opener| is_it(opener))
+            let opener = listener.opener.as_deref();
+            listener.process.is_same(process) || opener.is_some_and(|opener| opener.is_same(process))
         };
         let closed = self.listeners.every_closed().map(|closed| &closed.listener);
         let by_it = self.listeners.open().chain(closed).filter(is_by_it);

@@ -360,7 +360,7 @@ impl Listeners {
     /// reports the end of a process before it closes its files (`do_exit`, kernel/exit.c; Linux 6.18).
     pub fn is_let_go(&self, found: &Listener) -> bool {
         let orphaned = self.orphaned_by(found.netns, found.key);
-        orphaned.is_some_and(|(ended, _)| ended.key().is_some() && ended.key() == found.process.key())
+        orphaned.is_some_and(|(ended, _)| ended.is_same(&found.process))
     }
 
     /// Who owned an open listener before, and how that process ended.
