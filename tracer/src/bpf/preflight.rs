@@ -9,6 +9,7 @@ use rustix::process::{Resource, getrlimit};
 use rustix::system::uname;
 use rustix::thread::CapabilitySet;
 
+use crate::bpf::btf::VMLINUX;
 use crate::host::process;
 use crate::host::{netns, sock_diag};
 use crate::model::limit::Limit;
@@ -16,9 +17,6 @@ use crate::sandbox::effective;
 
 /// The oldest kernel that may do: the BPF ring buffer, CAP_BPF and CAP_PERFMON came with it.
 const OLDEST_KERNEL: (u32, u32) = (5, 8);
-
-/// Types of the running kernel.
-const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Memory that maps and programs take, with as much again to spare.
 const LOCKED_MEMORY: u64 = 32 << 20;
@@ -110,12 +108,12 @@ pub fn proc() -> Option<Missing> {
 }
 
 fn btf() -> Option<Missing> {
-    let err = File::open(BTF).err()?;
+    let err = File::open(VMLINUX).err()?;
     let is_absent = err.kind() == io::ErrorKind::NotFound;
     Some(Missing {
         what: "btf",
         sentence: format!(
-            "cannot load kernel programs: `{BTF}`, the types of this kernel, cannot be read: {err}"
+            "cannot load kernel programs: `{VMLINUX}`, the types of this kernel, cannot be read: {err}"
         ),
         hint: if is_absent {
             "a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions build theirs; in a container, mount \

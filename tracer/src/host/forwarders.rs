@@ -7,10 +7,12 @@ use std::collections::HashSet;
 use super::process::Handle;
 use super::{clock, netns, owners};
 use crate::model::forward::{self, Forward};
-use crate::model::process::{Process, Text};
+use crate::model::forwarder::Forwarder;
+use crate::model::path::without_deleted;
+use crate::model::process::Process;
 use crate::model::program;
 use crate::model::socket::{Listener, NetnsId};
-use crate::query::Forwarder;
+use crate::model::text::Text;
 
 /// Bytes of the arguments that are read; a word that is cut is left out.
 const ARGUMENTS: usize = 16 * 1024;
@@ -68,9 +70,8 @@ struct Forwarding {
 fn forwarding(pid: u32, port: u16) -> Option<Forwarding> {
     let handle = Handle::open(pid).ok()?;
     let exe = handle.exe()?;
-    let name = exe.file_name();
-    // The file was replaced by an update.
-    let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
+    // The file may have been replaced by an update.
+    let name = without_deleted(exe.file_name());
     if !program::is_forwarder(name) {
         return None;
     }

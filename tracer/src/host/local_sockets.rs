@@ -12,8 +12,8 @@ use rustix::io::Errno;
 
 use super::owners;
 use super::process::Handle;
-use crate::model::process::Text;
-use crate::query::{LocalEndpoint, LocalSocket};
+use crate::model::local_socket::{LocalEndpoint, LocalSocket};
+use crate::model::text::Text;
 
 /// Bytes of a table that are read: some ten thousand sockets.
 const TABLE: usize = 1 << 20;

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use rustix::fs::{Mode, OFlags, RawDir, openat, readlinkat_raw};
 
 use crate::host::netns;
-use crate::host::process::Handle;
-use crate::model::process::Process;
+use crate::host::process::{ANCESTORS, Handle};
+use crate::model::process::{INIT, Process};
 use crate::model::socket::{Listener, NetnsId};
 use crate::query::KnownSocket;
 
@@ -19,17 +19,12 @@ const DESCRIPTORS: usize = 65_536;
 /// Sockets whose descriptors are remembered: more than a host has listeners on a few ports.
 const DESCRIPTORS_KEPT: usize = 16_384;
 
-/// Generations that are looked back for the first holder.
-const ANCESTORS: usize = 32;
-
-/// systemd holds every socket that it starts a service for; the service is who answers.
-const INIT: u32 = 1;
-
 /// Fills in the process of each listener, where its file descriptors can be read; elsewhere what the
 /// listener says already (the user id of its socket) stays.
 ///
-/// Of several holders (a server and its workers) the first: the oldest ancestor that still holds it. Looks
-/// into the processes of the listeners' namespaces first, and stops when all are found.
+/// Of several holders (a server and its workers) the first: the oldest ancestor that still holds it, but for the first
+/// process, if another holds it too: systemd holds every socket that it starts a service for, and the service answers.
+/// Scans the processes of the listeners' namespaces first, and stops when all are found.
 pub fn fill(listeners: Vec<&mut Listener>, processes: &[(u32, Option<NetnsId>)]) {
     let mut holders: HashMap<u64, Option<u32>> = listeners
         .iter()

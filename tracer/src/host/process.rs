@@ -14,9 +14,10 @@ use rustix::io::Errno;
 
 use crate::model::container;
 use crate::model::container::Container;
-use crate::model::process::{Process, ProcessKey, Text};
+use crate::model::process::{INIT, Process, ProcessKey};
 use crate::model::program;
 use crate::model::socket::NetnsId;
+use crate::model::text::Text;
 use crate::model::time::StartTime;
 use crate::model::unit::Unit;
 
@@ -30,8 +31,8 @@ pub(crate) const STATUS: usize = 16 * 1024;
 /// takes 350. Lines beyond it go unread.
 const CGROUP: usize = 8 * 1024;
 
-/// Generations that are looked back at.
-const ANCESTORS: usize = 32;
+/// Generations of a process that are read at most.
+pub(super) const ANCESTORS: usize = 32;
 
 /// Inode number of the PID namespace that the host boots with (`PROC_PID_INIT_INO`, linux/proc_ns.h).
 const HOST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
@@ -212,7 +213,7 @@ pub fn claim(pid: u32) -> Option<Claim> {
 pub fn own_line() -> Vec<u32> {
     let mut line = vec![std::process::id()];
     while let Some(parent) = line.last().and_then(|pid| Handle::open(*pid).ok()?.stat()).map(|stat| stat.ppid)
-        && parent > 1
+        && parent > INIT
         && line.len() < ANCESTORS
     {
         line.push(parent);

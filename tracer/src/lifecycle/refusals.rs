@@ -20,6 +20,8 @@ use crate::verdict::rules::{self, Classification};
 use crate::verdict::scene;
 use crate::verdict::uncertainty::{self, CHANGING_NS};
 
+pub use crate::state::listeners::ENDING_NS;
+
 /// Connects of clients whose refusal is not reported yet; on more, the oldest is dropped.
 const EARLY_MAX: usize = 1_024;
 
@@ -29,9 +31,6 @@ const TRACKED_MAX: usize = 4_096;
 /// How long a destination must be covered without a gap to be answered again: a listener that closes before that tried
 /// whether the port is free.
 pub const COVERED_NS: u64 = 250_000_000;
-
-/// How long after a process closed its listener its own end may follow: a server that ends in order closes first.
-pub const ENDING_NS: u64 = 100_000_000;
 
 /// Listeners that opened a moment ago and may end the wait of a destination; on more, the oldest is taken to stay.
 const OPENED_MAX: usize = 1_024;

@@ -16,6 +16,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::path::without_deleted;
+
 /// The container that a process runs in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
@@ -118,8 +120,7 @@ impl Found<'_> {
 /// The last container on the way down a path. Where that ends at a nspawn that stands beside its container,
 /// `supervised` becomes the depth of that container.
 fn innermost<'a>(path: &'a [u8], supervised: &mut usize) -> Option<Found<'a>> {
-    // What the kernel appends for a process whose cgroup has been removed (proc_cgroup_show()).
-    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    let path = without_deleted(path);
     let mut found = None;
     let mut pod_uid = None;
     let mut depth = 0;

@@ -283,7 +283,7 @@ mod tests {
     /// `addr:port > target:port`, one a forward.
     fn shown(line: &str) -> String {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        let program = super::super::program::file_name(words[0]);
+        let program = super::super::path::file_name(words[0]);
         let one = |forward: Forward| {
             let addr = forward.addr.map_or_else(|| "?".to_owned(), |addr| addr.to_string());
             let target = match forward.target {

@@ -14,6 +14,7 @@ pub mod kernel_event;
 pub mod limit;
 pub mod local_socket;
 pub mod namespace;
+pub mod path;
 pub mod process;
 pub mod program;
 pub mod routing;

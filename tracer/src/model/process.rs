@@ -61,12 +61,21 @@ impl Process {
     pub fn complete(&mut self, read: &Self) {
         let is_same_name = self.comm.is_none() || read.comm.is_none() || self.comm == read.comm;
         if self.is_same(read) && is_same_name {
-            self.exe = read.exe.clone().or(self.exe.take());
-            self.script = read.script.clone().or(self.script.take());
-            self.arguments = self.arguments.or(read.arguments);
-            self.container = read.container.clone().or(self.container.take());
-            self.unit = read.unit.clone().or(self.unit.take());
+            let before = self.clone();
+            (self.exe, self.script, self.container, self.unit) = (None, None, None, None);
+            self.fill(read);
+            self.fill(&before);
         }
+    }
+
+    /// Takes from another read of the same process what this one does not have of its program and its place.
+    pub fn fill(&mut self, other: &Self) {
+        let Self { exe, script, arguments, container, unit, .. } = other;
+        self.exe = self.exe.take().or_else(|| exe.clone());
+        self.script = self.script.take().or_else(|| script.clone());
+        self.arguments = self.arguments.or(*arguments);
+        self.container = self.container.take().or_else(|| container.clone());
+        self.unit = self.unit.take().or_else(|| unit.clone());
     }
 
     /// Whether it was read from `/proc`, its unit and container too: that has the path of the executable, and the kernel's
@@ -85,6 +94,9 @@ impl Process {
         Some(ProcessKey { pid: self.pid?, start: self.start? })
     }
 }
+
+/// The number of the first process, in every PID namespace.
+pub const INIT: u32 = 1;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

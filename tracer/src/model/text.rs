@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::path;
+
 /// Text that a process chose, as it is: a name, a path. Cheap to clone: each refusal of a flood is compared by a name.
 #[derive(Clone)]
 pub struct Text(Stored);
@@ -39,9 +41,9 @@ impl Text {
         }
     }
 
-    /// What stands behind the last `/`: of a path the file's name.
+    /// Of a path the file's name: see [`path::file_name`].
     pub fn file_name(&self) -> &[u8] {
-        self.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+        path::file_name(self.as_bytes())
     }
 }
 

@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::path::without_deleted;
+
 /// Longest name of a unit (UNIT_NAME_MAX, systemd's src/basic/unit-name.h).
 const NAME_MAX: usize = 256;
 
@@ -52,7 +54,7 @@ fn path_of<'a>(contents: &'a [u8], controllers: &[u8]) -> Option<&'a [u8]> {
     contents.split(|&byte| byte == b'\n').find_map(|line| {
         let mut fields = line.splitn(3, |&byte| byte == b':');
         let (_, own, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+        let path = without_deleted(path);
         // A path that leads out of the reader's cgroup namespace is not complete.
         (own == controllers && !path.starts_with(b"/..")).then_some(path)
     })

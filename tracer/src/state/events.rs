@@ -234,16 +234,13 @@ impl HostState {
 }
 
 /// A process as it is now, with what was known of it before where it has let go of that: it may have changed its name.
-fn renamed(now: Process, before: Process) -> Process {
-    let is_ending = now.exe.is_none();
-    Process {
-        exe: if is_ending { before.exe } else { now.exe },
-        container: now.container.or(before.container),
-        unit: now.unit.or(before.unit),
-        script: if is_ending { before.script } else { now.script },
-        arguments: if is_ending { before.arguments } else { now.arguments },
-        start: now.start.or(before.start),
-        ns_pid: now.ns_pid.or(before.ns_pid),
-        ..now
+fn renamed(mut now: Process, mut before: Process) -> Process {
+    now.start = now.start.or(before.start);
+    now.ns_pid = now.ns_pid.or(before.ns_pid);
+    // Of one that is not ending, the program is known: what was known of it before may be of another one.
+    if now.exe.is_some() {
+        before = Process { exe: None, script: None, arguments: None, ..before };
     }
+    now.fill(&before);
+    now
 }

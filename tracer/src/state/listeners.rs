@@ -31,8 +31,9 @@ const RECENT_NS: u64 = 12_000_000_000;
 /// Listeners that closed that recently: more at a time are a flood of them.
 const RECENT_MAX: usize = 1_024;
 
-/// A process that ends so soon after it has closed a listener has closed it because it ends.
-const ENDING_NS: u64 = 100_000_000;
+/// A process that ends so soon after it has closed a listener has closed it because it ends: a server that ends in order
+/// closes first.
+pub const ENDING_NS: u64 = 100_000_000;
 
 /// Exec closes descriptors so soon after it is reported.
 pub const EXEC_CLOSES_NS: u64 = 10_000_000;
@@ -184,6 +185,11 @@ impl Listeners {
     /// Every open listener, in no order.
     pub fn open(&self) -> impl Iterator<Item = &Listener> {
         self.netns.values().flat_map(|local| local.open.values())
+    }
+
+    /// The open listeners on a port of one namespace, in no order.
+    pub fn open_on(&self, netns: NetnsId, port: u16) -> impl Iterator<Item = &Listener> {
+        self.open_in(netns).filter(move |listener| listener.port == port)
     }
 
     /// The open listeners bound to exactly this, on any device.

@@ -44,8 +44,9 @@ use servers::Servers;
 use settings::SettingsBook;
 use turns::Turns;
 
-/// How old what is known of a namespace's addresses may be when a verdict rests on it.
-const FRESH_NS: u64 = 5_000_000;
+/// How old what is known of a namespace's addresses may be when a verdict rests on it: short against what a
+/// person does, and long against what a query costs.
+pub const FRESH_NS: u64 = 5_000_000;
 
 /// How long a listener is open to count as a server's: less is a probe of the port.
 pub const SERVED_NS: u64 = 50_000_000;

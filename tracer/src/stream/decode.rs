@@ -10,8 +10,9 @@ use crate::model::kernel_event::{
     Bound, Closed, Closer, Connected, Destroyed, Executed, ExecutedProgram, Exited, Failed, Forked,
     IcmpSender, KernelEvent, Listened, Opened, Reached, Refused, Role, SentBy, Via,
 };
-use crate::model::process::{ExitStatus, Process, Text};
+use crate::model::process::{ExitStatus, Process};
 use crate::model::socket::{Listener, NetnsId, SocketKey};
+use crate::model::text::Text;
 use crate::model::time::{Mono, StartTime};
 
 const AF_INET: u16 = 2;

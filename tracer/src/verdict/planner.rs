@@ -14,9 +14,7 @@ use crate::model::time::{Interval, Mono};
 use crate::query::{KnownSocket, QueryKind};
 use crate::state::HostState;
 
-/// How old what is known of a namespace's addresses may be when a verdict rests on it: short against what a
-/// person does, and long against what a query costs.
-pub const FRESH_NS: u64 = 5_000_000;
+pub use crate::state::FRESH_NS;
 
 /// How old the result of an expensive query may be: it takes a few milliseconds.
 const EXPENSIVE_NS: u64 = 50_000_000;
