@@ -393,7 +393,7 @@ impl Core {
             }
             KernelEvent::Forked(forked) => self.state.forked(&forked),
             KernelEvent::Connected(connected) => {
-                self.state.is_client(connected.pid);
+                self.state.note_client(connected.pid);
                 let held = connected.pid.map(|pid| self.state.listeners.held_by(connected.netns, pid));
                 let serves = held.is_some_and(|mut held| held.next().is_some());
                 findings.extend(self.tracker.connected(&connected, serves));
@@ -431,7 +431,7 @@ impl Core {
             return Vec::new();
         }
         match refused.role {
-            Role::Client => self.state.is_client(refused.client.pid),
+            Role::Client => self.state.note_client(refused.client.pid),
             Role::Upstream => self.refused_upstream(&refused),
         }
         if let Some(pid) = refused.client.pid {
@@ -552,7 +552,7 @@ impl Core {
             self.candidate(Candidate { time, since: time, netns, process, product, port, is_named });
             let by_arguments = self.recognition.recognise(b"", None, arguments.as_bytes());
             if let (Some(pid), Some(Named::Product(_))) = (pid, by_arguments) {
-                self.state.servers.is_by_arguments(pid);
+                self.state.servers.note_arguments(pid);
             }
         }
     }
@@ -610,7 +610,7 @@ impl Core {
         if !self.tracker.is_in_scope(failed.netns) {
             return None;
         }
-        self.state.is_client(failed.client.pid);
+        self.state.note_client(failed.client.pid);
         match self.failed.iter_mut().find(|(errno, _)| *errno == failed.errno) {
             Some((_, count)) => *count += 1,
             None => self.failed.push((failed.errno, 1)),

@@ -192,6 +192,7 @@ impl HostState {
         // What it closed before it executed a program is another instance's.
         let since = self.servers.last_execution(exited.pid);
         self.servers.ended(exited.pid, exited.time, exited.status, holds);
+        self.elsewhere.ended(exited.pid, exited.time);
         self.listeners.owner_ended(exited.pid, since, exited.time, exited.status);
         self.binds.ended(exited.pid, exited.time);
     }
@@ -204,9 +205,9 @@ impl HostState {
     }
 
     /// A process has connected to a watched port: it is a client.
-    pub fn is_client(&mut self, pid: Option<u32>) {
+    pub fn note_client(&mut self, pid: Option<u32>) {
         if let Some(pid) = pid {
-            self.servers.is_client(pid);
+            self.servers.note_client(pid);
         }
     }
 

@@ -8,7 +8,6 @@ use crate::model::hash::HashMap;
 use crate::model::process::{ExitStatus, OwnerEnd, Process};
 use crate::model::socket::{Listener, NetnsId, SocketKey};
 use crate::model::time::{Interval, Mono};
-use crate::state::SERVED_NS;
 use crate::state::quota::{self, Dropped, Uid};
 
 /// Endpoints of one namespace whose last close is remembered: more than a host's servers have. Those of the user that has
@@ -34,6 +33,9 @@ const RECENT_MAX: usize = 1_024;
 /// A process that ends so soon after it has closed a listener has closed it because it ends: a server that ends in order
 /// closes first.
 pub const ENDING_NS: u64 = 100_000_000;
+
+/// How long a listener is open to count as a server's: less is a probe of the port.
+pub const SERVED_NS: u64 = 50_000_000;
 
 /// Exec closes descriptors so soon after it is reported.
 pub const EXEC_CLOSES_NS: u64 = 10_000_000;

@@ -10,6 +10,10 @@ use crate::model::time::{Interval, Mono};
 /// Namespaces remembered; on more, those without a listener are dropped.
 const NAMESPACES_MAX: usize = 4_096;
 
+/// How old what is known of a namespace's addresses may be when a verdict rests on it: short against what a
+/// person does, and long against what a query costs.
+pub const FRESH_NS: u64 = 5_000_000;
+
 #[derive(Clone, Debug)]
 struct Known {
     namespace: Namespace,

@@ -5,13 +5,16 @@
 
 use super::join::Keys;
 use super::listeners::ClosedListener;
-use super::{HostState, OWNERS_READ_MAX, OwnersRead, Transition};
+use super::{HostState, OwnersRead, Transition};
 use crate::model::hash::HashSet;
 use crate::model::namespace::Namespace;
 use crate::model::process::{OwnerEnd, Process};
 use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::{Interval, Mono};
 use crate::query::{Candidate, Observation, Scan, ScanScope, Unreadable};
+
+/// Namespaces of which it is remembered when their listeners' owners were read.
+const OWNERS_READ_MAX: usize = 4_096;
 
 impl HostState {
     /// Takes an answer of the host.
@@ -21,10 +24,10 @@ impl HostState {
             Observation::Owners { netns, owners } => self.owned(netns, owners, read),
             Observation::Holders { netns, port, sockets } => self.binds.held(netns, port, sockets, read),
             Observation::OtherPorts { netns, listeners } => {
-                self.servers.set_other_ports(netns, listeners, read);
+                self.elsewhere.set_other_ports(netns, listeners, read);
             }
             Observation::LocalSockets { netns: _, pids, sockets } => {
-                self.servers.set_local_sockets(&pids, sockets, read);
+                self.elsewhere.set_local_sockets(&pids, sockets, read);
             }
             Observation::Candidates { found, is_complete } => {
                 found.into_iter().for_each(|candidate| self.candidate(candidate));

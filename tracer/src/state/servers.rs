@@ -1,4 +1,4 @@
-//! Processes that claim to be the server, and what became of them; and what servers listen on elsewhere.
+//! Server candidates: processes that may be the server, and what became of each.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use crate::model::process::{ExitStatus, Process};
 use crate::model::service;
 use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::{Interval, Mono};
-use crate::query::{Candidate, LocalEndpoint, LocalSocket};
+use crate::query::Candidate;
 use crate::state::instances::{Instance, Roots};
 use crate::state::quota::{self, Dropped};
 
@@ -25,12 +25,6 @@ const CLIENTS_MAX: usize = 1_024;
 
 /// Processes remembered that were seen to execute a program.
 const EXECUTED_MAX: usize = 4_096;
-
-/// Namespaces of which it is remembered what servers listen on besides the watched ports.
-const OTHER_PORTS_MAX: usize = 256;
-
-/// Processes of which it is remembered what they listen on besides TCP.
-const LOCAL_SOCKETS_MAX: usize = 1_024;
 
 /// Two records of one exec, by redundant programs, come so soon after each other.
 const SAME_EXECUTION_NS: u64 = 1_000_000;
@@ -83,22 +77,6 @@ impl ServerCandidate {
     }
 }
 
-/// Listeners of a namespace on ports that are not watched.
-#[derive(Debug)]
-struct OtherPorts {
-    read: Interval,
-    listeners: Vec<Listener>,
-    /// Processes that have ended since, and their listeners with them.
-    ended: Vec<(u32, Mono)>,
-}
-
-/// What a process listens on besides TCP.
-#[derive(Debug)]
-struct LocalSockets {
-    read: Interval,
-    endpoints: Vec<LocalEndpoint>,
-}
-
 /// The last program that a process was seen to execute.
 #[derive(Debug)]
 struct Execution {
@@ -116,8 +94,6 @@ pub struct Servers {
     executed: HashMap<u32, Execution>,
     /// Which process each fork descends from.
     roots: Roots,
-    other_ports: HashMap<NetnsId, OtherPorts>,
-    local_sockets: HashMap<u32, LocalSockets>,
     /// When the processes of the host were last searched for candidates.
     searched: Option<Interval>,
     /// Candidates that the bound has dropped, by namespace.
@@ -388,7 +364,7 @@ impl Servers {
     }
 
     /// The arguments of a candidate's exec make it a product's server, and not one of the product's clients.
-    pub fn is_by_arguments(&mut self, pid: u32) {
+    pub fn note_arguments(&mut self, pid: u32) {
         if let Some(known) = self.current_mut(pid) {
             known.is_by_arguments = true;
         }
@@ -396,7 +372,7 @@ impl Servers {
 
     /// A process has connected to a watched port: it is a client, whatever it calls itself: a server's own
     /// probe goes by the server's name. One that was executed to serve asks whether another one serves already.
-    pub fn is_client(&mut self, pid: u32) {
+    pub fn note_client(&mut self, pid: u32) {
         if self.current(pid).is_some_and(|known| known.is_by_arguments) {
             return;
         }
@@ -440,71 +416,17 @@ impl Servers {
             known.instance.exited(pid, time, status);
         }
         self.see_ends(pid, time, holds);
-        for other in self.other_ports.values_mut() {
-            if other.listeners.iter().any(|listener| listener.process.pid == Some(pid)) {
-                other.ended.push((pid, time));
-            }
-        }
         self.clients.remove(&pid);
         self.executed.remove(&pid);
         self.roots.left(pid);
         if !self.candidates.contains_key(&pid) {
             self.roots.forget(pid);
         }
-        self.local_sockets.remove(&pid);
     }
 
     /// When the processes of the host were last searched for candidates.
     pub fn last_search(&self) -> Option<Interval> {
         self.searched
-    }
-
-    pub fn set_other_ports(&mut self, netns: NetnsId, listeners: Vec<Listener>, read: Interval) {
-        if self.other_ports.len() >= OTHER_PORTS_MAX && !self.other_ports.contains_key(&netns) {
-            let oldest =
-                self.other_ports.iter().min_by_key(|(_, other)| other.read.ended).map(|(netns, _)| *netns);
-            oldest.and_then(|netns| self.other_ports.remove(&netns));
-        }
-        self.other_ports.insert(netns, OtherPorts { read, listeners, ended: Vec::new() });
-    }
-
-    /// When the other ports of a namespace were read.
-    pub fn other_ports_read(&self, netns: NetnsId) -> Option<Interval> {
-        self.other_ports.get(&netns).map(|other| other.read)
-    }
-
-    /// What a process listened on at that time besides the watched ports.
-    pub fn other_listeners(&self, netns: NetnsId, pid: u32, at: Mono) -> impl Iterator<Item = &Listener> {
-        let had_ended =
-            move |other: &&OtherPorts| other.ended.iter().any(|(ended, time)| *ended == pid && *time <= at);
-        let other = self.other_ports.get(&netns).filter(|other| !had_ended(other));
-        let listeners = other.into_iter().flat_map(|other| &other.listeners);
-        listeners.filter(move |listener| listener.process.pid == Some(pid))
-    }
-
-    /// Takes what processes listen on besides TCP.
-    pub fn set_local_sockets(&mut self, pids: &[u32], sockets: Vec<LocalSocket>, read: Interval) {
-        if self.local_sockets.len() + pids.len() > LOCAL_SOCKETS_MAX {
-            self.local_sockets.clear();
-        }
-        for pid in pids {
-            self.local_sockets.insert(*pid, LocalSockets { read, endpoints: Vec::new() });
-        }
-        for LocalSocket { pid, endpoint } in sockets {
-            if let Some(known) = self.local_sockets.get_mut(&pid) {
-                known.endpoints.push(endpoint);
-            }
-        }
-    }
-
-    /// When it was read what a process listens on besides TCP.
-    pub fn local_sockets_read(&self, pid: u32) -> Option<Interval> {
-        self.local_sockets.get(&pid).map(|known| known.read)
-    }
-
-    /// What a process listens on besides TCP.
-    pub fn local_sockets(&self, pid: u32) -> &[LocalEndpoint] {
-        self.local_sockets.get(&pid).map(|known| known.endpoints.as_slice()).unwrap_or_default()
     }
 
     fn of(&self, netns: NetnsId) -> impl Iterator<Item = &ServerCandidate> {
@@ -544,7 +466,6 @@ impl Servers {
             lives.retain(|known| known.candidate.netns != netns);
         }
         self.candidates.retain(|_, lives| !lives.is_empty());
-        self.other_ports.remove(&netns);
         self.dropped.remove(&netns);
     }
 }
@@ -587,15 +508,12 @@ mod tests {
     }
 
     #[test]
-    fn clients_and_other_ports_take_no_more_room_than_their_bound() {
+    fn clients_take_no_more_room_than_their_bound() {
         let mut servers = Servers::default();
         for number in 0..3 * CLIENTS_MAX as u32 {
-            servers.is_client(number);
-            let look = Interval { began: Mono(u64::from(number)), ended: Mono(u64::from(number)) };
-            servers.set_other_ports(NetnsId(number), Vec::new(), look);
-            assert!(servers.clients.len() <= CLIENTS_MAX && servers.other_ports.len() <= OTHER_PORTS_MAX);
+            servers.note_client(number);
+            assert!(servers.clients.len() <= CLIENTS_MAX);
         }
-        assert!(servers.other_ports_read(NetnsId(3 * CLIENTS_MAX as u32 - 1)).is_some(), "the newest stays");
     }
 
     fn named(pid: u32, time: u64) -> Candidate {
@@ -684,9 +602,9 @@ mod tests {
             servers.executed(&named(7, 0).process, Mono(0), |_| false);
             servers.add(named(7, 10), []);
             if is_by_arguments {
-                servers.is_by_arguments(7);
+                servers.note_arguments(7);
             }
-            servers.is_client(7);
+            servers.note_client(7);
             servers
         };
         assert!(is_running(&started(true)));

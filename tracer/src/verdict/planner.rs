@@ -145,13 +145,13 @@ impl Plan<'_> {
                 Need::Candidates => {
                     self.is_due(state.servers.last_search(), EXPENSIVE_NS).then_some(QueryKind::Candidates)
                 }
-                Need::OtherPorts => (self.is_due(state.servers.other_ports_read(netns), EXPENSIVE_NS)
+                Need::OtherPorts => (self.is_due(state.elsewhere.other_ports_read(netns), EXPENSIVE_NS)
                     && (state.has_server(netns, refused.time)
                         || state.binds.last_failure(netns, port).is_some()))
                 .then_some(QueryKind::OtherPorts { netns }),
                 Need::OtherPortsOfFailed => {
                     let has_failed = state.binds.last_failure(netns, port).is_some();
-                    (has_failed && self.is_due(state.servers.other_ports_read(netns), EXPENSIVE_NS))
+                    (has_failed && self.is_due(state.elsewhere.other_ports_read(netns), EXPENSIVE_NS))
                         .then_some(QueryKind::OtherPorts { netns })
                 }
                 Need::Forwarders => {
@@ -160,7 +160,7 @@ impl Plan<'_> {
                 }
                 Need::LocalSockets => {
                     let is_due =
-                        |pid: &u32| self.is_due(state.servers.local_sockets_read(*pid), EXPENSIVE_NS);
+                        |pid: &u32| self.is_due(state.elsewhere.local_sockets_read(*pid), EXPENSIVE_NS);
                     let running = state.servers.running(netns, refused.time);
                     let pids = running.iter().filter_map(|known| known.candidate.process.pid);
                     let pids: Vec<u32> = pids.filter(is_due).take(LOCAL_SOCKETS_MAX).collect();
