@@ -1,6 +1,6 @@
 //! Each kind of query, and how it is answered.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::RandomState;
 
 use super::config_watch::{self, FileInUse};
 use super::fanotify::Marker;
@@ -8,7 +8,7 @@ use super::scan::Scanner;
 use super::{clock, forwarders, local_sockets, netns, process, settings};
 use crate::model::time::Interval;
 use crate::products::recognise::{Named, Recognition};
-use crate::query::{Answer, Candidate, FileId, Observation, Query, QueryKind};
+use crate::query::{Answer, Candidate, Observation, Query, QueryKind};
 
 /// What the answers of one thread need.
 pub struct Answerer {
@@ -53,10 +53,9 @@ impl Answerer {
                 let mut read = settings::read_settings(pid, &self.recognition);
                 let file = read.settings.as_ref().and_then(|settings| settings.file.as_ref());
                 in_use = file.zip(self.marker.as_mut()).and_then(|(file, marker)| {
-                    let used = config_watch::arm(pid, &file.path, marker)?;
-                    let id = FileId(self.hasher.hash_one((&used.directory, &used.name)));
-                    read.file = Some(id);
-                    Some(FileInUse { id, ..used })
+                    let used = config_watch::arm(pid, &file.path, marker, &self.hasher)?;
+                    read.file = Some(used.id);
+                    Some(used)
                 });
                 Some(Observation::Settings(read))
             }

@@ -1,6 +1,7 @@
 //! The configuration files in use: where each is, which processes use it, and what has changed it.
 
 use std::ffi::OsString;
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
@@ -9,9 +10,9 @@ use tokio::io::unix::AsyncFd;
 
 use super::clock;
 use super::fanotify::{Change, Event, Identity, Marker, Watch};
-use super::settings;
+use super::rooted_file;
+use crate::model::config_change::{ConfigChanged, FileChange, FileId};
 use crate::model::limit::Limit;
-use crate::query::{ConfigChanged, FileChange, FileId};
 
 /// Files followed at a time.
 const FILES_MAX: usize = 256;
@@ -38,14 +39,17 @@ pub struct ConfigWatch {
 
 /// Has the changes of a process's configuration file reported; `None`: its file system has no handles for its files, or it
 /// is not there.
-pub fn arm(user: u32, path: &Path, marker: &mut Marker) -> Option<FileInUse> {
-    let [directory, above] = settings::directories(user, path)?;
+///
+/// `hasher` gives files their numbers: the same in every thread.
+pub fn arm(user: u32, path: &Path, marker: &mut Marker, hasher: &RandomState) -> Option<FileInUse> {
+    let [directory, above] = rooted_file::directories(user, path)?;
     let (name, directory_name) = (path.file_name()?, path.parent()?.file_name()?);
+    let directory = marker.add(directory.as_fd()).ok()?;
     Some(FileInUse {
-        id: FileId(0),
+        id: FileId(hasher.hash_one((&directory, name))),
         user,
         path: path.to_owned(),
-        directory: marker.add(directory.as_fd()).ok()?,
+        directory,
         name: name.to_owned(),
         above: marker.add(above.as_fd()).ok()?,
         directory_name: directory_name.to_owned(),

@@ -2,8 +2,6 @@
 //!
 //! Arguments are the process's own choice: read to a bound, and of use only with a listener that the process has.
 
-use std::collections::HashSet;
-
 use super::process::Handle;
 use super::{clock, netns, owners};
 use crate::model::forward::{self, Forward};
@@ -33,17 +31,13 @@ pub fn find(netns: NetnsId, port: u16, listeners: impl FnOnce() -> Vec<Listener>
     let (listeners, clock) = (listeners(), clock::read());
     let mut found = Vec::new();
     for Forwarding { handle, process, forwards } in forwarding {
-        let mut held = HashSet::new();
-        owners::sockets(&handle, |inode, _| {
-            held.insert(inode);
-            true
-        });
+        let held = owners::held(&handle);
         let since = process.start.map(|start| clock.mono_of_start(start)).unwrap_or_default();
         for forward in forwards {
             let is_it = |listener: &&Listener| {
                 listener.port == forward.port
                     && forward.listens_on(listener.addr)
-                    && held.contains(&listener.key.inode)
+                    && held.contains_key(&listener.key.inode)
             };
             let own = listeners.iter().filter(is_it).map(|listener| Forwarder {
                 since,

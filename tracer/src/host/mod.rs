@@ -10,8 +10,11 @@
 //! is one more [`QueryKind`](crate::query::QueryKind), and its answer in [`answers`].
 
 pub mod answers;
+mod bounded;
 pub mod clock;
 pub mod config_watch;
+pub mod credentials;
+mod enter;
 pub mod fanotify;
 mod forwarders;
 pub mod frame;
@@ -20,9 +23,13 @@ pub mod lanes;
 pub mod local_sockets;
 pub mod nat;
 pub mod netlink;
+mod namespace;
 pub mod netns;
+pub mod netns_argument;
 pub(crate) mod owners;
+pub mod passwd;
 pub mod process;
+mod rooted_file;
 pub mod routes;
 pub mod scan;
 pub mod settings;

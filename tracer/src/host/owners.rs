@@ -135,14 +135,7 @@ impl Holder {
         if found.get(&inode).is_some_and(|descriptor| socket_at(&self.handle, *descriptor) == Some(inode)) {
             return true;
         }
-        let sockets = self.sockets.get_or_insert_with(|| {
-            let mut held = HashMap::new();
-            sockets(&self.handle, |inode, descriptor| {
-                held.insert(inode, descriptor);
-                true
-            });
-            held
-        });
+        let sockets = self.sockets.get_or_insert_with(|| held(&self.handle));
         let Some(descriptor) = sockets.get(&inode) else {
             found.remove(&inode);
             return false;
@@ -176,9 +169,19 @@ fn holds(handle: &Handle, inode: u64) -> bool {
     found
 }
 
+/// The inode number of every socket that the process has a file descriptor of, with a descriptor of it.
+pub(super) fn held(handle: &Handle) -> HashMap<u64, u32> {
+    let mut held = HashMap::new();
+    sockets(handle, |inode, descriptor| {
+        held.insert(inode, descriptor);
+        true
+    });
+    held
+}
+
 /// Calls `each` with the inode number of every socket that the process has a file descriptor of, and the descriptor,
 /// until it returns false.
-pub(crate) fn sockets(handle: &Handle, mut each: impl FnMut(u64, u32) -> bool) {
+fn sockets(handle: &Handle, mut each: impl FnMut(u64, u32) -> bool) {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(directory) = openat(handle.directory(), c"fd", flags, Mode::empty()) else { return };
     let mut entries = [MaybeUninit::<u8>::uninit(); 8192];

@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, readlinkat_raw, stat, statat};
 use rustix::io::Errno;
 
+use super::bounded::{self, End};
 use crate::model::container;
 use crate::model::container::Container;
 use crate::model::process::{INIT, Process, ProcessKey};
@@ -140,22 +141,7 @@ impl Handle {
     /// The file's beginning, as much as the buffer takes.
     pub(crate) fn read<'a>(&self, name: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
         let file = openat(self.directory(), name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        let mut length = 0;
-        while length < buffer.len() {
-            match rustix::io::read(&file, &mut buffer[length..]) {
-                Ok(0) => break,
-                Ok(count) => {
-                    length += count;
-                    // These files are made in one piece (`single_open`, fs/seq_file.c): what does not fill the buffer
-                    // is all, and the call that would say so is spared.
-                    if length < buffer.len() {
-                        break;
-                    }
-                }
-                Err(Errno::INTR) => {}
-                Err(_) => return None,
-            }
-        }
+        let length = bounded::fill(&file, buffer, End::ShortRead).ok()?;
         Some(&buffer[..length])
     }
 }
