@@ -747,7 +747,7 @@ impl Simulation {
     pub fn replace(mut self, pid: u32, file: &str, by: Process) -> Self {
         let at = self.now.0 / 1_000_000;
         self.settings = Some(settings(ProductRef::new(&OpenClaw), pid, &[], Some((file, at))));
-        let writer = by.pid.unwrap_or_default();
+        let writer = by.pid;
         self.writer = Some(by);
         let changed = ConfigChanged {
             time: self.now,
@@ -815,7 +815,7 @@ impl Simulation {
     pub fn forwards(mut self, server: &Server, target: Target) -> Self {
         let listener = server.listener.clone();
         let forward = Forward { addr: Some(listener.addr), port: listener.port, target, target_port: 18_789 };
-        self.forwarders.push(Forwarder { since: self.now, listener, forward });
+        self.forwarders.push(Forwarder { since: Some(self.now), listener, forward });
         self
     }
 

@@ -415,7 +415,7 @@ impl Reader {
                 Some("removed") => FileChange::Removed,
                 other => panic!("{other:?}"),
             },
-            writer: parsed::<Option<u32>>(&configured["process"]["pid"]).unwrap_or(0),
+            writer: parsed(&configured["process"]["pid"]),
             users: claimed.iter().map(|read| read.pid).collect(),
         };
         Step::Config { at: looks.min().unwrap_or(time), changed }

@@ -129,7 +129,7 @@ struct Changes(Vec<ConfigChanged>);
 
 impl Changes {
     /// Adds a change. An editor that moves the old file away and writes a new one has replaced it.
-    fn note(&mut self, one: &FileInUse, change: FileChange, writer: u32) {
+    fn note(&mut self, one: &FileInUse, change: FileChange, writer: Option<u32>) {
         let is_known = |known: &&mut ConfigChanged| known.file == one.id && known.writer == writer;
         let Some(known) = self.0.iter_mut().find(is_known) else {
             let (time, path, users) = (clock::now(), one.path.clone(), vec![one.user]);
@@ -161,8 +161,8 @@ mod tests {
             above: Identity::default(),
             directory_name: OsString::new(),
         };
-        made.iter().for_each(|(writer, change)| changes.note(&one, *change, *writer));
-        changes.0.into_iter().map(|changed| (changed.writer, changed.change)).collect()
+        made.iter().for_each(|(writer, change)| changes.note(&one, *change, Some(*writer)));
+        changes.0.into_iter().filter_map(|changed| Some((changed.writer?, changed.change))).collect()
     }
 
     #[test]

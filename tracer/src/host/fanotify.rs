@@ -49,8 +49,8 @@ pub struct Event {
     pub directory: Identity,
     pub name: OsString,
     pub change: Change,
-    /// Who did it; 0: out of this PID namespace.
-    pub pid: u32,
+    /// The process that did it; `None`: it is outside of this PID namespace.
+    pub pid: Option<u32>,
 }
 
 /// The directories that are watched: read by one thread, and marked by another, which may hang in a file system.
@@ -161,7 +161,7 @@ struct Buffer([u8; BUFFER]);
 #[derive(Debug, PartialEq, Eq)]
 pub struct Raw<'a> {
     pub mask: u64,
-    pub pid: u32,
+    pub pid: Option<u32>,
     /// File system and handle of the directory.
     pub directory: &'a [u8],
     pub name: &'a [u8],
@@ -175,7 +175,7 @@ pub fn parse(mut bytes: &[u8]) -> Vec<Raw<'_>> {
         let header = usize::from(metadata.metadata_len);
         let Some(event) = bytes.get(header..length).filter(|_| length > 0) else { return events };
         if let Some((directory, name)) = directory_and_name(event) {
-            let pid = u32::try_from(metadata.pid).unwrap_or(0);
+            let pid = u32::try_from(metadata.pid).ok().filter(|pid| *pid != 0);
             events.push(Raw { mask: metadata.mask, pid, directory, name });
         }
         bytes = &bytes[length..];
@@ -290,9 +290,9 @@ mod tests {
         let mut bytes = event(libc::FAN_MOVED_TO, 77, &[1, 2, 3], b"server.json");
         bytes.extend(event(libc::FAN_DELETE, -1, &[4; 16], b"x"));
         let events = parse(&bytes);
-        assert_eq!((events[0].pid, events[0].name), (77, &b"server.json"[..]));
+        assert_eq!((events[0].pid, events[0].name), (Some(77), &b"server.json"[..]));
         assert_eq!(events[0].directory.len(), 8 + 8 + 3);
-        assert_eq!((events[1].pid, change(events[1].mask)), (0, Change::Removed));
+        assert_eq!((events[1].pid, change(events[1].mask)), (None, Change::Removed));
         assert_eq!(events.len(), 2);
     }
 

@@ -32,7 +32,7 @@ pub fn find(netns: NetnsId, port: u16, listeners: impl FnOnce() -> Vec<Listener>
     let mut found = Vec::new();
     for Forwarding { handle, process, forwards } in forwarding {
         let held = owners::held(&handle);
-        let since = process.start.map(|start| clock.mono_of_start(start)).unwrap_or_default();
+        let since = process.start.map(|start| clock.mono_of_start(start));
         for forward in forwards {
             let is_it = |listener: &&Listener| {
                 listener.port == forward.port

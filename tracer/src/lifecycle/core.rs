@@ -286,9 +286,9 @@ impl Core {
     /// What does not wait any longer.
     fn due(&mut self) -> Vec<Finding> {
         let Self { state, queries, writers, progress, .. } = self;
-        let writer = |pid: u32| {
-            let unknown = Process { pid: (pid != 0).then_some(pid), ..Process::default() };
-            writers.get(&pid).cloned().unwrap_or(unknown)
+        let writer = |pid: Option<u32>| {
+            let known = pid.and_then(|pid| writers.get(&pid)).cloned();
+            known.unwrap_or(Process { pid, ..Process::default() })
         };
         let mut findings = self.config_changes.ready(state, queries, writer, progress.now);
         findings.extend(self.tracker.repeats(progress.complete_until));

@@ -18,8 +18,9 @@ pub struct ConfigChanged {
     /// As the server sees it.
     pub path: PathBuf,
     pub change: FileChange,
-    /// The process that changed it; 0: unknown.
-    pub writer: u32,
+    /// The process that changed it; `None`: unknown.
+    #[serde(with = "super::zero_is_none")]
+    pub writer: Option<u32>,
     /// Processes that use it.
     pub users: Vec<u32>,
 }

@@ -24,3 +24,4 @@ pub mod text;
 pub mod time;
 pub mod trust;
 pub mod unit;
+mod zero_is_none;

@@ -49,7 +49,8 @@ impl Scene<'_> {
         }
         let Destination { netns, port, .. } = self.destination;
         let forwarders = self.state.forwarders.to(netns, port).iter();
-        let there = forwarders.filter(|forwarder| forwarder.since <= self.refused.time);
+        let there = forwarders
+            .filter(|forwarder| forwarder.since.is_none_or(|since| since <= self.refused.time));
         let published = there.filter_map(|forwarder| self.published_by(forwarder));
         published.min_by_key(|one| {
             let is_asked = one.at.ip() == self.destination.addr;
