@@ -1,8 +1,8 @@
 //! The kernel side as user space sees it: what this kernel can do, the programs, the ring, what was lost.
 
 pub mod btf;
+mod counted_table;
 mod features;
-mod followed;
 pub mod kernel;
 pub mod loader;
 pub mod losses;

@@ -119,8 +119,7 @@ impl Session {
         record: Option<&Path>,
     ) -> Result<Self> {
         let recognition = Recognition { patterns: options.server.clone() };
-        let runners = recognition.runners();
-        let servers = Servers { every: runners.is_none(), names: runners.unwrap_or_default() };
+        let servers = recognition.runners().map_or(Servers::Every, Servers::Named);
         let (mut kernel, ring) = loader::attach(&ports, &servers, options.bind_hook, options.verbose)?;
         if options.verbose {
             follow_log(&mut kernel)?;

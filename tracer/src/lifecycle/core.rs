@@ -15,6 +15,7 @@ use crate::model::hash::HashMap;
 use crate::model::kernel_event::{
     Executed, ExecutedProgram, Failed, KernelEvent, Lost, Opened, Reached, Refused, Role,
 };
+use crate::model::ports::Ports;
 use crate::model::process::{Arguments, OwnerEnd, Process, Text};
 use crate::model::program;
 use crate::model::socket::{Holder, Listener, NetnsId, TcpState};
@@ -43,8 +44,8 @@ const NAMED_MAX: usize = 1024;
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     pub scope: Scope,
-    /// Ports that are watched from the start; empty: every port.
-    pub ports: Vec<u16>,
+    /// Ports that are watched from the start.
+    pub ports: Ports,
     /// Connects that failed otherwise than by a refusal are reported too.
     pub all: bool,
     /// The first cause that this host gives no sign of.

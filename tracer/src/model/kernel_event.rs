@@ -42,12 +42,45 @@ pub struct Closed {
     pub listener: Listener,
     /// Thread that closed it.
     pub tid: u32,
-    /// `sk_shutdown`: 3 for a close; 0 for a `listen()` that failed, a shutdown, or the subflow of an MPTCP socket.
-    pub shutdown: u32,
+    pub shutdown: Shutdown,
     pub closer: Closer,
     pub netns_cookie: u64,
     /// Whether the socket was ever in the kernel's table of listeners; `None`: unknown.
     pub was_hashed: Option<bool>,
+}
+
+/// Which directions of a socket are shut down (`sk_shutdown`: `RCV_SHUTDOWN` and `SEND_SHUTDOWN`, include/net/sock.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "u32", into = "u32")]
+pub enum Shutdown {
+    /// Of a `listen()` that failed, a shutdown, or the subflow of an MPTCP socket.
+    None,
+    Receive,
+    Send,
+    /// Of a close.
+    Both,
+}
+
+impl From<u32> for Shutdown {
+    fn from(bits: u32) -> Self {
+        match bits {
+            0 => Self::None,
+            1 => Self::Receive,
+            2 => Self::Send,
+            _ => Self::Both,
+        }
+    }
+}
+
+impl From<Shutdown> for u32 {
+    fn from(shutdown: Shutdown) -> Self {
+        match shutdown {
+            Shutdown::None => 0,
+            Shutdown::Receive => 1,
+            Shutdown::Send => 2,
+            Shutdown::Both => 3,
+        }
+    }
 }
 
 /// What closed a listener.

@@ -15,6 +15,7 @@ pub mod limit;
 pub mod local_socket;
 pub mod namespace;
 pub mod path;
+pub mod ports;
 pub mod process;
 pub mod program;
 pub mod routing;

@@ -5,7 +5,7 @@ use super::openings;
 use super::{HostState, Transition};
 use crate::model::errno::Errno;
 use crate::model::kernel_event::{
-    Bound, Call, Closed, Closer, Destroyed, Exited, Forked, Listened, Lost, LostWhere, Opened,
+    Bound, Call, Closed, Closer, Destroyed, Exited, Forked, Listened, Lost, LostWhere, Opened, Shutdown,
 };
 use crate::model::process::{OwnerEnd, Process};
 use crate::model::socket::{Listener, NetnsId};
@@ -86,7 +86,7 @@ impl HostState {
         // the socket, do not, and the process that did it need not be its owner.
         let closer = listener.process.clone();
         let end = match by {
-            Closer::Ending(status) if shutdown != 0 => OwnerEnd::Ended(status),
+            Closer::Ending(status) if shutdown != Shutdown::None => OwnerEnd::Ended(status),
             Closer::Process if closer.pid.is_some() => OwnerEnd::Running,
             Closer::Ending(_) | Closer::Process | Closer::Kernel => OwnerEnd::Unknown,
         };
@@ -95,7 +95,7 @@ impl HostState {
         let (owner, end) = match (known.as_ref().map(|known| known.process.clone()), orphaned) {
             // The kernel closes it in place of a process that has ended.
             (_, Some((owner, status))) if by == Closer::Kernel => (owner, OwnerEnd::Ended(status)),
-            (Some(owner), _) if by == Closer::Kernel || shutdown == 0 && !is_own => {
+            (Some(owner), _) if by == Closer::Kernel || shutdown == Shutdown::None && !is_own => {
                 (owner, OwnerEnd::Unknown)
             }
             _ if by_exec.is_some() => (by_exec.unwrap_or(closer), end),
@@ -135,14 +135,14 @@ impl HostState {
     }
 
     /// The ports that a process has listened on, as far as that is remembered, and since when.
-    fn ports_listened_on(&self, process: &Process) -> Vec<(u16, Mono)> {
+    fn ports_listened_on(&self, process: &Process) -> Vec<(u16, Option<Mono>)> {
         let is_by_it = |listener: &&Listener| {
             let opener = listener.opener.as_deref();
             listener.process.is_same(process) || opener.is_some_and(|opener| opener.is_same(process))
         };
         let closed = self.listeners.every_closed().map(|closed| &closed.listener);
         let by_it = self.listeners.open().chain(closed).filter(is_by_it);
-        by_it.map(|listener| (listener.port, listener.since.unwrap_or_default())).collect()
+        by_it.map(|listener| (listener.port, listener.since)).collect()
     }
 
     pub fn destroyed(&mut self, destroyed: &Destroyed) {

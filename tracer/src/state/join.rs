@@ -84,7 +84,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
-    use crate::model::kernel_event::{Closer, Opened};
+    use crate::model::kernel_event::{Closer, Opened, Shutdown};
     use crate::model::namespace::Namespace;
     use crate::model::process::Process;
     use crate::model::time::Mono;
@@ -120,7 +120,7 @@ mod tests {
             time: Mono(7),
             listener,
             tid: 1,
-            shutdown: 3,
+            shutdown: Shutdown::Both,
             closer: Closer::Process,
             netns_cookie: 0,
             was_hashed: None,

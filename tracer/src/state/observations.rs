@@ -242,8 +242,8 @@ impl HostState {
         };
         let listens = self.listeners.open().filter(|one| pid.is_some() && one.process.pid == pid);
         let listens = listens.filter(is_known);
-        let listened: Vec<(u16, Mono)> =
-            listens.map(|listener| (listener.port, listener.since.unwrap_or(Mono(0)))).collect();
+        let listened: Vec<(u16, Option<Mono>)> =
+            listens.map(|listener| (listener.port, listener.since)).collect();
         self.processes.note(candidate.process.clone(), candidate.time);
         self.servers.add(candidate, listened);
     }

@@ -9,7 +9,7 @@
 //! listeners only. It is due at once, and again after 10 ms, 100 ms and 1 s.
 
 use crate::model::hash::HashMap;
-use crate::model::kernel_event::{Closed, Opened};
+use crate::model::kernel_event::{Closed, Opened, Shutdown};
 use crate::model::socket::{Listener, NetnsId, SocketKey};
 use crate::model::time::{Interval, Mono};
 use crate::state::listeners::place;
@@ -150,6 +150,6 @@ pub fn has_failed(opened: &Opened, closed: &Closed) -> bool {
         (Some(false), Some(was_hashed)) => !was_hashed,
         // The mark is of an earlier listen(), or was not read. A listen() that fails closes the socket in its own thread,
         // and without a shutdown.
-        (Some(true) | None, _) | (_, None) => closed.shutdown == 0 && closed.tid == opened.tid,
+        (Some(true) | None, _) | (_, None) => closed.shutdown == Shutdown::None && closed.tid == opened.tid,
     }
 }

@@ -38,8 +38,8 @@ pub struct ServerCandidate {
     /// Its process is the one that executed the program.
     pub candidate: Candidate,
     pub instance: Instance,
-    /// When it was first known to listen, or to have listened, on each watched port.
-    listened: BTreeMap<u16, Mono>,
+    /// When it was first known to listen, or to have listened, on each watched port; `None`: since before the trace.
+    listened: BTreeMap<u16, Option<Mono>>,
     /// It has connected to one: a client, whatever it calls itself.
     is_client: bool,
     /// Nothing but its own `bind()` makes it a candidate.
@@ -63,7 +63,7 @@ impl ServerCandidate {
 
     /// Whether it had listened on a port by that time.
     pub fn had_listened(&self, port: u16, at: Mono) -> bool {
-        self.listened.get(&port).is_some_and(|listened| *listened <= at)
+        self.listened.get(&port).is_some_and(|listened| listened.is_none_or(|listened| listened <= at))
     }
 
     /// When it ended, and how.
@@ -71,7 +71,7 @@ impl ServerCandidate {
         self.instance.end()
     }
 
-    fn listens(&mut self, port: u16, since: Mono) {
+    fn listens(&mut self, port: u16, since: Option<Mono>) {
         let known = self.listened.entry(port).or_insert(since);
         *known = since.min(*known);
     }
@@ -105,7 +105,7 @@ pub struct Servers {
 impl Servers {
     /// Takes a process that may be the server. A fork of one that is known is part of that instance: only a process that
     /// has executed a program is one of its own.
-    pub fn add(&mut self, candidate: Candidate, listened: impl IntoIterator<Item = (u16, Mono)>) {
+    pub fn add(&mut self, candidate: Candidate, listened: impl IntoIterator<Item = (u16, Option<Mono>)>) {
         let Some(pid) = candidate.process.pid else {
             return;
         };
@@ -176,7 +176,7 @@ impl Servers {
     }
 
     /// What the forks of a process have listened on, which were known by that before the process itself was found.
-    fn listened_by_forks_of(&self, parent: &Candidate) -> Vec<(u16, Mono)> {
+    fn listened_by_forks_of(&self, parent: &Candidate) -> Vec<(u16, Option<Mono>)> {
         let process = &parent.process;
         let is_fork = |known: &&ServerCandidate| {
             let Candidate { process: fork, since, .. } = &known.candidate;
@@ -225,7 +225,7 @@ impl Servers {
         socket: &Listener,
         time: Mono,
         boottime_offset: i128,
-        listened: impl IntoIterator<Item = (u16, Mono)>,
+        listened: impl IntoIterator<Item = (u16, Option<Mono>)>,
     ) {
         let Listener { netns, ref process, .. } = *socket;
         let Some(pid) = process.pid else { return };
@@ -244,8 +244,8 @@ impl Servers {
         };
         let started = first.start.map(|start| start.latest(boottime_offset));
         let executed = self.executed.get(&root).map(|execution| execution.time);
-        let listened: Vec<(u16, Mono)> =
-            listened.into_iter().filter(|(_, since)| Some(*since) >= executed).collect();
+        let listened: Vec<(u16, Option<Mono>)> =
+            listened.into_iter().filter(|(_, since)| *since >= executed).collect();
         let since = started.map_or(time, |since| since.min(time));
         self.add(
             Candidate { time, since, netns, process: first, product: None, port: None, is_named: false },
@@ -392,7 +392,7 @@ impl Servers {
         let lives = self.candidates.get_mut(&self.roots.of(pid)).into_iter().flatten();
         let had = |known: &&mut ServerCandidate| known.instance.has(pid) || known.instance.had(pid, time);
         if let Some(known) = lives.rev().find(had) {
-            known.listens(port, time);
+            known.listens(port, Some(time));
         }
     }
 
@@ -400,7 +400,7 @@ impl Servers {
     pub fn holds(&mut self, pid: u32, port: u16, since: Option<Mono>) {
         if let Some(known) = self.current_mut(pid) {
             let began = known.candidate.since;
-            known.listens(port, since.map_or(began, |since| since.max(began)));
+            known.listens(port, since.max(Some(began)));
         }
     }
 

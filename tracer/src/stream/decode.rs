@@ -166,7 +166,7 @@ fn closed(record: wire::Closed) -> Result<KernelEvent, DecodeError> {
         time: Mono(record.header.time),
         listener: listener(&record.socket, process(&record.task))?,
         tid: record.task.tid,
-        shutdown: record.shutdown,
+        shutdown: record.shutdown.into(),
         closer: match record.closer {
             wire::closer::PROCESS => Closer::Process,
             wire::closer::EXITING => Closer::Ending(ExitStatus::from_wait(record.exit_code)),

@@ -15,6 +15,7 @@ use crate::host::sock_diag::Unavailable;
 use crate::host::{clock, process, settings};
 use crate::lifecycle::inquiry::{self, Intended};
 use crate::model::kernel_event::Refused;
+use crate::model::ports::Ports;
 use crate::model::time::{Interval, Mono};
 use crate::output::status::Reader;
 use crate::products::recognise::Recognition;
@@ -54,7 +55,7 @@ impl OneScan {
             None => error,
         })?;
         let mut state = HostState::default();
-        state.followed = FollowedPorts::new(ports.to_vec());
+        state.followed = FollowedPorts::new(Ports::Only(ports.to_vec()));
         let owners: BTreeSet<u32> =
             scan.listeners.iter().filter_map(|listener| listener.process.pid).collect();
         state.scanned(scan, Interval { began, ended: clock::now() });
