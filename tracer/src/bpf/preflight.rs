@@ -10,6 +10,7 @@ use rustix::system::uname;
 use rustix::thread::CapabilitySet;
 
 use crate::bpf::btf::VMLINUX;
+use crate::bpf::su_line::su_line;
 use crate::host::process;
 use crate::host::{netns, sock_diag};
 use crate::model::limit::Limit;
@@ -195,25 +196,6 @@ fn sockets() -> Option<Missing> {
     }
 }
 
-/// The command that runs this very command as root: `su -c '/home/ann/tracer --port 80'`.
-fn su_line() -> String {
-    let program =
-        env::current_exe().map_or_else(|_| "tracer".to_owned(), |path| path.to_string_lossy().into_owned());
-    let arguments = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
-    let command: Vec<_> = std::iter::once(program).chain(arguments).map(|word| quote(&word)).collect();
-    format!("su -c {}", always_quote(&command.join(" ")))
-}
-
-/// For a POSIX shell.
-fn quote(word: &str) -> String {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+=:,@%".contains(letter);
-    if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { always_quote(word) }
-}
-
-fn always_quote(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,12 +216,5 @@ mod tests {
         assert_eq!(missing_capabilities(CapabilitySet::BPF), ["CAP_PERFMON"]);
         assert!(missing_capabilities(both).is_empty());
         assert!(missing_capabilities(CapabilitySet::SYS_ADMIN).is_empty());
-    }
-
-    #[test]
-    fn words_survive_the_shell() {
-        assert_eq!(quote("/home/ann/tracer"), "/home/ann/tracer");
-        assert_eq!(quote("it's"), r"'it'\''s'");
-        assert_eq!(quote(""), "''");
     }
 }
