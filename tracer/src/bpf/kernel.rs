@@ -1,4 +1,4 @@
-//! The attached programs: what a session reads from them, and asks of them.
+//! The attached programs: what a run reads from them, and what it adds to their tables.
 
 use std::os::fd::OwnedFd;
 

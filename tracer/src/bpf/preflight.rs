@@ -191,7 +191,7 @@ fn sockets() -> Option<Missing> {
     match sock_diag::check() {
         Ok(()) | Err(sock_diag::Error::Dump(_)) => None,
         Err(sock_diag::Error::Unavailable(err)) => {
-            Some(Missing { what: "sock-diag", sentence: err.to_string(), hint: err.cure().to_owned() })
+            Some(Missing { what: "sock-diag", sentence: err.to_string(), hint: err.remedy().to_owned() })
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Who writes a server's configuration file: fanotify on the directory that it is in.
+//! The kernel's events of the directory that a configuration file is in, from fanotify(7): what changed, and by which process.
 //!
-//! The kernel names the entry and the writer's process, and nobody else on the host pays for it. A directory is known
+//! The kernel names the entry and the writer's process, and no other process on the host pays for it. A directory is known
 //! by its file handle, so that it is the same one whatever mount it is seen through.
 
 use std::collections::HashSet;
@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::sync::Arc;
 
-/// What of a directory is told: entries that come, go, or are written.
+/// What is reported of a directory: entries that appear, disappear, or are written.
 const EVENTS: u64 = libc::FAN_CREATE
     | libc::FAN_CLOSE_WRITE
     | libc::FAN_MOVED_TO
@@ -211,7 +211,7 @@ fn front<T: Copy>(bytes: &[u8]) -> Option<T> {
 
 /// What the bits of an event's mask come to.
 pub fn change(mask: u64) -> Change {
-    // The kernel adds up what it has not told yet: what is there in the end is what counts.
+    // The kernel merges events that have not been read yet: the final state is what counts.
     if mask & libc::FAN_MOVED_TO != 0 {
         Change::Replaced
     } else if mask & libc::FAN_CLOSE_WRITE != 0 {

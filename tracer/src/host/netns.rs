@@ -19,7 +19,7 @@ use crate::sandbox::effective;
 /// Where `ip netns` keeps names, and where names are taken from.
 pub(super) const NAMES: &str = "/run/netns";
 
-/// Ways into one namespace that are kept: each may be gone a moment later.
+/// Ways into one namespace that are kept: each may have ended a moment later.
 const WAYS: usize = 4;
 
 /// Threads of one process that are asked for a namespace of their own.
@@ -49,7 +49,7 @@ pub struct Survey {
     /// The own one first, then by number.
     pub places: Vec<Place>,
     pub processes: Processes,
-    /// Not every process tells its namespace: there may be more than these.
+    /// Not every process shows its namespace: there may be more than these.
     pub is_partial: bool,
 }
 
@@ -65,8 +65,8 @@ impl Place {
         Self { ways: vec![way], ..Self::new(id, own) }
     }
 
-    /// Opens the namespace, for `setns()`. An error of kind `NotFound`: all ways are gone, as when the
-    /// namespace is, or just the processes that were in it.
+    /// Opens the namespace, for `setns()`. An error of kind `NotFound`: no way leads there any more, because the namespace
+    /// has ended, or just the processes that were in it.
     pub fn open(&self) -> io::Result<OwnedFd> {
         let mut last = io::ErrorKind::NotFound.into();
         for way in &self.ways {
@@ -96,11 +96,11 @@ pub fn own_place() -> io::Result<Place> {
     Ok(Place { name, ..Place::new(own, own) })
 }
 
-/// Looks for every network namespace: those of processes, those with a name under `/run/netns`, and those
+/// Searches for every network namespace: those of processes, those with a name under `/run/netns`, and those
 /// that something keeps mounted (docker, CNI plugins, `ip netns`).
 ///
 /// Not found: one that only a thread, a socket or an open file keeps. An event that names such a one
-/// brings a process to look into: [`find`]. Fails where `/proc` cannot be read at all.
+/// names a process to begin with: [`find`]. Fails where `/proc` cannot be read at all.
 pub fn survey() -> io::Result<Survey> {
     let own = own()?;
     let mut places = BTreeMap::from([(own, Place::new(own, own))]);
@@ -141,7 +141,7 @@ pub fn processes() -> io::Result<Processes> {
     Ok(pids.map(|pid| (pid, link_id(&proc, &format!("{pid}/ns/net")).ok())).collect())
 }
 
-/// Whether every process tells which namespace it is in. Not without CAP_SYS_PTRACE: kernel threads alone have
+/// Whether every process shows which namespace it is in. Not without CAP_SYS_PTRACE: kernel threads alone have
 /// more capabilities than tracer (`ptrace_may_access()`).
 fn sees_every_process() -> bool {
     effective().contains(CapabilitySet::SYS_PTRACE) && sees_first_process()
@@ -153,7 +153,7 @@ pub fn sees_first_process() -> bool {
     stat("/proc/1").is_ok()
 }
 
-/// The namespace `id`; `hint` is a process that was in it. `None`: gone, or nothing that can be seen
+/// The namespace `id`; `hint` is a process that was in it. `None`: it has ended, or nothing that can be seen
 /// leads to it.
 pub fn find(id: NetnsId, hint: Option<u32>) -> Option<Place> {
     let own = own().ok()?;

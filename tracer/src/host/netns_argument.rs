@@ -11,7 +11,7 @@ use crate::model::socket::NetnsId;
 #[derive(Debug)]
 pub struct NotFound {
     argument: String,
-    /// Each place that was looked into, and what was wrong with it.
+    /// Each path that was tried, and what was wrong with it.
     pub tried: Vec<(PathBuf, io::Error)>,
 }
 

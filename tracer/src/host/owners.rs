@@ -1,4 +1,4 @@
-//! Who holds a listener: the process with a file descriptor of its socket.
+//! Which process holds a socket: the one with a file descriptor of it.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
@@ -13,7 +13,7 @@ use crate::model::process::{INIT, Process};
 use crate::model::socket::{Listener, NetnsId};
 use crate::query::KnownSocket;
 
-/// File descriptors of one process that are looked at: it may hold millions, a listener is an early one.
+/// File descriptors of one process that are read: it may hold millions, a listener is an early one.
 const DESCRIPTORS: usize = 65_536;
 
 /// Sockets whose descriptors are remembered: more than a host has listeners on a few ports.
@@ -111,7 +111,7 @@ pub fn confirm(
     Some(owners)
 }
 
-/// At which descriptor each socket was found last, by its inode number. One look there tells whether it is held still;
+/// At which descriptor each socket was found last, by its inode number. One read there shows whether it is still held;
 /// a busy server has thousands of others.
 #[derive(Clone, Debug, Default)]
 pub struct Descriptors(HashMap<u64, u32>);
@@ -120,7 +120,7 @@ pub struct Descriptors(HashMap<u64, u32>);
 struct Holder {
     handle: Handle,
     process: Process,
-    /// Each of its sockets, and a descriptor of it, where they had to be looked through.
+    /// Each of its sockets, and a descriptor of it, where they had to be read.
     sockets: Option<HashMap<u64, u32>>,
 }
 
@@ -246,7 +246,7 @@ mod tests {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let inode = rustix::fs::fstat(&socket).unwrap().st_ino;
         assert!(holder().holds(inode, &mut descriptors));
-        // Known by its place: nothing else is looked through.
+        // Known by its place: no other descriptor is read.
         let mut again = holder();
         assert!(again.holds(inode, &mut descriptors) && again.sockets.is_none());
         // Elsewhere among the descriptors, with another file in its old place.

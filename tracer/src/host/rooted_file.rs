@@ -84,7 +84,7 @@ pub(super) fn open(root: &OwnedFd, path: &Path, reader: &Credentials) -> Result<
     if u64::try_from(stat.st_size).is_ok_and(|size| size > FILE_MAX as u64) {
         return Err(Unreadable::TooLong);
     }
-    // The very file that was looked at, whatever its name leads to by now.
+    // The very file that was checked, whatever its name leads to by now.
     let itself = format!("/proc/self/fd/{}", place.as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = openat(CWD, itself, flags, Mode::empty()).map_err(Unreadable::Failed)?;

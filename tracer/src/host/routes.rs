@@ -76,7 +76,7 @@ pub fn local_routes(channel: &mut Channel) -> Result<Vec<LocalRoute>, Error> {
 }
 
 // The attributes are walked here, and not by `LinkMessage` and `RouteMessage`, which fail as a whole
-// over one attribute of some driver that they do not expect, and parse fifty that nobody asked for.
+// over one attribute of some driver that they do not expect, and parse fifty that are not used here.
 
 fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<NlaBuffer<&[u8]>, Error>> {
     NlasIterator::new(bytes).map(|attribute| attribute.map_err(Error::malformed))

@@ -78,7 +78,7 @@ impl Unavailable {
     }
 
     /// What to do about it.
-    pub fn cure(&self) -> &'static str {
+    pub fn remedy(&self) -> &'static str {
         if self.is_missing_module() {
             "as root: modprobe -a inet_diag tcp_diag"
         } else {

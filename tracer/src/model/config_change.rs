@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::time::Mono;
 
-/// Tells one file name in one directory of this host from every other.
+/// Identifies one file name in one directory of this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileId(pub u64);
 

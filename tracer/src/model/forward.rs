@@ -30,7 +30,7 @@ pub struct Forward {
 pub enum Target {
     /// An address, reached from where the process runs.
     Address(IpAddr),
-    /// A host by its name, looked up where the process runs.
+    /// A host by its name, resolved where the process runs.
     Host(Text),
     /// A host, or a pod, as another machine calls it.
     Remote(Text),
@@ -94,7 +94,7 @@ fn host(text: &str) -> Option<Text> {
     (!text.is_empty() && text.len() <= HOST_MAX).then(|| Text::from(text))
 }
 
-/// A host that is looked up where the process runs.
+/// A host that is resolved where the process runs.
 fn target(text: &str) -> Option<Target> {
     if text == "localhost" {
         return Some(Target::Address(Ipv4Addr::LOCALHOST.into()));
@@ -140,7 +140,7 @@ fn socat_pair(listens: &str, connects: &str) -> Option<Forward> {
 /// Options of ssh that take a value (ssh(1)).
 const SSH_WITH_VALUE: &str = "BbcDEeFIiJLlmOopQRSWw";
 
-/// `ssh -N -L [bind:]3200:host:80 user@bastion`; the host is looked up by the other side.
+/// `ssh -N -L [bind:]3200:host:80 user@bastion`; the host is resolved by the other side.
 fn ssh(arguments: &[&str]) -> Vec<Forward> {
     let mut forwards = Vec::new();
     let mut words = arguments.iter();

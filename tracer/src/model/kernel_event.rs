@@ -145,13 +145,13 @@ pub struct Bound {
     pub netns_cookie: u64,
     /// `None`: it is bound.
     pub errno: Option<Errno>,
-    /// Whether a [`Destroyed`] will tell of the socket's end.
+    /// Whether a [`Destroyed`] will report the socket's end.
     pub is_followed: bool,
     /// What that will call the socket.
     pub sock: u64,
 }
 
-/// A bound socket is gone, or is not a server's any more.
+/// A bound socket is closed, or is not a server's any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destroyed {
     pub time: Mono,
@@ -217,7 +217,7 @@ pub struct Executed {
     pub program: Option<ExecutedProgram>,
 }
 
-/// A program at its start, as the kernel had it: known also of a process that has ended by the time it is looked up.
+/// A program at its start, as the kernel had it: known also of a process that has ended by the time `/proc` is read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecutedProgram {
     pub netns: NetnsId,

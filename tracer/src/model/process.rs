@@ -34,7 +34,7 @@ pub struct Process {
     pub unit: Option<Unit>,
 }
 
-/// What tells the arguments of two processes apart, which can be secrets: a hash of them, without the program's own name.
+/// A hash of a process's arguments, which can be secrets, without the program's own name: it distinguishes two processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arguments(u64);
 

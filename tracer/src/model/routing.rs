@@ -76,7 +76,7 @@ impl Namespace {
         };
         // A socket bound to a device is routed through no other, not even to an address of this host:
         // `fib_lookup_good_nhc()` (net/ipv4/fib_trie.c, flowi4_oif) and `rt6_score_route()` (net/ipv6/route.c,
-        // RT6_LOOKUP_F_IFACE). What it asks for is then outside, whoever has the address. A VRF itself goes to
+        // RT6_LOOKUP_F_IFACE). What it asks for is then outside, whichever namespace has the address. A VRF itself goes to
         // each of its devices (`l3mdev_update_flow()`).
         let through = |device: u32| first(&|route| route.device == device);
         let route = match device {

@@ -79,7 +79,7 @@ pub struct Scan {
 /// How far a scan went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ScanScope {
-    /// Every namespace of the host was looked for.
+    /// Every namespace of the host was searched for.
     Host {
         /// Some processes' namespaces could not be read: there may be more namespaces.
         is_partial: bool,

@@ -12,7 +12,7 @@ const ONE_MAX_BYTES: u32 = 1 << 20;
 /// Bytes of an answer that lists sockets or processes: a hundred thousand listeners fit.
 const LIST_MAX_BYTES: u32 = 64 << 20;
 
-/// Tells one query of a run from every other.
+/// Identifies one query of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct QueryId(pub u64);
 

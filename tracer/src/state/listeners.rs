@@ -351,7 +351,7 @@ impl Listeners {
         }
     }
 
-    /// Notes what a new look says of a listener that is known: who holds it now, and its accept queue's bound.
+    /// Notes what a new query shows of a known listener: the process that holds it now, and its accept queue's bound.
     pub fn renew(&mut self, found: &Listener) {
         let Some(local) = self.netns.get_mut(&found.netns) else { return };
         let place = place(found.key);
@@ -364,7 +364,7 @@ impl Listeners {
         }
     }
 
-    /// Whether the process that a look at the host found to hold a listener had ended by then, as far as is known: the kernel
+    /// Whether the process that a query found to hold a listener had ended by then, as far as is known: the kernel
     /// reports the end of a process before it closes its files (`do_exit`, kernel/exit.c; Linux 6.18).
     pub fn is_let_go(&self, found: &Listener) -> bool {
         let orphaned = self.orphaned_by(found.netns, found.key);

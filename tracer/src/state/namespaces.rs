@@ -20,7 +20,7 @@ struct Known {
     read: Interval,
 }
 
-/// Every namespace that has been looked into, and those that could not be.
+/// Every namespace that has been read, and those that could not be.
 #[derive(Debug, Default)]
 pub struct Namespaces {
     known: HashMap<NetnsId, Known>,
@@ -30,7 +30,7 @@ pub struct Namespaces {
     is_partial: bool,
     /// Those that were asked for alone and could not be read; most have ended.
     missed: HashMap<NetnsId, Interval>,
-    /// Cookies of those that were known and are not to be seen any more: what is remembered of them is of no other that
+    /// Cookies of those that were known and are not found any more: what is remembered of them is of no other that
     /// gets their number.
     past: HashMap<NetnsId, u64>,
     /// The cookie of the last event in each, and when that was.
@@ -45,7 +45,7 @@ impl Namespaces {
         self.known.insert(namespace.id, Known { namespace, read });
     }
 
-    /// Notes that a namespace could not be read, in a look at the whole host or alone.
+    /// Notes that a namespace could not be read, in a scan of the whole host or alone.
     pub fn set_unreadable(&mut self, netns: NetnsId, whole_host: bool, read: Interval) {
         if whole_host {
             self.unreadable.insert(netns, read);
@@ -54,7 +54,7 @@ impl Namespaces {
         }
     }
 
-    /// Begins a new look at the whole host: drops the namespaces that are not there, and what could not be
+    /// Begins a new scan of the whole host: drops the namespaces that are not there, and what could not be
     /// read before. Gives those whose history is to be forgotten.
     #[must_use]
     pub fn retain(&mut self, is_there: impl Fn(NetnsId) -> bool) -> Vec<NetnsId> {
@@ -64,7 +64,7 @@ impl Namespaces {
         self.drop_unless(is_there)
     }
 
-    /// Drops namespaces, and gives those that could not be told from another with their number.
+    /// Drops namespaces, and gives those that could not be distinguished from another with their number.
     fn drop_unless(&mut self, keep: impl Fn(NetnsId) -> bool) -> Vec<NetnsId> {
         let mut forgotten = Vec::new();
         let past = &mut self.past;
@@ -84,7 +84,7 @@ impl Namespaces {
         forgotten
     }
 
-    /// Forgets what is known of a namespace that is gone. A look that failed since was at the one that has its number
+    /// Forgets what is known of a namespace that has ended. A query that failed since was of the one that has its number
     /// now: that stands.
     pub fn forget(&mut self, netns: NetnsId) {
         self.known.remove(&netns);
@@ -134,14 +134,14 @@ impl Namespaces {
         self.is_partial = true;
     }
 
-    /// When a namespace was last looked into, with or without success.
+    /// When a namespace was last read, with or without success.
     pub fn last_read(&self, netns: NetnsId) -> Option<Interval> {
         let known = self.known.get(&netns).map(|known| known.read);
         let failed = [self.unreadable.get(&netns).copied(), self.missed.get(&netns).copied()];
-        [known].into_iter().chain(failed).flatten().max_by_key(|look| look.ended)
+        [known].into_iter().chain(failed).flatten().max_by_key(|read| read.ended)
     }
 
-    /// The cookie that tells a namespace from a later one with its number; 0: unknown.
+    /// The cookie that distinguishes a namespace from a later one with its number; 0: unknown.
     pub fn cookie(&self, netns: NetnsId) -> u64 {
         let known =
             self.get(netns).map(|namespace| namespace.cookie).or_else(|| self.past.get(&netns).copied());
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn namespaces_that_come_and_go_by_the_thousand_take_no_more_room() {
-        let look = Interval { began: Mono(1), ended: Mono(2) };
+        let read = Interval { began: Mono(1), ended: Mono(2) };
         let mut namespaces = Namespaces::default();
         let mut forgotten = 0;
         for number in 1..=3 * NAMESPACES_MAX as u32 {
@@ -206,14 +206,14 @@ mod tests {
                 local: Vec::new(),
                 l3mdev_accept: None,
             };
-            namespaces.insert(namespace, look);
-            namespaces.set_unreadable(NetnsId(u32::MAX - number), false, look);
+            namespaces.insert(namespace, read);
+            namespaces.set_unreadable(NetnsId(u32::MAX - number), false, read);
             forgotten += namespaces.shrink(|_| false).len();
             let Namespaces { known, missed, past, .. } = &namespaces;
             assert!(known.len() <= NAMESPACES_MAX + 1 && missed.len() <= NAMESPACES_MAX + 1);
             assert!(past.len() <= NAMESPACES_MAX + 1);
         }
-        // The own one stays, and the others are either told from those that get their numbers, or forgotten whole.
+        // The own one stays, and the others are either distinguished from those that get their numbers, or forgotten whole.
         let Namespaces { known, past, .. } = &namespaces;
         assert!(known.contains_key(&NetnsId(1)));
         assert_eq!(known.len() + past.len() + forgotten, 3 * NAMESPACES_MAX);

@@ -13,7 +13,7 @@ use crate::state::instances::{Instance, Roots};
 use crate::state::quota::{self, Dropped};
 
 /// Candidates remembered: of the user that has the most, in the namespace where that has the most, those that ended longest
-/// ago go first, then the youngest, so that pretenders hide no server of another user, of another namespace, or that was
+/// ago go first, then the youngest, so that unverified servers hide no server of another user, of another namespace, or that was
 /// there before them.
 const CANDIDATES_MAX: usize = 256;
 
@@ -26,7 +26,7 @@ const CLIENTS_MAX: usize = 1_024;
 /// Processes remembered that were seen to execute a program.
 const EXECUTED_MAX: usize = 4_096;
 
-/// Two records of one exec, by redundant programs, come so soon after each other.
+/// Two records of one exec, of redundant programs, come within this time.
 const SAME_EXECUTION_NS: u64 = 1_000_000;
 
 /// How long the end of a candidate is a reason for a refusal.
@@ -50,8 +50,8 @@ pub struct ServerCandidate {
     is_followed: bool,
     /// When it was last seen to live.
     seen: Mono,
-    /// When a look at every process did not find it any more: after that it does not count, though nobody has told of its
-    /// end.
+    /// When a search of every process did not find it any more: after that it does not count, though its end was not
+    /// reported.
     missed: Option<Mono>,
 }
 
@@ -117,7 +117,7 @@ impl Servers {
         let (is_client, seen) = (self.clients.contains(&pid), candidate.time);
         let since = self.executed.get(&pid).map(|execution| execution.time);
         let lives = self.candidates.entry(pid).or_default();
-        // Whose number this one has now has ended, and nobody has told of it.
+        // The process that had this number before has ended, which was not reported.
         let started = candidate.process.start;
         lives.retain(|known| known.instance.is_closed() || known.candidate.process.start == started);
         if let Some(known) = lives.iter_mut().find(|known| known.instance.has(pid)) {
@@ -312,8 +312,8 @@ impl Servers {
     ///
     /// A candidate that was not found has ended, unless its end would have been reported: then it has another name by now.
     /// A server may overwrite its name and its arguments while it starts.
-    pub fn searched(&mut self, look: Interval, is_complete: bool) {
-        self.searched = Some(look);
+    pub fn searched(&mut self, read: Interval, is_complete: bool) {
+        self.searched = Some(read);
         if !is_complete {
             return;
         }
@@ -322,10 +322,10 @@ impl Servers {
             if !known.instance.is_closed()
                 && known.candidate.is_named
                 && known.missed.is_none()
-                && known.seen < look.began
+                && known.seen < read.began
                 && !is_reported
             {
-                known.missed = Some(look.ended);
+                known.missed = Some(read.ended);
             }
         }
     }

@@ -51,7 +51,7 @@ impl OneScan {
         let began = clock::now();
         let scan = if sees_all { scanner.host() } else { scanner.own() };
         let scan = scan.map_err(|error| match error.downcast_ref::<Unavailable>() {
-            Some(unavailable) => Failure::host(unavailable.to_string(), unavailable.cure()).into(),
+            Some(unavailable) => Failure::host(unavailable.to_string(), unavailable.remedy()).into(),
             None => error,
         })?;
         let mut state = HostState::default();
