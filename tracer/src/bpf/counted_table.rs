@@ -8,7 +8,7 @@ use aya::maps::{HashMap, MapData};
 /// Keys without a place that are remembered, so that each is counted once.
 const REMEMBERED_MAX: usize = 4_096;
 
-/// A table whose keys say all: of followed processes, which the kernel side adds to as well, and of names.
+/// A table of keys alone: of followed processes, which the kernel side adds to as well, or of names.
 pub struct CountedTable<K: Pod> {
     map: HashMap<MapData, K, u32>,
     /// Keys that found no place in it.

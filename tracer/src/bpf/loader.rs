@@ -56,7 +56,7 @@ pub enum BindHook {
 /// Loads the programs for `ports` and attaches them; the ring begins to fill.
 ///
 /// # Errors
-/// A [`Failure`] that says what this kernel lacks.
+/// A [`Failure`] that names what this kernel lacks.
 pub fn attach(
     ports: &[u16],
     servers: &Servers,

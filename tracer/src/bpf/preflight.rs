@@ -127,7 +127,7 @@ fn btf() -> Option<Missing> {
 }
 
 fn user_namespace() -> Option<Missing> {
-    // Where /proc does not say, the load will.
+    // Where `/proc` does not show it, the load fails with the reason.
     let is_host = stat("/proc/self/ns/user").ok()?.st_ino == HOST_USER_NAMESPACE;
     (!is_host).then(|| Missing {
         what: "user-namespace",

@@ -10,7 +10,7 @@ use crate::model::time::Interval;
 use crate::products::recognise::{Named, Recognition};
 use crate::query::{Answer, Candidate, Observation, Query, QueryKind};
 
-/// What the answers of one thread need.
+/// Answers the queries of one thread.
 pub struct Answerer {
     pub scanner: Scanner,
     pub recognition: Recognition,
@@ -23,7 +23,7 @@ pub struct Answerer {
 }
 
 impl Answerer {
-    /// Answers a query, and says which configuration file was found to be in use.
+    /// Answers a query, and gives the configuration file that was found to be in use.
     pub fn answer(&mut self, query: Query) -> (Answer, Option<FileInUse>) {
         let began = clock::now();
         let mut in_use = None;
@@ -85,14 +85,15 @@ impl Answerer {
             return None;
         }
         let time = clock::now();
-        let claim = process::claim(pid)?;
-        let named = self.recognition.recognise(&claim.name, claim.executable(), &claim.arguments)?;
+        let appearance = process::appearance(pid)?;
+        let process::Appearance { name, arguments, netns, start, .. } = &appearance;
+        let named = self.recognition.recognise(name, appearance.executable(), arguments)?;
         let (product, port) = match named {
             Named::Product(product) => (Some(product), None),
             Named::Pattern { port } => (None, port),
         };
-        let process = process::describe(pid).filter(|process| process.start == Some(claim.start))?;
-        let since = clock::read().mono_of_start(claim.start);
-        Some(Candidate { time, since, netns: claim.netns, process, product, port, is_named: true })
+        let process = process::describe(pid).filter(|process| process.start == Some(*start))?;
+        let since = clock::read().mono_of_start(*start);
+        Some(Candidate { time, since, netns: *netns, process, product, port, is_named: true })
     }
 }

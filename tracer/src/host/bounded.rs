@@ -10,7 +10,7 @@ pub(super) enum End {
     /// By a read that gives nothing.
     EmptyRead,
     /// By a read that does not fill the buffer: the file is made in one piece (`single_open`, fs/seq_file.c), and the call
-    /// that would say so is spared.
+    /// that would give nothing is spared.
     ShortRead,
 }
 

@@ -4,7 +4,7 @@ use rustix::fs::{Mode, Stat};
 
 use super::process::{Handle, STATUS};
 
-/// Who a process is where files are concerned.
+/// The ids of a process that count where it opens files.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
     pub(super) uid: u32,

@@ -233,7 +233,7 @@ fn identity(directory: BorrowedFd<'_>) -> io::Result<Identity> {
     }
     let mut handle = Handle { length: HANDLE_MAX as u32, kind: 0, bytes: [0; HANDLE_MAX] };
     let mut mount = 0;
-    // SAFETY: the handle has as much room as its length says, and an empty path names the descriptor itself.
+    // SAFETY: the handle has as much room as its length gives, and an empty path names the descriptor itself.
     let result = unsafe {
         libc::name_to_handle_at(
             directory.as_raw_fd(),
@@ -302,7 +302,7 @@ mod tests {
         for length in 0..bytes.len() {
             assert!(parse(&bytes[..length]).is_empty(), "{length}");
         }
-        // A length that says nothing would never end.
+        // With a length of 0, reading would never end.
         assert!(parse(&[0; 64]).is_empty());
     }
 

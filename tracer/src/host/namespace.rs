@@ -1,4 +1,4 @@
-//! Reads what a verdict needs to know of the network namespace that the thread is in: interfaces, local addresses, cookie.
+//! Reads the network namespace that the thread is in: interfaces, local addresses, cookie.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -19,7 +19,7 @@ pub(super) fn read(place: &Place) -> Result<Namespace, Failure> {
     let mut channel = routes::open().map_err(Failure::other)?;
     let links =
         routes::links(&mut channel).map_err(|err| Failure::other(format_args!("interfaces: {err}")))?;
-    // Without a VRF it says nothing, and among many namespaces it is the most expensive to read: the kernel finds each
+    // Without a VRF it has no effect, and among many namespaces it is the most expensive to read: the kernel finds each
     // one's file among those of the same name (`proc_sys_compare`, fs/proc/proc_sysctl.c).
     let has_vrf = links.iter().any(|link| link.vrf_table.is_some());
     Ok(Namespace {
@@ -52,7 +52,7 @@ fn cookie(channel: &Channel) -> u64 {
     if result == 0 && length as usize == size_of::<u64>() { cookie } else { 0 }
 }
 
-/// `net.ipv4.tcp_l3mdev_accept` of the thread's namespace: `/proc/sys/net` shows that of who opens it.
+/// `net.ipv4.tcp_l3mdev_accept` of the thread's namespace: `/proc/sys/net` shows that of the thread that opens it.
 fn l3mdev_accept() -> Option<bool> {
     let mut value = [0; 16];
     let length =

@@ -20,7 +20,7 @@ const DESCRIPTORS: usize = 65_536;
 const DESCRIPTORS_KEPT: usize = 16_384;
 
 /// Fills in the process of each listener, where its file descriptors can be read; elsewhere what the
-/// listener says already (the user id of its socket) stays.
+/// listener has already (the user id of its socket) stays.
 ///
 /// Of several holders (a server and its workers) the first: the oldest ancestor that still holds it, but for the first
 /// process, if another holds it too: systemd holds every socket that it starts a service for, and the service answers.

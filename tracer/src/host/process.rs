@@ -1,4 +1,4 @@
-//! What `/proc` says of a process. All of it but the numbers is the process's own choice: read to a
+//! What `/proc` shows of a process. All of it but the numbers is the process's own choice: read to a
 //! bound, never trusted in form.
 //!
 //! Read by hand, not with the procfs crate: that reads each file to its end whatever its length, refuses
@@ -77,7 +77,7 @@ impl Handle {
         parse_stat(self.read(c"stat", &mut buffer)?).map(|(_, stat)| stat)
     }
 
-    /// Everything there is to say of it now; `None`: it has ended.
+    /// Everything that `/proc` shows of it now; `None`: it has ended.
     pub fn describe(&self) -> Option<Process> {
         self.describe_with_stat(&Process::default()).map(|(process, _)| process)
     }
@@ -158,9 +158,9 @@ pub fn describe_same(key: ProcessKey) -> Option<Process> {
     describe(key.pid).filter(|process| process.start == Some(key.start))
 }
 
-/// What of a process says whether it claims to be a server, and where it runs.
+/// What a process is recognised by as a server, and where it runs.
 #[derive(Clone, Debug)]
-pub struct Claim {
+pub struct Appearance {
     /// Its name, as it is.
     pub name: Vec<u8>,
     /// The beginning of its arguments, each ended by a NUL.
@@ -171,22 +171,22 @@ pub struct Claim {
     pub start: StartTime,
 }
 
-impl Claim {
+impl Appearance {
     /// The file name of its executable.
     pub fn executable(&self) -> Option<&[u8]> {
         self.exe.as_ref().map(Text::file_name)
     }
 }
 
-/// Reads that of the process that has the number `pid` now.
-pub fn claim(pid: u32) -> Option<Claim> {
+/// Reads it of the process that has the number `pid` now.
+pub fn appearance(pid: u32) -> Option<Appearance> {
     let handle = Handle::open(pid).ok()?;
     let mut buffer = [0; 1024];
     let (name, stat) = parse_stat(handle.read(c"stat", &mut buffer)?)?;
     let mut arguments = [0; PATH];
     let arguments = handle.read(c"cmdline", &mut arguments)?;
     let netns = statat(handle.directory(), c"ns/net", AtFlags::empty()).ok()?;
-    Some(Claim {
+    Some(Appearance {
         name: name.to_vec(),
         arguments: arguments.to_vec(),
         exe: handle.exe(),
@@ -208,7 +208,7 @@ pub fn own_line() -> Vec<u32> {
 }
 
 /// Whether process numbers here are the host's, as the kernel's records have them. False where `/proc`
-/// cannot say. Asked once: a process stays in its PID namespace.
+/// does not show it. Read once: a process stays in its PID namespace.
 pub fn in_host_pid_namespace() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| stat("/proc/self/ns/pid").is_ok_and(|stat| stat.st_ino == HOST_PID_NAMESPACE))

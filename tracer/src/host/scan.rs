@@ -189,7 +189,7 @@ impl Scanner {
         let read = |_: &Place| Ok(sock_diag::holders(&mut sock_diag::open()?, id, port)?);
         let mut sockets = visit(id, None, read).unwrap_or_default();
         find_owners(sockets.iter_mut().map(|holder| &mut holder.socket));
-        // A socket without an inode has no owner any more: its user id 0 says nothing.
+        // A socket without an inode has no owner any more: its user id 0 is no user's.
         for orphan in sockets.iter_mut().filter(|holder| holder.socket.key.inode == 0) {
             orphan.socket.process = Process::default();
         }
@@ -228,7 +228,7 @@ fn read(ports: &[u16], place: &Place) -> Result<(Namespace, Vec<Listener>), Fail
     Ok((namespace::read(place)?, listeners))
 }
 
-/// Fills in who holds each socket.
+/// Fills in which process holds each socket.
 fn find_owners<'a>(sockets: impl IntoIterator<Item = &'a mut Listener>) {
     let sockets: Vec<_> = sockets.into_iter().collect();
     if !sockets.is_empty() {

@@ -1,4 +1,4 @@
-//! Reads what a process says of itself: its arguments, its environment, and the configuration file that they lead to.
+//! Reads what is configured for a process: its arguments, its environment, and the configuration file that they lead to.
 //!
 //! All three are the process's own choice, so none is trusted: the file is opened inside of the process's root, is a
 //! regular one that the process itself may read, and short; nothing is waited for longer than the caller has patience; what was
@@ -32,21 +32,21 @@ const STRINGS_MAX: usize = 256 << 10;
 /// What is configured for the process that has the number `pid` now, if it is a server that is known. A file system that
 /// does not answer holds the caller up.
 pub fn read_settings(pid: u32, recognition: &Recognition) -> SettingsRead {
-    let claim = process::claim(pid);
-    let product = claim.as_ref().and_then(|claim| {
-        match recognition.recognise(&claim.name, claim.executable(), &claim.arguments)? {
+    let appearance = process::appearance(pid);
+    let product = appearance.as_ref().and_then(|appearance| {
+        match recognition.recognise(&appearance.name, appearance.executable(), &appearance.arguments)? {
             Named::Product(product) => Some(product),
             Named::Pattern { .. } => None,
         }
     });
-    let start = claim.as_ref().map(|claim| claim.start);
+    let start = appearance.as_ref().map(|appearance| appearance.start);
     let settings = product.and_then(|product| of(pid, start, product));
     // A process that is ending has let go of its arguments.
-    let is_whole = |claim: process::Claim| !claim.arguments.is_empty();
+    let is_whole = |appearance: process::Appearance| !appearance.arguments.is_empty();
     let is_readable = match product {
         // No time has passed.
-        None => claim.is_some_and(is_whole),
-        Some(_) => settings.is_some() || process::claim(pid).is_some_and(is_whole),
+        None => appearance.is_some_and(is_whole),
+        Some(_) => settings.is_some() || process::appearance(pid).is_some_and(is_whole),
     };
     SettingsRead { pid, started: start.filter(|_| is_readable), settings, file: None }
 }
@@ -56,7 +56,7 @@ fn of(pid: u32, start: Option<StartTime>, product: ProductRef) -> Option<ServerS
     let handle = Handle::open(pid).ok()?;
     let is_it = |stat: process::Stat| start.is_none_or(|start| StartTime::from_ticks(stat.start) == start);
     handle.stat().filter(|stat| is_it(*stat))?;
-    // A process that is ending has let go of its memory, and says nothing any more.
+    // A process that is ending has let go of its memory, and has no arguments any more.
     let arguments = strings(&handle, c"cmdline").filter(|arguments| !arguments.is_empty())?;
     let arguments: Vec<&[u8]> = arguments.split(|byte| *byte == 0).collect();
     let environment = environment(&handle, &*product);
@@ -156,7 +156,7 @@ mod tests {
     use crate::host::rooted_file::FILE_MAX;
     use crate::products::sample::Sample;
 
-    /// What is said of the file that a name leads to, in a root of its own.
+    /// What is read of the file that a name leads to, in a root of its own.
     fn read_as(prepare: impl FnOnce(&Path), reader: &Credentials) -> Option<ConfigFile> {
         let directory = tempfile::tempdir().unwrap();
         prepare(directory.path());
@@ -278,10 +278,10 @@ mod tests {
     }
 
     #[test]
-    fn a_process_says_what_its_arguments_say() {
+    fn the_settings_of_a_running_process_are_read() {
         // This process has no configuration file.
-        let claims = of(std::process::id(), None, ProductRef::new(&Sample));
-        assert!(claims.is_some());
+        let settings = of(std::process::id(), None, ProductRef::new(&Sample));
+        assert!(settings.is_some());
         assert_eq!(of(u32::MAX, None, ProductRef::new(&Sample)), None);
     }
 }

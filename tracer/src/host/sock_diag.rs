@@ -37,7 +37,7 @@ pub struct Unavailable {
 }
 
 impl Unavailable {
-    /// Says which failures are this host's, and not one namespace's.
+    /// The failures that are this host's, and not one namespace's.
     ///
     /// ENOENT: no handler, as without `inet_diag` (`__sock_diag_cmd()`) or `tcp_diag`
     /// (`inet_diag_lock_handler()`); EPROTONOSUPPORT: a kernel without sock_diag; the rest: a seccomp

@@ -38,7 +38,7 @@ pub struct Listened {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Closed {
     pub time: Mono,
-    /// The listener as the kernel described it while it closed; `process` is who closed it.
+    /// The listener as the kernel described it while it closed; `process` is the one that closed it.
     pub listener: Listener,
     /// Thread that closed it.
     pub tid: u32,
@@ -140,7 +140,7 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bound {
     pub time: Mono,
-    /// The socket: what it asked for as its address and port, and who asked as its process.
+    /// The socket: its address and port are those that were asked for, its process is the caller.
     pub socket: Listener,
     pub netns_cookie: u64,
     /// `None`: it is bound.
@@ -160,7 +160,7 @@ pub struct Destroyed {
     pub is_client: bool,
 }
 
-/// A process that owned a listener, or claims to be a server, has ended.
+/// A process that owned a listener, or is a server candidate, has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exited {
     pub time: Mono,
@@ -168,7 +168,7 @@ pub struct Exited {
     pub status: ExitStatus,
 }
 
-/// A process that was refused, or claims to be a server, has reached a watched port.
+/// A process that was refused, or is a server candidate, has reached a watched port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connected {
     pub time: Mono,
@@ -247,7 +247,7 @@ pub enum Via {
     Icmp,
 }
 
-/// Who sent the RST.
+/// What sent the RST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SentBy {
     /// This host's TCP stack, which found no socket (perhaps after a translation).

@@ -49,7 +49,7 @@ impl Arguments {
     }
 }
 
-/// One process for as long as it lives: no other has both numbers.
+/// One process for as long as it is running: no other has both numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProcessKey {
     pub pid: u32,

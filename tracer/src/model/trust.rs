@@ -10,7 +10,7 @@ const RUN_FOR_USERS: [&str; 6] =
 
 /// Whether only root can have started a process: it is root's, or in a unit of the system that is made for it.
 ///
-/// Any other user can open a socket on a port in the name of a server. A container says nothing: a user makes directories
+/// Any other user can open a socket on a port in the name of a server. A container proves nothing: a user makes directories
 /// with the names of containers below the own manager's.
 pub fn is_of_system(process: &Process) -> bool {
     let is_made_for_it = |unit: &Unit| unit.is_of_system() && !RUN_FOR_USERS.contains(&unit.name.as_str());

@@ -17,7 +17,7 @@ use crate::products::ServerSettings;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     pub id: QueryId,
-    /// When the host was read: what the answer says may be of any moment between.
+    /// When the host was read: what the answer shows may be of any moment between.
     pub interval: Interval,
     /// `None`: unknown. It could not be read, or not in time.
     pub result: Option<Observation>,

@@ -58,7 +58,7 @@ pub enum QueryKind {
     Candidates,
     /// Whether one process may be the server.
     Candidate { pid: u32 },
-    /// Everything that `/proc` says of one process.
+    /// Everything that `/proc` shows of one process.
     Process(ProcessKey),
     /// The same of the process that has a number now: it has changed a configuration file.
     Writer { pid: u32 },

@@ -299,7 +299,7 @@ impl Binds {
     }
 
     /// What had failed on a port at that time, the last first: of what the same service, or the same user, has not taken
-    /// since. `covers` says whether an endpoint is one that is asked about.
+    /// since. `covers`: whether an endpoint is one that is asked about.
     pub fn failures(
         &self,
         netns: NetnsId,

@@ -64,7 +64,7 @@ impl HostState {
         self.owners_read.get(&netns).copied()
     }
 
-    /// Processes that had ended and were found to hold a listener all the same: who holds it next is to be found out.
+    /// Processes that had ended and were found to hold a listener all the same: its next holder is to be queried.
     pub fn let_go(&mut self) -> BTreeSet<u32> {
         std::mem::take(&mut self.let_go)
     }

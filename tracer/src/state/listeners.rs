@@ -371,7 +371,7 @@ impl Listeners {
         orphaned.is_some_and(|(ended, _)| ended.is_same(&found.process))
     }
 
-    /// Who owned an open listener before, and how that process ended.
+    /// The process that owned an open listener before, and how it ended.
     pub fn orphaned_by(&self, netns: NetnsId, key: SocketKey) -> Option<&(Process, ExitStatus)> {
         self.netns.get(&netns)?.orphans.get(&place(key))
     }

@@ -43,7 +43,7 @@ impl HostState {
             Observation::Forwarders { netns, port, found } => {
                 self.forwarders.set(netns, port, found, read);
             }
-            // Of the one who waits for it.
+            // For the code that waits for it.
             Observation::Writer(_) | Observation::Named(_) => {}
         }
         Vec::new()
@@ -248,7 +248,7 @@ impl HostState {
         self.servers.add(candidate, listened);
     }
 
-    /// Takes what `/proc` says of a process.
+    /// Takes what `/proc` shows of a process.
     pub fn described(&mut self, process: Process, read: Interval) {
         self.listeners.describe(&process);
         self.turns.describe(&process);
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(
             found(&mut state, 11, 21),
             (Some(11), BTreeSet::from([11]), true),
-            "who has it is to be asked"
+            "its owner is to be queried"
         );
         assert_eq!(found(&mut state, 12, 31), (Some(12), BTreeSet::new(), false));
     }

@@ -25,7 +25,7 @@ pub enum DecodeError {
     Truncated {
         bytes: usize,
     },
-    /// Not as long as its kind, or as its header says.
+    /// Not as long as its kind is, or as its header gives.
     WrongSize {
         kind: u32,
         bytes: usize,
@@ -119,7 +119,7 @@ pub fn is_loss(bytes: &[u8]) -> bool {
     })
 }
 
-/// The record, when it is exactly as long as it should be and says.
+/// The record, when it is exactly as long as it should be and as its header gives.
 fn whole<T: Record>(bytes: &[u8], header: wire::Header) -> Result<T, DecodeError> {
     if bytes.len() != size_of::<T>() || header.size as usize != bytes.len() {
         return Err(DecodeError::WrongSize { kind: header.kind, bytes: bytes.len() });
