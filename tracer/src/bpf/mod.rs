@@ -12,7 +12,8 @@
 //! | [`preflight`] | what this host lacks, found before anything is loaded |
 //! | `su_line` | the command that runs this very command as root |
 //! | `features` | what the running kernel has |
-//! | [`btf`] | its types: an index, and the part that aya needs |
+//! | [`btf`] | its types: an index |
+//! | `loader_btf` | the part of them that aya's loader needs |
 //! | `offsets` | where its structures keep the fields that the programs read |
 //! | `probes` | the table of programs: what each is attached to, and what is lost without it |
 //! | [`loader`] | puts the programs in place: plan, load, attach |
@@ -31,6 +32,7 @@ mod counted_table;
 mod features;
 pub mod kernel;
 pub mod loader;
+mod loader_btf;
 pub mod losses;
 mod names;
 mod object;
