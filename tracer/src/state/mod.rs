@@ -18,7 +18,8 @@
 //! | [`transition`] | what an event or an observation has changed |
 //! | [`health`] | what tracer itself may have missed, or cannot see |
 //! | [`quota`] | bounds that no user fills for the others |
-//! | [`listeners`] | the listeners on watched ports: open ones, and closed ones |
+//! | [`listeners`] | the listeners on watched ports: the open ones, and the history of those that have closed |
+//! | `open_listeners` | the open ones of one namespace |
 //! | [`openings`] | sockets in LISTEN whose `listen()` may still fail |
 //! | [`turns`] | which processes held a port one after another |
 //! | [`namespaces`] | which namespaces were read, and which could not be |
@@ -50,6 +51,7 @@ pub mod listeners;
 pub mod namespaces;
 pub mod next_hops;
 mod observations;
+mod open_listeners;
 pub mod openings;
 pub mod processes;
 pub mod quota;

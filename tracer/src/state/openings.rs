@@ -12,7 +12,7 @@ use crate::model::hash::HashMap;
 use crate::model::kernel_event::{Closed, Opened, Shutdown};
 use crate::model::socket::{Listener, NetnsId, SocketKey};
 use crate::model::time::{Interval, Mono};
-use crate::state::listeners::place;
+use crate::state::open_listeners::place;
 
 /// How long after the newest opening another dump is due, where those before it do not list it. A `listen()` takes
 /// microseconds, unless its thread has lost its processor.
