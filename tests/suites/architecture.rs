@@ -268,6 +268,21 @@ fn each_file_says_what_it_is_for() {
 }
 
 #[test]
+fn the_guide_of_a_room_lists_each_of_its_files() {
+    const GUIDES: [&str; 6] = ["model", "query", "host", "bpf", "stream", "state"];
+    let all = sources();
+    let is_listed = |source: &Source| {
+        let guide = all.iter().find(|guide| guide.path == format!("{}/mod.rs", source.room()));
+        let name = Path::new(&source.path).file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        let rows = guide.into_iter().flat_map(|guide| guide.text.lines());
+        let mut rows = rows.filter(|line| line.starts_with("//! | "));
+        name == "mod" || rows.any(|row| row.contains(&format!("`{name}`")))
+    };
+    let missing = all.iter().filter(|one| GUIDES.contains(&one.room()) && !is_listed(one));
+    assert_none("not in its room's mod.rs", &missing.map(|one| one.path.clone()).collect::<Vec<_>>());
+}
+
+#[test]
 fn each_file_is_a_module() {
     let all = sources();
     let is_declared = |source: &&Source| {
