@@ -14,9 +14,10 @@ use tracer::model::errno::Errno;
 use tracer::model::forward::{Forward, Target};
 use tracer::model::kernel_event::{
     Bound, Closed, Closer, Connected, Destroyed, Executed, ExecutedProgram, Exited, Failed, Forked,
-    IcmpSender, KernelEvent, Listened, Lost, LostWhere, Opened, Reached, Refused, Role, SentBy, Via,
+    IcmpSender, KernelEvent, Listened, Lost, LostWhere, Opened, Reached, Refused, Role, SentBy, Shutdown, Via,
 };
 use tracer::model::namespace::{Link, LocalRoute, Namespace};
+use tracer::model::ports::Ports;
 use tracer::model::process::{Arguments, ExitStatus, Process};
 use tracer::model::socket::{Holder, Listener, NetnsId, SocketKey, TcpState};
 use tracer::model::time::{Interval, Mono, StartTime, WallTime};
@@ -618,16 +619,16 @@ impl Simulation {
         let netns_cookie = u64::from(listener.netns.0);
         let tid = listener.process.pid.unwrap_or_default();
         let (shutdown, closer) = match how {
-            Close::Owner => (3, Closer::Process),
-            Close::End(status) => (3, Closer::Ending(status)),
-            Close::Failure => (0, Closer::Process),
+            Close::Owner => (Shutdown::Both, Closer::Process),
+            Close::End(status) => (Shutdown::Both, Closer::Ending(status)),
+            Close::Failure => (Shutdown::None, Closer::Process),
             Close::Force => {
                 listener.process = process("ss", 9000);
-                (0, Closer::Process)
+                (Shutdown::None, Closer::Process)
             }
             Close::Kernel => {
                 listener.process = process("kworker/1:3", 300);
-                (3, Closer::Kernel)
+                (Shutdown::Both, Closer::Kernel)
             }
         };
         let was_hashed = Some(how != Close::Failure);
@@ -754,7 +755,7 @@ impl Simulation {
     pub fn replace(mut self, pid: u32, file: &str, by: Process) -> Self {
         let at = self.now.0 / 1_000_000;
         self.settings = Some(settings(ProductRef::new(&OpenClaw), pid, &[], Some((file, at))));
-        let writer = by.pid.unwrap_or_default();
+        let writer = by.pid;
         self.writer = Some(by);
         let changed = ConfigChanged {
             time: self.now,
@@ -822,7 +823,7 @@ impl Simulation {
     pub fn forwards(mut self, server: &Server, target: Target) -> Self {
         let listener = server.listener.clone();
         let forward = Forward { addr: Some(listener.addr), port: listener.port, target, target_port: 18_789 };
-        self.forwarders.push(Forwarder { since: self.now, listener, forward });
+        self.forwarders.push(Forwarder { since: Some(self.now), listener, forward });
         self
     }
 
@@ -946,7 +947,7 @@ impl Simulation {
 
     /// With these ports alone; otherwise every port is watched.
     pub fn watching(self, ports: &[u16]) -> Self {
-        self.with(Settings { ports: ports.to_vec(), ..Settings::default() })
+        self.with(Settings { ports: Ports::Only(ports.to_vec()), ..Settings::default() })
     }
 
     fn with(mut self, settings: Settings) -> Self {

@@ -8,7 +8,7 @@ use netlink_packet_route::AddressFamily;
 
 use crate::bpf::btf;
 use crate::cmd::show;
-use crate::host::{fanotify, netlink, netns, owners, process, routes, settings, sock_diag};
+use crate::host::{credentials, fanotify, netlink, netns, owners, passwd, process, routes, sock_diag};
 use crate::model::container;
 use crate::model::escape::escape;
 use crate::model::socket::{NetnsId, TcpState};
@@ -117,7 +117,7 @@ pub fn fanotify(bytes: &[u8]) {
 /// `/etc/passwd` of a server's root.
 pub fn passwd(bytes: &[u8]) {
     for uid in USERS {
-        if let Some(home) = settings::home_of(bytes, uid) {
+        if let Some(home) = passwd::home_of(bytes, uid) {
             let home = home.as_os_str().as_bytes();
             assert!(home.starts_with(b"/") && !home.iter().any(|byte| b":\n".contains(byte)));
         }
@@ -127,9 +127,9 @@ pub fn passwd(bytes: &[u8]) {
 /// The map of a user namespace, and the ids of a process.
 pub fn uid_map(bytes: &[u8]) {
     for uid in USERS {
-        let _ = settings::inside(bytes, uid);
+        let _ = credentials::inside(bytes, uid);
     }
-    let _ = settings::Identity::from_status(bytes);
+    let _ = credentials::Credentials::from_status(bytes);
 }
 
 /// Users whose homes and ids are looked for.

@@ -14,6 +14,7 @@ use crate::lifecycle::refusals::Scope;
 use crate::model::cause::Cause;
 use crate::model::clock::Clock;
 use crate::model::kernel_event::{KernelEvent, Lost};
+use crate::model::ports::Ports;
 use crate::model::process::Text;
 use crate::model::socket::NetnsId;
 use crate::model::time::{Mono, StartTime};
@@ -112,7 +113,7 @@ impl Run {
         let recognition = Recognition { patterns };
         let settings = Settings {
             scope,
-            ports: ports.clone(),
+            ports: Ports::from_list(&ports),
             all,
             undetectable,
             skips_listeners,

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use tracer::model::clock::Clock;
-use tracer::model::kernel_event::{Executed, KernelEvent, Listened, Lost, LostWhere};
+use tracer::model::kernel_event::{Executed, KernelEvent, Listened, Lost, LostWhere, Shutdown};
 use tracer::model::namespace::{Link, LocalRoute, Namespace};
 use tracer::model::process::{Process, Text};
 use tracer::model::socket::{Holder, Listener, NetnsId, SocketKey, TcpState};
@@ -415,7 +415,7 @@ impl Reader {
                 Some("removed") => FileChange::Removed,
                 other => panic!("{other:?}"),
             },
-            writer: parsed::<Option<u32>>(&configured["process"]["pid"]).unwrap_or(0),
+            writer: parsed(&configured["process"]["pid"]),
             users: claimed.iter().map(|read| read.pid).collect(),
         };
         Step::Config { at: looks.min().unwrap_or(time), changed }
@@ -471,7 +471,7 @@ fn add_results(steps: &mut [Step]) {
                             if closed.listener.key.is_same(opened.listener.key))
                     };
                     let has_failed = following.clone().find(is_end).is_some_and(|event| {
-                        matches!(event, KernelEvent::Closed(closed) if closed.shutdown == 0
+                        matches!(event, KernelEvent::Closed(closed) if closed.shutdown == Shutdown::None
                             && closed.tid == opened.tid
                             && closed.time.since(opened.time) < FAILURE_NS)
                     });

@@ -1,9 +1,8 @@
-//! The running kernel's own type information (BTF): an index over its structures, and the part that aya needs.
+//! An index over the running kernel's own type information (BTF).
 //!
 //! Rust's compiler emits no relocations for kernel structures, so the offsets are looked up here and
 //! handed to the programs as constants. The parser reads `/sys/kernel/btf/vmlinux` in place and builds
-//! an index of 4 bytes a type. aya's own, which the loader needs, keeps every type, which takes some 30 ms and as
-//! many megabytes, and gives no access to members. So aya gets only what it looks up: [`Btf::names`].
+//! an index of 4 bytes a type.
 //!
 //! Format: `Documentation/bpf/btf.rst` and `include/uapi/linux/btf.h`.
 
@@ -15,15 +14,15 @@ use tracer_ebpf::MISSING;
 /// Where the kernel publishes its types.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
-const MAGIC: u16 = 0xeb9f;
-const VERSION: u8 = 1;
-const HEADER_BYTES: usize = 24;
-const TYPE_BYTES: usize = 12;
+pub(super) const MAGIC: u16 = 0xeb9f;
+pub(super) const VERSION: u8 = 1;
+pub(super) const HEADER_BYTES: usize = 24;
+pub(super) const TYPE_BYTES: usize = 12;
 const MEMBER_BYTES: usize = 12;
 const ENUM_VALUE_BYTES: usize = 8;
 
 /// Kinds of types, and the bytes that follow each in the type section.
-mod kind {
+pub(super) mod kind {
     pub const INT: u32 = 1;
     pub const PTR: u32 = 2;
     pub const ARRAY: u32 = 3;
@@ -58,7 +57,7 @@ mod kind {
 }
 
 /// What the name of a tracepoint's type begins with.
-const TRACEPOINT: &[u8] = b"btf_trace_";
+pub(super) const TRACEPOINT: &[u8] = b"btf_trace_";
 
 /// The type by which a tracepoint calls its programs with preemption on (`__DO_TRACE_CALL`,
 /// include/linux/tracepoint.h): on 7.3, and not on 5.10, 6.1, 6.12 and 6.18.
@@ -100,7 +99,7 @@ pub struct Btf<'a> {
     types: &'a [u8],
     strings: &'a [u8],
     /// Where each type begins in `types`, by id; id 0 is `void` and has no place.
-    places: Vec<u32>,
+    pub(super) places: Vec<u32>,
     /// Structures by name.
     structs: HashMap<&'a [u8], u32>,
     /// `btf_trace_*` types by the tracepoint's name.
@@ -120,9 +119,9 @@ struct Member {
 
 /// One type's fixed part.
 #[derive(Clone, Copy)]
-struct Type {
-    name: u32,
-    kind: u32,
+pub(super) struct Type {
+    pub(super) name: u32,
+    pub(super) kind: u32,
     vlen: usize,
     /// `kind_flag`: a structure's member offsets carry bit-field sizes.
     flag: bool,
@@ -191,7 +190,7 @@ impl<'a> Btf<'a> {
         Ok(btf)
     }
 
-    fn read(&self, at: usize) -> Result<Type, BtfError> {
+    pub(super) fn read(&self, at: usize) -> Result<Type, BtfError> {
         let info = u32_at(self.types, at + 4)?;
         Ok(Type {
             name: u32_at(self.types, at)?,
@@ -211,7 +210,7 @@ impl<'a> Btf<'a> {
     }
 
     /// The bytes of a name, without its NUL; empty when out of range.
-    fn string(&self, offset: u32) -> &'a [u8] {
+    pub(super) fn string(&self, offset: u32) -> &'a [u8] {
         let rest = self.strings.get(offset as usize..).unwrap_or_default();
         let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
         &rest[..end]
@@ -345,58 +344,12 @@ impl<'a> Btf<'a> {
         // The first one is the tracing core's own.
         (prototype.kind == kind::FUNC_PROTO).then(|| prototype.vlen.saturating_sub(1))
     }
-
-    /// BTF for a loader, which looks up by its name what a program is to be attached to, and hands its place among the
-    /// types to the kernel: the tracepoints and these functions at the places that they have here, and nothing that
-    /// takes time to read at the others.
-    ///
-    /// # Errors
-    /// Never for what [`Btf::parse`] has understood.
-    pub fn names(&self, functions: &[&str]) -> Result<Vec<u8>, BtfError> {
-        let mut types = Vec::with_capacity(self.places.len() * TYPE_BYTES);
-        let mut strings = vec![0];
-        for place in self.places.iter().skip(1) {
-            let this = self.read(*place as usize)?;
-            let name = match this.kind {
-                kind::TYPEDEF => Some(self.string(this.name)).filter(|name| name.starts_with(TRACEPOINT)),
-                kind::FUNC => Some(self.string(this.name))
-                    .filter(|name| functions.iter().any(|wanted| wanted.as_bytes() == *name)),
-                _ => None,
-            };
-            let (name, kind) = match name {
-                Some(name) => {
-                    let at = strings.len() as u32;
-                    strings.extend_from_slice(name);
-                    strings.push(0);
-                    (at, this.kind)
-                }
-                None => (0, kind::FWD),
-            };
-            for word in [name, kind << 24, 0] {
-                types.extend_from_slice(&word.to_le_bytes());
-            }
-        }
-        Ok(whole(&types, &strings))
-    }
-}
-
-/// The bytes of BTF with these sections.
-fn whole(types: &[u8], strings: &[u8]) -> Vec<u8> {
-    let (types_at, types_bytes, strings_bytes) = (0, types.len() as u32, strings.len() as u32);
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + types.len() + strings.len());
-    bytes.extend_from_slice(&MAGIC.to_le_bytes());
-    bytes.extend_from_slice(&[VERSION, 0]);
-    for word in [HEADER_BYTES as u32, types_at, types_bytes, types_bytes, strings_bytes] {
-        bytes.extend_from_slice(&word.to_le_bytes());
-    }
-    bytes.extend_from_slice(types);
-    bytes.extend_from_slice(strings);
-    bytes
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bpf::loader_btf::whole;
 
     /// A writer of small BTF files.
     #[derive(Default)]

@@ -1,4 +1,4 @@
-//! The attached programs: what a session reads from them, and asks of them.
+//! The attached programs: what a run reads from them, and what it adds to their tables.
 
 use std::os::fd::OwnedFd;
 
@@ -6,9 +6,9 @@ use anyhow::Result;
 use aya::Ebpf;
 use aya_log::EbpfLogger;
 
-use crate::bpf::followed::Followed;
+use crate::bpf::counted_table::CountedTable;
 use crate::bpf::losses::{Counters, Totals, WithoutPlace};
-use crate::bpf::names::Names;
+use crate::bpf::names::{self, Name};
 use crate::bpf::upstream::Upstream;
 use crate::model::hook::Hook;
 use crate::model::limit::Limit;
@@ -18,8 +18,10 @@ use crate::model::time::StartTime;
 pub struct Kernel {
     pub(super) ebpf: Ebpf,
     pub(super) counters: Counters,
-    pub(super) followed: Followed,
-    pub(super) names: Names,
+    /// Processes whose end is recorded.
+    pub(super) followed: CountedTable<u32>,
+    /// Names of programs whose start is recorded. Those without a place are found by a search of `/proc` only.
+    pub(super) names: CountedTable<Name>,
     pub(super) upstream: Upstream,
     /// Keeps programs attached to classic tracepoints.
     pub(super) _events: Vec<OwnedFd>,
@@ -43,7 +45,7 @@ impl Kernel {
 
     /// Asks for the starts of programs with this name to be recorded.
     pub fn watch_name(&mut self, name: &[u8]) {
-        self.names.add(name);
+        self.names.add(names::key(name));
     }
 
     /// Has the connects of a process recorded on every port, and its end.
@@ -73,7 +75,7 @@ impl Kernel {
     /// When the map cannot be read.
     pub fn losses(&self) -> Result<Totals> {
         let without_place =
-            WithoutPlace { processes: self.followed.unfollowed(), names: self.names.unwatched() };
+            WithoutPlace { processes: self.followed.without_place(), names: self.names.without_place() };
         self.counters.read(&self.ebpf, without_place)
     }
 

@@ -9,11 +9,11 @@ use aya::programs::{FEntry, FExit, TracePoint};
 use clap::ValueEnum;
 use tracer_ebpf::{Config, PORTS_MAX};
 
+use crate::bpf::counted_table::CountedTable;
 use crate::bpf::features::Features;
-use crate::bpf::followed::Followed;
 use crate::bpf::kernel::Kernel;
 use crate::bpf::losses::{Counters, Pair};
-use crate::bpf::names::Names;
+use crate::bpf::names::{self, Name};
 use crate::bpf::object::{self, Refusal};
 use crate::bpf::probes::{self, Probe, Program, Target, TracepointProbe, Without};
 use crate::bpf::ring::Ring;
@@ -25,12 +25,22 @@ use crate::model::hook::Hook;
 use crate::model::limit::{Limit, NoSocketCookie};
 
 /// The programs whose start the kernel side records.
-#[derive(Clone, Debug, Default)]
-pub struct Servers {
+#[derive(Clone, Debug)]
+pub enum Servers {
     /// Every one.
-    pub every: bool,
+    Every,
     /// Those with one of these names, of which fifteen bytes count. More can be added while the programs run.
-    pub names: Vec<&'static str>,
+    Named(Vec<&'static str>),
+}
+
+impl Servers {
+    /// The names that the kernel side looks for.
+    fn names(&self) -> &[&'static str] {
+        match self {
+            Self::Every => &[],
+            Self::Named(names) => names,
+        }
+    }
 }
 
 /// How `bind()` is followed.
@@ -46,7 +56,7 @@ pub enum BindHook {
 /// Loads the programs for `ports` and attaches them; the ring begins to fill.
 ///
 /// # Errors
-/// A [`Failure`] that says what this kernel lacks.
+/// A [`Failure`] that names what this kernel lacks.
 pub fn attach(
     ports: &[u16],
     servers: &Servers,
@@ -57,7 +67,7 @@ pub fn attach(
     let mut plan = Plan::of(&features)?;
     let ebpf = plan.load(globals(&features, ports, servers), &features, verbose)?;
 
-    let mut attaching = Attaching::new(ebpf, plan.limits, &features, &servers.names)?;
+    let mut attaching = Attaching::new(ebpf, plan.limits, &features, servers.names())?;
     if features.preempts_programs {
         // First, so that no listener is seen without its cookie.
         attaching.listener_cookies();
@@ -87,7 +97,7 @@ fn globals(features: &Features, ports: &[u16], servers: &Servers) -> Config {
         cookie_helper: 1,
         send_hook: 0,
         receive_hook: 0,
-        exec_all: u32::from(servers.every),
+        exec_all: u32::from(matches!(servers, Servers::Every)),
         redundant_probes: u32::from(features.preempts_programs),
         rcu_free_mask: features.rcu_free_mask.unwrap_or(0),
         ports: [0; PORTS_MAX],
@@ -174,14 +184,14 @@ struct Attaching<'a> {
     limits: Vec<Limit>,
     pairs: Vec<Pair>,
     events: Vec<OwnedFd>,
-    names: Names,
+    names: CountedTable<Name>,
 }
 
 impl<'a> Attaching<'a> {
     /// Programs that are not attached yet, with the names that they look up.
     fn new(mut ebpf: Ebpf, limits: Vec<Limit>, features: &'a Features, names: &[&str]) -> Result<Self> {
-        let mut table = Names::new(HashMap::try_from(take_map(&mut ebpf, "NAMES")?)?);
-        names.iter().for_each(|name| table.add(name.as_bytes()));
+        let mut table = CountedTable::new(HashMap::try_from(take_map(&mut ebpf, "NAMES")?)?);
+        names.iter().for_each(|name| table.add(names::key(name.as_bytes())));
         let (hooks, pairs, events) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self { ebpf, features, hooks, limits, pairs, events, names: table })
     }
@@ -319,7 +329,7 @@ impl<'a> Attaching<'a> {
     fn finish(mut self) -> Result<(Kernel, Ring)> {
         let ring = RingBuf::try_from(self.take_map("EVENTS")?)?;
         let polled = Array::try_from(self.take_map("POLLED")?)?;
-        let followed = Followed::new(HashMap::try_from(self.take_map("FOLLOWED")?)?);
+        let followed = CountedTable::new(HashMap::try_from(self.take_map("FOLLOWED")?)?);
         let upstream = Upstream::new(
             HashMap::try_from(self.take_map("HOLDERS")?)?,
             Array::try_from(self.take_map("GATES")?)?,

@@ -9,6 +9,8 @@ use rustix::process::{Resource, getrlimit};
 use rustix::system::uname;
 use rustix::thread::CapabilitySet;
 
+use crate::bpf::btf::VMLINUX;
+use crate::bpf::su_line::su_line;
 use crate::host::process;
 use crate::host::{netns, sock_diag};
 use crate::model::limit::Limit;
@@ -16,9 +18,6 @@ use crate::sandbox::effective;
 
 /// The oldest kernel that may do: the BPF ring buffer, CAP_BPF and CAP_PERFMON came with it.
 const OLDEST_KERNEL: (u32, u32) = (5, 8);
-
-/// Types of the running kernel.
-const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Memory that maps and programs take, with as much again to spare.
 const LOCKED_MEMORY: u64 = 32 << 20;
@@ -110,12 +109,12 @@ pub fn proc() -> Option<Missing> {
 }
 
 fn btf() -> Option<Missing> {
-    let err = File::open(BTF).err()?;
+    let err = File::open(VMLINUX).err()?;
     let is_absent = err.kind() == io::ErrorKind::NotFound;
     Some(Missing {
         what: "btf",
         sentence: format!(
-            "cannot load kernel programs: `{BTF}`, the types of this kernel, cannot be read: {err}"
+            "cannot load kernel programs: `{VMLINUX}`, the types of this kernel, cannot be read: {err}"
         ),
         hint: if is_absent {
             "a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions build theirs; in a container, mount \
@@ -128,7 +127,7 @@ fn btf() -> Option<Missing> {
 }
 
 fn user_namespace() -> Option<Missing> {
-    // Where /proc does not say, the load will.
+    // Where `/proc` does not show it, the load fails with the reason.
     let is_host = stat("/proc/self/ns/user").ok()?.st_ino == HOST_USER_NAMESPACE;
     (!is_host).then(|| Missing {
         what: "user-namespace",
@@ -192,28 +191,9 @@ fn sockets() -> Option<Missing> {
     match sock_diag::check() {
         Ok(()) | Err(sock_diag::Error::Dump(_)) => None,
         Err(sock_diag::Error::Unavailable(err)) => {
-            Some(Missing { what: "sock-diag", sentence: err.to_string(), hint: err.cure().to_owned() })
+            Some(Missing { what: "sock-diag", sentence: err.to_string(), hint: err.remedy().to_owned() })
         }
     }
-}
-
-/// The command that runs this very command as root: `su -c '/home/ann/tracer --port 80'`.
-fn su_line() -> String {
-    let program =
-        env::current_exe().map_or_else(|_| "tracer".to_owned(), |path| path.to_string_lossy().into_owned());
-    let arguments = env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
-    let command: Vec<_> = std::iter::once(program).chain(arguments).map(|word| quote(&word)).collect();
-    format!("su -c {}", always_quote(&command.join(" ")))
-}
-
-/// For a POSIX shell.
-fn quote(word: &str) -> String {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+=:,@%".contains(letter);
-    if !word.is_empty() && word.chars().all(is_plain) { word.to_owned() } else { always_quote(word) }
-}
-
-fn always_quote(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -236,12 +216,5 @@ mod tests {
         assert_eq!(missing_capabilities(CapabilitySet::BPF), ["CAP_PERFMON"]);
         assert!(missing_capabilities(both).is_empty());
         assert!(missing_capabilities(CapabilitySet::SYS_ADMIN).is_empty());
-    }
-
-    #[test]
-    fn words_survive_the_shell() {
-        assert_eq!(quote("/home/ann/tracer"), "/home/ann/tracer");
-        assert_eq!(quote("it's"), r"'it'\''s'");
-        assert_eq!(quote(""), "''");
     }
 }

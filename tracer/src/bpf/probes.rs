@@ -188,7 +188,7 @@ pub static LISTEN_RESULT: Probe = pair(
     ("listen_returned_redundant", Target::Fexit("inet_csk_listen_start")),
 );
 
-/// The programs that see `bind()` as a system call, which need each other.
+/// The programs that see `bind()` as a system call, each of which requires the other.
 pub static BIND_CALLS: [Program; 2] = [
     Program { name: "bind_exit", target: Target::Tracepoint("syscalls/sys_exit_bind") },
     Program { name: "bind_enter", target: Target::Tracepoint("syscalls/sys_enter_bind") },

@@ -26,7 +26,7 @@ pub fn doctor() -> Result<Exit> {
     // The ring belongs to one.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _context = runtime.enter();
-    let servers = Servers { every: false, names: Vec::new() };
+    let servers = Servers::Named(Vec::new());
     let (kernel, _ring) = loader::attach(&[PORT], &servers, BindHook::Best, false)?;
     for hook in &kernel.hooks {
         writeln!(out, "ok       {} ({})", hook.name, hook.kind)?;

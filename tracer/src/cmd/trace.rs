@@ -25,7 +25,7 @@ use crate::cli::Trace;
 use crate::exit::{Exit, Failure, talk};
 use crate::host::config_watch::ConfigWatch;
 use crate::host::lanes::Host;
-use crate::host::{clock, identity, netns, process};
+use crate::host::{clock, identity, netns, netns_argument, process};
 use crate::lifecycle::core::PortChange;
 use crate::memory;
 use crate::model::cause::Cause;
@@ -77,7 +77,8 @@ pub fn trace(options: &Trace, record: Option<&Path>) -> Result<Exit> {
 /// The namespace that `--netns` names.
 fn resolve(argument: &str) -> Result<Netns, Failure> {
     let (id, name) =
-        netns::resolve(argument).map_err(|error| Failure::usage(error.to_string(), netns::NotFound::HINT))?;
+        netns_argument::resolve(argument)
+            .map_err(|error| Failure::usage(error.to_string(), netns_argument::NotFound::HINT))?;
     Ok(Netns { id: id.0, name })
 }
 
@@ -118,8 +119,7 @@ impl Session {
         record: Option<&Path>,
     ) -> Result<Self> {
         let recognition = Recognition { patterns: options.server.clone() };
-        let runners = recognition.runners();
-        let servers = Servers { every: runners.is_none(), names: runners.unwrap_or_default() };
+        let servers = recognition.runners().map_or(Servers::Every, Servers::Named);
         let (mut kernel, ring) = loader::attach(&ports, &servers, options.bind_hook, options.verbose)?;
         if options.verbose {
             follow_log(&mut kernel)?;

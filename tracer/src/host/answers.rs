@@ -1,6 +1,6 @@
 //! Each kind of query, and how it is answered.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::RandomState;
 
 use super::config_watch::{self, FileInUse};
 use super::fanotify::Marker;
@@ -8,9 +8,9 @@ use super::scan::Scanner;
 use super::{clock, forwarders, local_sockets, netns, process, settings};
 use crate::model::time::Interval;
 use crate::products::recognise::{Named, Recognition};
-use crate::query::{Answer, Candidate, FileId, Observation, Query, QueryKind};
+use crate::query::{Answer, Candidate, Observation, Query, QueryKind};
 
-/// What the answers of one thread need.
+/// Answers the queries of one thread.
 pub struct Answerer {
     pub scanner: Scanner,
     pub recognition: Recognition,
@@ -23,7 +23,7 @@ pub struct Answerer {
 }
 
 impl Answerer {
-    /// Answers a query, and says which configuration file was found to be in use.
+    /// Answers a query, and gives the configuration file that was found to be in use.
     pub fn answer(&mut self, query: Query) -> (Answer, Option<FileInUse>) {
         let began = clock::now();
         let mut in_use = None;
@@ -53,10 +53,9 @@ impl Answerer {
                 let mut read = settings::read_settings(pid, &self.recognition);
                 let file = read.settings.as_ref().and_then(|settings| settings.file.as_ref());
                 in_use = file.zip(self.marker.as_mut()).and_then(|(file, marker)| {
-                    let used = config_watch::arm(pid, &file.path, marker)?;
-                    let id = FileId(self.hasher.hash_one((&used.directory, &used.name)));
-                    read.file = Some(id);
-                    Some(FileInUse { id, ..used })
+                    let used = config_watch::arm(pid, &file.path, marker, &self.hasher)?;
+                    read.file = Some(used.id);
+                    Some(used)
                 });
                 Some(Observation::Settings(read))
             }
@@ -86,14 +85,15 @@ impl Answerer {
             return None;
         }
         let time = clock::now();
-        let claim = process::claim(pid)?;
-        let named = self.recognition.recognise(&claim.name, claim.executable(), &claim.arguments)?;
+        let appearance = process::appearance(pid)?;
+        let process::Appearance { name, arguments, netns, start, .. } = &appearance;
+        let named = self.recognition.recognise(name, appearance.executable(), arguments)?;
         let (product, port) = match named {
             Named::Product(product) => (Some(product), None),
             Named::Pattern { port } => (None, port),
         };
-        let process = process::describe(pid).filter(|process| process.start == Some(claim.start))?;
-        let since = clock::read().mono_of_start(claim.start);
-        Some(Candidate { time, since, netns: claim.netns, process, product, port, is_named: true })
+        let process = process::describe(pid).filter(|process| process.start == Some(*start))?;
+        let since = clock::read().mono_of_start(*start);
+        Some(Candidate { time, since, netns: *netns, process, product, port, is_named: true })
     }
 }

@@ -1,6 +1,7 @@
 //! The configuration files in use: where each is, which processes use it, and what has changed it.
 
 use std::ffi::OsString;
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
@@ -9,9 +10,9 @@ use tokio::io::unix::AsyncFd;
 
 use super::clock;
 use super::fanotify::{Change, Event, Identity, Marker, Watch};
-use super::settings;
+use super::rooted_file;
+use crate::model::config_change::{ConfigChanged, FileChange, FileId};
 use crate::model::limit::Limit;
-use crate::query::{ConfigChanged, FileChange, FileId};
 
 /// Files followed at a time.
 const FILES_MAX: usize = 256;
@@ -38,14 +39,17 @@ pub struct ConfigWatch {
 
 /// Has the changes of a process's configuration file reported; `None`: its file system has no handles for its files, or it
 /// is not there.
-pub fn arm(user: u32, path: &Path, marker: &mut Marker) -> Option<FileInUse> {
-    let [directory, above] = settings::directories(user, path)?;
+///
+/// `hasher` gives files their numbers: the same in every thread.
+pub fn arm(user: u32, path: &Path, marker: &mut Marker, hasher: &RandomState) -> Option<FileInUse> {
+    let [directory, above] = rooted_file::directories(user, path)?;
     let (name, directory_name) = (path.file_name()?, path.parent()?.file_name()?);
+    let directory = marker.add(directory.as_fd()).ok()?;
     Some(FileInUse {
-        id: FileId(0),
+        id: FileId(hasher.hash_one((&directory, name))),
         user,
         path: path.to_owned(),
-        directory: marker.add(directory.as_fd()).ok()?,
+        directory,
         name: name.to_owned(),
         above: marker.add(above.as_fd()).ok()?,
         directory_name: directory_name.to_owned(),
@@ -125,7 +129,7 @@ struct Changes(Vec<ConfigChanged>);
 
 impl Changes {
     /// Adds a change. An editor that moves the old file away and writes a new one has replaced it.
-    fn note(&mut self, one: &FileInUse, change: FileChange, writer: u32) {
+    fn note(&mut self, one: &FileInUse, change: FileChange, writer: Option<u32>) {
         let is_known = |known: &&mut ConfigChanged| known.file == one.id && known.writer == writer;
         let Some(known) = self.0.iter_mut().find(is_known) else {
             let (time, path, users) = (clock::now(), one.path.clone(), vec![one.user]);
@@ -157,8 +161,8 @@ mod tests {
             above: Identity::default(),
             directory_name: OsString::new(),
         };
-        made.iter().for_each(|(writer, change)| changes.note(&one, *change, *writer));
-        changes.0.into_iter().map(|changed| (changed.writer, changed.change)).collect()
+        made.iter().for_each(|(writer, change)| changes.note(&one, *change, Some(*writer)));
+        changes.0.into_iter().filter_map(|changed| Some((changed.writer?, changed.change))).collect()
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Who writes a server's configuration file: fanotify on the directory that it is in.
+//! The kernel's events of the directory that a configuration file is in, from fanotify(7): what changed, and by which process.
 //!
-//! The kernel names the entry and the writer's process, and nobody else on the host pays for it. A directory is known
+//! The kernel names the entry and the writer's process, and no other process on the host pays for it. A directory is known
 //! by its file handle, so that it is the same one whatever mount it is seen through.
 
 use std::collections::HashSet;
@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::sync::Arc;
 
-/// What of a directory is told: entries that come, go, or are written.
+/// What is reported of a directory: entries that appear, disappear, or are written.
 const EVENTS: u64 = libc::FAN_CREATE
     | libc::FAN_CLOSE_WRITE
     | libc::FAN_MOVED_TO
@@ -49,8 +49,8 @@ pub struct Event {
     pub directory: Identity,
     pub name: OsString,
     pub change: Change,
-    /// Who did it; 0: out of this PID namespace.
-    pub pid: u32,
+    /// The process that did it; `None`: it is outside of this PID namespace.
+    pub pid: Option<u32>,
 }
 
 /// The directories that are watched: read by one thread, and marked by another, which may hang in a file system.
@@ -161,7 +161,7 @@ struct Buffer([u8; BUFFER]);
 #[derive(Debug, PartialEq, Eq)]
 pub struct Raw<'a> {
     pub mask: u64,
-    pub pid: u32,
+    pub pid: Option<u32>,
     /// File system and handle of the directory.
     pub directory: &'a [u8],
     pub name: &'a [u8],
@@ -175,7 +175,7 @@ pub fn parse(mut bytes: &[u8]) -> Vec<Raw<'_>> {
         let header = usize::from(metadata.metadata_len);
         let Some(event) = bytes.get(header..length).filter(|_| length > 0) else { return events };
         if let Some((directory, name)) = directory_and_name(event) {
-            let pid = u32::try_from(metadata.pid).unwrap_or(0);
+            let pid = u32::try_from(metadata.pid).ok().filter(|pid| *pid != 0);
             events.push(Raw { mask: metadata.mask, pid, directory, name });
         }
         bytes = &bytes[length..];
@@ -211,7 +211,7 @@ fn front<T: Copy>(bytes: &[u8]) -> Option<T> {
 
 /// What the bits of an event's mask come to.
 pub fn change(mask: u64) -> Change {
-    // The kernel adds up what it has not told yet: what is there in the end is what counts.
+    // The kernel merges events that have not been read yet: the final state is what counts.
     if mask & libc::FAN_MOVED_TO != 0 {
         Change::Replaced
     } else if mask & libc::FAN_CLOSE_WRITE != 0 {
@@ -233,7 +233,7 @@ fn identity(directory: BorrowedFd<'_>) -> io::Result<Identity> {
     }
     let mut handle = Handle { length: HANDLE_MAX as u32, kind: 0, bytes: [0; HANDLE_MAX] };
     let mut mount = 0;
-    // SAFETY: the handle has as much room as its length says, and an empty path names the descriptor itself.
+    // SAFETY: the handle has as much room as its length gives, and an empty path names the descriptor itself.
     let result = unsafe {
         libc::name_to_handle_at(
             directory.as_raw_fd(),
@@ -290,9 +290,9 @@ mod tests {
         let mut bytes = event(libc::FAN_MOVED_TO, 77, &[1, 2, 3], b"server.json");
         bytes.extend(event(libc::FAN_DELETE, -1, &[4; 16], b"x"));
         let events = parse(&bytes);
-        assert_eq!((events[0].pid, events[0].name), (77, &b"server.json"[..]));
+        assert_eq!((events[0].pid, events[0].name), (Some(77), &b"server.json"[..]));
         assert_eq!(events[0].directory.len(), 8 + 8 + 3);
-        assert_eq!((events[1].pid, change(events[1].mask)), (0, Change::Removed));
+        assert_eq!((events[1].pid, change(events[1].mask)), (None, Change::Removed));
         assert_eq!(events.len(), 2);
     }
 
@@ -302,7 +302,7 @@ mod tests {
         for length in 0..bytes.len() {
             assert!(parse(&bytes[..length]).is_empty(), "{length}");
         }
-        // A length that says nothing would never end.
+        // With a length of 0, reading would never end.
         assert!(parse(&[0; 64]).is_empty());
     }
 

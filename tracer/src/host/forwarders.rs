@@ -2,15 +2,15 @@
 //!
 //! Arguments are the process's own choice: read to a bound, and of use only with a listener that the process has.
 
-use std::collections::HashSet;
-
 use super::process::Handle;
 use super::{clock, netns, owners};
 use crate::model::forward::{self, Forward};
-use crate::model::process::{Process, Text};
+use crate::model::forwarder::Forwarder;
+use crate::model::path::without_deleted;
+use crate::model::process::Process;
 use crate::model::program;
 use crate::model::socket::{Listener, NetnsId};
-use crate::query::Forwarder;
+use crate::model::text::Text;
 
 /// Bytes of the arguments that are read; a word that is cut is left out.
 const ARGUMENTS: usize = 16 * 1024;
@@ -31,17 +31,13 @@ pub fn find(netns: NetnsId, port: u16, listeners: impl FnOnce() -> Vec<Listener>
     let (listeners, clock) = (listeners(), clock::read());
     let mut found = Vec::new();
     for Forwarding { handle, process, forwards } in forwarding {
-        let mut held = HashSet::new();
-        owners::sockets(&handle, |inode, _| {
-            held.insert(inode);
-            true
-        });
-        let since = process.start.map(|start| clock.mono_of_start(start)).unwrap_or_default();
+        let held = owners::held(&handle);
+        let since = process.start.map(|start| clock.mono_of_start(start));
         for forward in forwards {
             let is_it = |listener: &&Listener| {
                 listener.port == forward.port
                     && forward.listens_on(listener.addr)
-                    && held.contains(&listener.key.inode)
+                    && held.contains_key(&listener.key.inode)
             };
             let own = listeners.iter().filter(is_it).map(|listener| Forwarder {
                 since,
@@ -58,7 +54,7 @@ pub fn find(netns: NetnsId, port: u16, listeners: impl FnOnce() -> Vec<Listener>
     found
 }
 
-/// A process whose arguments say that it forwards to the port.
+/// A process that forwards to the port, by its arguments.
 struct Forwarding {
     handle: Handle,
     process: Process,
@@ -68,9 +64,8 @@ struct Forwarding {
 fn forwarding(pid: u32, port: u16) -> Option<Forwarding> {
     let handle = Handle::open(pid).ok()?;
     let exe = handle.exe()?;
-    let name = exe.file_name();
-    // The file was replaced by an update.
-    let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
+    // The file may have been replaced by an update.
+    let name = without_deleted(exe.file_name());
     if !program::is_forwarder(name) {
         return None;
     }

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-/// What the `start` line says of the host.
+/// What the `start` line shows of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// `uname -n`
@@ -11,7 +11,7 @@ pub struct Host {
     pub release: String,
     /// `uname -m`
     pub machine: String,
-    /// Made anew at each boot; `None`: not readable.
+    /// A new one at each boot; `None`: not readable.
     pub boot_id: Option<Uuid>,
 }
 

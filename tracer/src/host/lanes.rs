@@ -22,7 +22,7 @@ use super::frame;
 use super::scan::Scanner;
 use crate::model::time::{Interval, Mono};
 use crate::products::recognise::Recognition;
-use crate::query::{Answer, Query, QueryId, QueryKind};
+use crate::query::{Answer, Lane, Query, QueryId, QueryKind};
 
 /// Threads that are given up at a time, in all lanes; beyond, what their lane is asked is unknown.
 const STUCK_MAX: usize = 32;
@@ -34,71 +34,25 @@ const LATE_NS: u64 = 1_000_000_000;
 /// Listeners whose holders are confirmed by the caller's own thread: each takes some 20 microseconds.
 const CONFIRMED_MAX: usize = 4;
 
-/// Kinds of work that do not hold each other up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Work {
-    /// Every namespace of the host: milliseconds.
-    Host,
-    /// Every process of the host, each by what it says of itself.
-    Candidates,
-    /// One namespace, over netlink.
-    Namespace,
-    /// One process.
-    Process,
-    /// Files that a process names: they may be anywhere.
-    Settings,
-}
-
-impl Work {
-    const ALL: [Self; 5] = [Self::Host, Self::Candidates, Self::Namespace, Self::Process, Self::Settings];
-
-    const fn of(kind: &QueryKind) -> Self {
-        match kind {
-            QueryKind::Host | QueryKind::Port { .. } => Self::Host,
-            QueryKind::Candidates | QueryKind::Forwarders { .. } => Self::Candidates,
-            QueryKind::Namespace { .. }
-            | QueryKind::Owners { .. }
-            | QueryKind::Holders { .. }
-            | QueryKind::OtherPorts { .. }
-            | QueryKind::Named { .. } => Self::Namespace,
-            QueryKind::Process(_)
-            | QueryKind::Writer { .. }
-            | QueryKind::Candidate { .. }
-            | QueryKind::LocalSockets { .. } => Self::Process,
-            QueryKind::Settings { .. } => Self::Settings,
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Host => "host",
-            Self::Candidates => "candidates",
-            Self::Namespace => "namespace",
-            Self::Process => "process",
-            Self::Settings => "settings",
-        }
-    }
-}
-
 /// What a thread sends back.
 struct Message {
-    work: Work,
+    lane: Lane,
     id: QueryId,
     deadline: Mono,
     frame: Bytes,
     in_use: Option<FileInUse>,
 }
 
-/// One lane: its thread, and what was handed to it.
+/// The state of one lane: its thread, and what was handed to it.
 #[derive(Default)]
-struct Lane {
+struct LaneState {
     /// `None`: no query has come yet.
     worker: Option<Worker>,
     /// Handed out and not answered, in order.
     outstanding: VecDeque<Handed>,
 }
 
-impl Lane {
+impl LaneState {
     /// Whether a query was not answered by its deadline: the thread is stuck, at that one or at one before.
     fn is_overdue(&self, now: Mono) -> bool {
         self.outstanding.iter().any(|handed| handed.deadline <= now)
@@ -144,7 +98,7 @@ struct Settings {
 /// What answers the queries of the core.
 pub struct Host {
     settings: Settings,
-    lanes: [Lane; Work::ALL.len()],
+    lanes: [LaneState; Lane::ALL.len()],
     answers: UnboundedReceiver<Message>,
     sender: UnboundedSender<Message>,
     /// Answers that are known without a thread.
@@ -188,43 +142,43 @@ impl Host {
                 return;
             }
         }
-        let work = Work::of(&query.kind);
-        self.replace_in(work, watch, now);
+        let lane = query.kind.lane();
+        self.replace_in(lane, watch, now);
         // A thread that did not come back from a question is enough; and no thread may take the place of one too many.
         let is_stuck = |stuck: &Stuck| stuck.is_stuck() && stuck.kind.is_about_the_same(&query.kind);
-        if self.stuck.iter().any(is_stuck) || self.lanes[work as usize].is_overdue(now) {
+        if self.stuck.iter().any(is_stuck) || self.lanes[lane as usize].is_overdue(now) {
             self.at_hand.push_back(unknown(query.id, now));
             return;
         }
         let handed = frame::encode(query).ok();
-        let lane = &mut self.lanes[work as usize];
-        if lane.worker.is_none() {
-            lane.worker = start(work, &self.settings, watch, &self.sender).ok();
+        let state = &mut self.lanes[lane as usize];
+        if state.worker.is_none() {
+            state.worker = start(lane, &self.settings, watch, &self.sender).ok();
         }
-        let (Some(frame), Some(worker)) = (handed, &lane.worker) else {
+        let (Some(frame), Some(worker)) = (handed, &state.worker) else {
             // No frame, no thread: the host is short of both during an incident.
             self.at_hand.push_back(unknown(query.id, now));
             return;
         };
         if worker.queries.send(frame.clone()).is_err() {
-            lane.worker = None;
+            state.worker = None;
             self.at_hand.push_back(unknown(query.id, now));
             return;
         }
         let (kind, deadline) = (query.kind.clone(), query.deadline);
-        lane.outstanding.push_back(Handed { id: query.id, kind, deadline, frame });
+        state.outstanding.push_back(Handed { id: query.id, kind, deadline, frame });
     }
 
     /// Gives up the threads that are not done in time, and has others go on with what waits behind them. To be called
     /// whenever a deadline may have passed: the next query of a lane may never come.
     pub fn replace_stuck(&mut self, watch: Option<&Watch>, now: Mono) {
-        Work::ALL.into_iter().for_each(|work| self.replace_in(work, watch, now));
+        Lane::ALL.into_iter().for_each(|lane| self.replace_in(lane, watch, now));
     }
 
-    fn replace_in(&mut self, work: Work, watch: Option<&Watch>, now: Mono) {
+    fn replace_in(&mut self, lane: Lane, watch: Option<&Watch>, now: Mono) {
         let Self { settings, lanes, sender, stuck, .. } = self;
-        let lane = &mut lanes[work as usize];
-        if !lane.is_overdue(now) {
+        let state = &mut lanes[lane as usize];
+        if !state.is_overdue(now) {
             return;
         }
         stuck.retain(Stuck::is_stuck);
@@ -232,18 +186,18 @@ impl Host {
             return;
         }
         // The thread is at the first one, whose answer it may still send: no other is asked the same.
-        let first = lane.outstanding.pop_front();
-        if let (Some(worker), Some(first)) = (lane.worker.take(), first) {
+        let first = state.outstanding.pop_front();
+        if let (Some(worker), Some(first)) = (state.worker.take(), first) {
             worker.is_given_up.store(true, Ordering::Release);
             stuck.push(Stuck { thread: worker.is_given_up, kind: first.kind });
         }
-        lane.outstanding.retain(|handed| handed.deadline > now);
-        if lane.outstanding.is_empty() {
+        state.outstanding.retain(|handed| handed.deadline > now);
+        if state.outstanding.is_empty() {
             return;
         }
-        lane.worker = start(work, settings, watch, sender).ok();
-        if let Some(worker) = &lane.worker {
-            lane.outstanding.iter().for_each(|handed| _ = worker.queries.send(handed.frame.clone()));
+        state.worker = start(lane, settings, watch, sender).ok();
+        if let Some(worker) = &state.worker {
+            state.outstanding.iter().for_each(|handed| _ = worker.queries.send(handed.frame.clone()));
         }
     }
 
@@ -266,8 +220,8 @@ impl Host {
     }
 
     fn take(&mut self, message: Message) -> Option<Answer> {
-        let Message { work, id, deadline, frame, in_use } = message;
-        self.lanes[work as usize].outstanding.retain(|handed| handed.id != id);
+        let Message { lane, id, deadline, frame, in_use } = message;
+        self.lanes[lane as usize].outstanding.retain(|handed| handed.id != id);
         self.in_use.extend(in_use);
         if clock::now().since(deadline) > LATE_NS {
             return None;
@@ -287,7 +241,7 @@ fn unknown(id: QueryId, now: Mono) -> Answer {
 
 /// Starts the thread of a lane.
 fn start(
-    work: Work,
+    lane: Lane,
     settings: &Settings,
     watch: Option<&Watch>,
     sender: &UnboundedSender<Message>,
@@ -303,14 +257,14 @@ fn start(
     };
     let (sender, given_up) = (sender.clone(), Arc::clone(&is_given_up));
     thread::Builder::new()
-        .name(work.name().to_owned())
-        .spawn(move || run(work, answerer, &handed, &given_up, &sender))?;
+        .name(lane.name().to_owned())
+        .spawn(move || run(lane, answerer, &handed, &given_up, &sender))?;
     Ok(Worker { queries, is_given_up })
 }
 
 /// Answers queries until the lane is dropped, or this thread was given up.
 fn run(
-    work: Work,
+    lane: Lane,
     mut answerer: Answerer,
     handed: &Receiver<Bytes>,
     is_given_up: &AtomicBool,
@@ -331,7 +285,7 @@ fn run(
         let Some(frame) = whole.or_else(|| frame::encode(&Answer { id, interval, result: None }).ok()) else {
             continue;
         };
-        if sender.send(Message { work, id, deadline, frame, in_use }).is_err() {
+        if sender.send(Message { lane, id, deadline, frame, in_use }).is_err() {
             return;
         }
     }

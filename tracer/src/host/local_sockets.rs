@@ -3,17 +3,16 @@
 //! From the tables in `/proc/PID/net`, which are those of the process's own network namespace, by the sockets that it has
 //! descriptors of. Both are the process's own choice: read to a bound.
 
-use std::collections::HashSet;
 use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustix::fs::{Mode, OFlags, openat};
-use rustix::io::Errno;
 
+use super::bounded::{self, End};
 use super::owners;
 use super::process::Handle;
-use crate::model::process::Text;
-use crate::query::{LocalEndpoint, LocalSocket};
+use crate::model::local_socket::{LocalEndpoint, LocalSocket};
+use crate::model::text::Text;
 
 /// Bytes of a table that are read: some ten thousand sockets.
 const TABLE: usize = 1 << 20;
@@ -27,11 +26,7 @@ const ACCEPTS: u32 = 1 << 16;
 /// The Unix sockets and UDP ports that a process listens on.
 pub fn of(pid: u32) -> Vec<LocalSocket> {
     let Ok(handle) = Handle::open(pid) else { return Vec::new() };
-    let mut held = HashSet::new();
-    owners::sockets(&handle, |inode, _| {
-        held.insert(inode);
-        true
-    });
+    let held = owners::held(&handle);
     if held.is_empty() {
         return Vec::new();
     }
@@ -39,24 +34,18 @@ pub fn of(pid: u32) -> Vec<LocalSocket> {
     let (udp, udp6) = (table(&handle, c"net/udp"), table(&handle, c"net/udp6"));
     let unix = lines(&unix).filter_map(unix_listener);
     let udp = lines(&udp).chain(lines(&udp6)).filter_map(udp_socket);
-    let found = unix.chain(udp).filter(|(inode, _)| held.contains(inode));
+    let found = unix.chain(udp).filter(|(inode, _)| held.contains_key(inode));
     found.map(|(_, endpoint)| LocalSocket { pid, endpoint }).take(SOCKETS_MAX).collect()
 }
 
 /// The beginning of a table; empty where it cannot be read.
 fn table(handle: &Handle, name: &CStr) -> Vec<u8> {
-    let mut contents = Vec::new();
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let Ok(file) = openat(handle.directory(), name, flags, Mode::empty()) else { return contents };
-    let mut buffer = [0; 16 * 1024];
-    while contents.len() < TABLE {
-        match rustix::io::read(&file, &mut buffer) {
-            Ok(0) => break,
-            Ok(count) => contents.extend_from_slice(&buffer[..count]),
-            Err(Errno::INTR) => {}
-            Err(_) => return Vec::new(),
-        }
-    }
+    let Ok(file) = openat(handle.directory(), name, flags, Mode::empty()) else { return Vec::new() };
+    let mut contents = vec![0; TABLE];
+    // It comes in pieces, a few sockets each.
+    let length = bounded::fill(&file, &mut contents, End::EmptyRead).unwrap_or(0);
+    contents.truncate(length);
     contents
 }
 

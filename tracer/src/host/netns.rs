@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::mem::MaybeUninit;
@@ -18,9 +17,9 @@ use crate::model::socket::NetnsId;
 use crate::sandbox::effective;
 
 /// Where `ip netns` keeps names, and where names are taken from.
-const NAMES: &str = "/run/netns";
+pub(super) const NAMES: &str = "/run/netns";
 
-/// Ways into one namespace that are kept: each may be gone a moment later.
+/// Ways into one namespace that are kept: each may have ended a moment later.
 const WAYS: usize = 4;
 
 /// Threads of one process that are asked for a namespace of their own.
@@ -50,7 +49,7 @@ pub struct Survey {
     /// The own one first, then by number.
     pub places: Vec<Place>,
     pub processes: Processes,
-    /// Not every process tells its namespace: there may be more than these.
+    /// Not every process shows its namespace: there may be more than these.
     pub is_partial: bool,
 }
 
@@ -66,8 +65,8 @@ impl Place {
         Self { ways: vec![way], ..Self::new(id, own) }
     }
 
-    /// Opens the namespace, for `setns()`. An error of kind `NotFound`: all ways are gone, as when the
-    /// namespace is, or just the processes that were in it.
+    /// Opens the namespace, for `setns()`. An error of kind `NotFound`: no way leads there any more, because the namespace
+    /// has ended, or just the processes that were in it.
     pub fn open(&self) -> io::Result<OwnedFd> {
         let mut last = io::ErrorKind::NotFound.into();
         for way in &self.ways {
@@ -97,11 +96,11 @@ pub fn own_place() -> io::Result<Place> {
     Ok(Place { name, ..Place::new(own, own) })
 }
 
-/// Looks for every network namespace: those of processes, those with a name under `/run/netns`, and those
+/// Searches for every network namespace: those of processes, those with a name under `/run/netns`, and those
 /// that something keeps mounted (docker, CNI plugins, `ip netns`).
 ///
 /// Not found: one that only a thread, a socket or an open file keeps. An event that names such a one
-/// brings a process to look into: [`find`]. Fails where `/proc` cannot be read at all.
+/// names a process to begin with: [`find`]. Fails where `/proc` cannot be read at all.
 pub fn survey() -> io::Result<Survey> {
     let own = own()?;
     let mut places = BTreeMap::from([(own, Place::new(own, own))]);
@@ -142,7 +141,7 @@ pub fn processes() -> io::Result<Processes> {
     Ok(pids.map(|pid| (pid, link_id(&proc, &format!("{pid}/ns/net")).ok())).collect())
 }
 
-/// Whether every process tells which namespace it is in. Not without CAP_SYS_PTRACE: kernel threads alone have
+/// Whether every process shows which namespace it is in. Not without CAP_SYS_PTRACE: kernel threads alone have
 /// more capabilities than tracer (`ptrace_may_access()`).
 fn sees_every_process() -> bool {
     effective().contains(CapabilitySet::SYS_PTRACE) && sees_first_process()
@@ -154,7 +153,7 @@ pub fn sees_first_process() -> bool {
     stat("/proc/1").is_ok()
 }
 
-/// The namespace `id`; `hint` is a process that was in it. `None`: gone, or nothing that can be seen
+/// The namespace `id`; `hint` is a process that was in it. `None`: it has ended, or nothing that can be seen
 /// leads to it.
 pub fn find(id: NetnsId, hint: Option<u32>) -> Option<Place> {
     let own = own().ok()?;
@@ -190,66 +189,8 @@ fn way_of_process(pid: u32, id: NetnsId) -> Option<PathBuf> {
     })
 }
 
-/// What `--netns` names is not there, or not a network namespace.
-#[derive(Debug)]
-pub struct NotFound {
-    argument: String,
-    /// Each place that was looked into, and what was wrong with it.
-    pub tried: Vec<(PathBuf, io::Error)>,
-}
-
-impl NotFound {
-    pub const HINT: &str = "`ip netns` lists those with a name, `lsns -t net` those of processes";
-}
-
-impl fmt::Display for NotFound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no network namespace `{}`", self.argument)?;
-        for (index, (path, err)) in self.tried.iter().enumerate() {
-            let separator = if index == 0 { ": tried" } else { ";" };
-            write!(f, "{separator} `{}`: {err}", path.display())?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for NotFound {}
-
-/// The namespace that a person means by `NAME`, `/PATH`, `PID`, or `net:[NUMBER]` as tracer prints it. A
-/// name of digits only goes before the process of that number.
-pub fn resolve(argument: &str) -> Result<(NetnsId, Option<String>), NotFound> {
-    let named = |id| names().into_iter().find_map(|(named, name)| (named == id).then(|| shown(&name)));
-    let mut tried = Vec::new();
-    if let Some(id) = parse_id(argument.as_bytes()) {
-        if let Some(place) = find(id, None) {
-            return Ok((id, place.name));
-        }
-        tried.push((PathBuf::from("/proc/*/ns/net"), io::ErrorKind::NotFound.into()));
-    } else {
-        let mut ways = Vec::new();
-        if argument.contains('/') {
-            ways.push(PathBuf::from(argument));
-        } else {
-            ways.push(Path::new(NAMES).join(argument));
-            if !argument.is_empty() && argument.bytes().all(|byte| byte.is_ascii_digit()) {
-                ways.push(PathBuf::from(format!("/proc/{argument}/ns/net")));
-            }
-        }
-        for way in ways {
-            match open(&way) {
-                Ok((_, id)) => {
-                    let name = way.strip_prefix(NAMES).ok().map(|name| shown(name.as_os_str()));
-                    return Ok((id, name.or_else(|| named(id))));
-                }
-                Err(err) => tried.push((way, err)),
-            }
-        }
-    }
-    Err(NotFound { argument: argument.to_owned(), tried })
-}
-
 /// Opens a file and makes sure that it is a network namespace.
-fn open(path: &Path) -> io::Result<(OwnedFd, NetnsId)> {
+pub(super) fn open(path: &Path) -> io::Result<(OwnedFd, NetnsId)> {
     // Non-blocking: what a person names may be a pipe.
     let file = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?;
     // SAFETY: NS_GET_NSTYPE takes no argument and touches no memory of ours; the descriptor is open.
@@ -263,7 +204,7 @@ fn open(path: &Path) -> io::Result<(OwnedFd, NetnsId)> {
 
 /// The names under `/run/netns`, in alphabetical order. A name is a mount, or a link to `/proc/PID/ns/net`
 /// as people make to give a container's namespace a name.
-fn names() -> Vec<(NetnsId, OsString)> {
+pub(super) fn names() -> Vec<(NetnsId, OsString)> {
     let (Ok(nsfs), Ok(entries)) = (stat("/proc/self/ns/net"), fs::read_dir(NAMES)) else { return Vec::new() };
     let mut names: Vec<_> = entries
         .filter_map(|entry| {
@@ -334,7 +275,8 @@ pub(crate) fn parse_id(link: &[u8]) -> Option<NetnsId> {
     str::from_utf8(number).ok()?.parse().ok().map(NetnsId)
 }
 
-fn shown(name: &OsStr) -> String {
+/// A name as it is shown: escaped.
+pub(super) fn shown(name: &OsStr) -> String {
     crate::model::escape::escape(name.as_bytes())
 }
 
@@ -369,21 +311,5 @@ mod tests {
         for link in [&b"net:[4026531840"[..], b"pid:[4026531840]", b"net:[]", b"net:[99999999999]"] {
             assert_eq!(parse_id(link), None);
         }
-    }
-
-    #[test]
-    fn the_argument_may_be_a_process_or_a_path_and_an_error_says_what_was_tried() {
-        let own = own().unwrap();
-        assert_eq!(resolve(&std::process::id().to_string()).unwrap().0, own);
-        assert_eq!(resolve("/proc/thread-self/ns/net").unwrap().0, own);
-        assert_eq!(resolve(&own.to_string()).unwrap().0, own);
-
-        let error = resolve("/proc/self/ns/mnt").unwrap_err().to_string();
-        assert!(error.contains("`/proc/self/ns/mnt`: not a network namespace"), "{error}");
-        let error = resolve("4294967294").unwrap_err().to_string();
-        assert!(
-            error.contains("`/run/netns/4294967294`") && error.contains("`/proc/4294967294/ns/net`"),
-            "{error}"
-        );
     }
 }

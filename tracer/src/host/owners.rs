@@ -1,4 +1,4 @@
-//! Who holds a listener: the process with a file descriptor of its socket.
+//! Which process holds a socket: the one with a file descriptor of it.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
@@ -8,28 +8,23 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use rustix::fs::{Mode, OFlags, RawDir, openat, readlinkat_raw};
 
 use crate::host::netns;
-use crate::host::process::Handle;
-use crate::model::process::Process;
+use crate::host::process::{ANCESTORS, Handle};
+use crate::model::process::{INIT, Process};
 use crate::model::socket::{Listener, NetnsId};
 use crate::query::KnownSocket;
 
-/// File descriptors of one process that are looked at: it may hold millions, a listener is an early one.
+/// File descriptors of one process that are read: it may hold millions, a listener is an early one.
 const DESCRIPTORS: usize = 65_536;
 
 /// Sockets whose descriptors are remembered: more than a host has listeners on a few ports.
 const DESCRIPTORS_KEPT: usize = 16_384;
 
-/// Generations that are looked back for the first holder.
-const ANCESTORS: usize = 32;
-
-/// systemd holds every socket that it starts a service for; the service is who answers.
-const INIT: u32 = 1;
-
 /// Fills in the process of each listener, where its file descriptors can be read; elsewhere what the
-/// listener says already (the user id of its socket) stays.
+/// listener has already (the user id of its socket) stays.
 ///
-/// Of several holders (a server and its workers) the first: the oldest ancestor that still holds it. Looks
-/// into the processes of the listeners' namespaces first, and stops when all are found.
+/// Of several holders (a server and its workers) the first: the oldest ancestor that still holds it, but for the first
+/// process, if another holds it too: systemd holds every socket that it starts a service for, and the service answers.
+/// Scans the processes of the listeners' namespaces first, and stops when all are found.
 pub fn fill(listeners: Vec<&mut Listener>, processes: &[(u32, Option<NetnsId>)]) {
     let mut holders: HashMap<u64, Option<u32>> = listeners
         .iter()
@@ -116,7 +111,7 @@ pub fn confirm(
     Some(owners)
 }
 
-/// At which descriptor each socket was found last, by its inode number. One look there tells whether it is held still;
+/// At which descriptor each socket was found last, by its inode number. One read there shows whether it is still held;
 /// a busy server has thousands of others.
 #[derive(Clone, Debug, Default)]
 pub struct Descriptors(HashMap<u64, u32>);
@@ -125,7 +120,7 @@ pub struct Descriptors(HashMap<u64, u32>);
 struct Holder {
     handle: Handle,
     process: Process,
-    /// Each of its sockets, and a descriptor of it, where they had to be looked through.
+    /// Each of its sockets, and a descriptor of it, where they had to be read.
     sockets: Option<HashMap<u64, u32>>,
 }
 
@@ -140,14 +135,7 @@ impl Holder {
         if found.get(&inode).is_some_and(|descriptor| socket_at(&self.handle, *descriptor) == Some(inode)) {
             return true;
         }
-        let sockets = self.sockets.get_or_insert_with(|| {
-            let mut held = HashMap::new();
-            sockets(&self.handle, |inode, descriptor| {
-                held.insert(inode, descriptor);
-                true
-            });
-            held
-        });
+        let sockets = self.sockets.get_or_insert_with(|| held(&self.handle));
         let Some(descriptor) = sockets.get(&inode) else {
             found.remove(&inode);
             return false;
@@ -181,9 +169,19 @@ fn holds(handle: &Handle, inode: u64) -> bool {
     found
 }
 
+/// The inode number of every socket that the process has a file descriptor of, with a descriptor of it.
+pub(super) fn held(handle: &Handle) -> HashMap<u64, u32> {
+    let mut held = HashMap::new();
+    sockets(handle, |inode, descriptor| {
+        held.insert(inode, descriptor);
+        true
+    });
+    held
+}
+
 /// Calls `each` with the inode number of every socket that the process has a file descriptor of, and the descriptor,
 /// until it returns false.
-pub(crate) fn sockets(handle: &Handle, mut each: impl FnMut(u64, u32) -> bool) {
+fn sockets(handle: &Handle, mut each: impl FnMut(u64, u32) -> bool) {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(directory) = openat(handle.directory(), c"fd", flags, Mode::empty()) else { return };
     let mut entries = [MaybeUninit::<u8>::uninit(); 8192];
@@ -248,7 +246,7 @@ mod tests {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let inode = rustix::fs::fstat(&socket).unwrap().st_ino;
         assert!(holder().holds(inode, &mut descriptors));
-        // Known by its place: nothing else is looked through.
+        // Known by its place: no other descriptor is read.
         let mut again = holder();
         assert!(again.holds(inode, &mut descriptors) && again.sockets.is_none());
         // Elsewhere among the descriptors, with another file in its old place.

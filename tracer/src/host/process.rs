@@ -1,4 +1,4 @@
-//! What `/proc` says of a process. All of it but the numbers is the process's own choice: read to a
+//! What `/proc` shows of a process. All of it but the numbers is the process's own choice: read to a
 //! bound, never trusted in form.
 //!
 //! Read by hand, not with the procfs crate: that reads each file to its end whatever its length, refuses
@@ -12,11 +12,13 @@ use std::sync::OnceLock;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, readlinkat_raw, stat, statat};
 use rustix::io::Errno;
 
+use super::bounded::{self, End};
 use crate::model::container;
 use crate::model::container::Container;
-use crate::model::process::{Process, ProcessKey, Text};
+use crate::model::process::{INIT, Process, ProcessKey};
 use crate::model::program;
 use crate::model::socket::NetnsId;
+use crate::model::text::Text;
 use crate::model::time::StartTime;
 use crate::model::unit::Unit;
 
@@ -30,8 +32,8 @@ pub(crate) const STATUS: usize = 16 * 1024;
 /// takes 350. Lines beyond it go unread.
 const CGROUP: usize = 8 * 1024;
 
-/// Generations that are looked back at.
-const ANCESTORS: usize = 32;
+/// Generations of a process that are read at most.
+pub(super) const ANCESTORS: usize = 32;
 
 /// Inode number of the PID namespace that the host boots with (`PROC_PID_INIT_INO`, linux/proc_ns.h).
 const HOST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
@@ -75,7 +77,7 @@ impl Handle {
         parse_stat(self.read(c"stat", &mut buffer)?).map(|(_, stat)| stat)
     }
 
-    /// Everything there is to say of it now; `None`: it has ended.
+    /// Everything that `/proc` shows of it now; `None`: it has ended.
     pub fn describe(&self) -> Option<Process> {
         self.describe_with_stat(&Process::default()).map(|(process, _)| process)
     }
@@ -139,22 +141,7 @@ impl Handle {
     /// The file's beginning, as much as the buffer takes.
     pub(crate) fn read<'a>(&self, name: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
         let file = openat(self.directory(), name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        let mut length = 0;
-        while length < buffer.len() {
-            match rustix::io::read(&file, &mut buffer[length..]) {
-                Ok(0) => break,
-                Ok(count) => {
-                    length += count;
-                    // These files are made in one piece (`single_open`, fs/seq_file.c): what does not fill the buffer
-                    // is all, and the call that would say so is spared.
-                    if length < buffer.len() {
-                        break;
-                    }
-                }
-                Err(Errno::INTR) => {}
-                Err(_) => return None,
-            }
-        }
+        let length = bounded::fill(&file, buffer, End::ShortRead).ok()?;
         Some(&buffer[..length])
     }
 }
@@ -171,9 +158,9 @@ pub fn describe_same(key: ProcessKey) -> Option<Process> {
     describe(key.pid).filter(|process| process.start == Some(key.start))
 }
 
-/// What of a process says whether it claims to be a server, and where it runs.
+/// What a process is recognised by as a server, and where it runs.
 #[derive(Clone, Debug)]
-pub struct Claim {
+pub struct Appearance {
     /// Its name, as it is.
     pub name: Vec<u8>,
     /// The beginning of its arguments, each ended by a NUL.
@@ -184,22 +171,22 @@ pub struct Claim {
     pub start: StartTime,
 }
 
-impl Claim {
+impl Appearance {
     /// The file name of its executable.
     pub fn executable(&self) -> Option<&[u8]> {
         self.exe.as_ref().map(Text::file_name)
     }
 }
 
-/// Reads that of the process that has the number `pid` now.
-pub fn claim(pid: u32) -> Option<Claim> {
+/// Reads it of the process that has the number `pid` now.
+pub fn appearance(pid: u32) -> Option<Appearance> {
     let handle = Handle::open(pid).ok()?;
     let mut buffer = [0; 1024];
     let (name, stat) = parse_stat(handle.read(c"stat", &mut buffer)?)?;
     let mut arguments = [0; PATH];
     let arguments = handle.read(c"cmdline", &mut arguments)?;
     let netns = statat(handle.directory(), c"ns/net", AtFlags::empty()).ok()?;
-    Some(Claim {
+    Some(Appearance {
         name: name.to_vec(),
         arguments: arguments.to_vec(),
         exe: handle.exe(),
@@ -212,7 +199,7 @@ pub fn claim(pid: u32) -> Option<Claim> {
 pub fn own_line() -> Vec<u32> {
     let mut line = vec![std::process::id()];
     while let Some(parent) = line.last().and_then(|pid| Handle::open(*pid).ok()?.stat()).map(|stat| stat.ppid)
-        && parent > 1
+        && parent > INIT
         && line.len() < ANCESTORS
     {
         line.push(parent);
@@ -221,7 +208,7 @@ pub fn own_line() -> Vec<u32> {
 }
 
 /// Whether process numbers here are the host's, as the kernel's records have them. False where `/proc`
-/// cannot say. Asked once: a process stays in its PID namespace.
+/// does not show it. Read once: a process stays in its PID namespace.
 pub fn in_host_pid_namespace() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| stat("/proc/self/ns/pid").is_ok_and(|stat| stat.st_ino == HOST_PID_NAMESPACE))

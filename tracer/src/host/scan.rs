@@ -1,72 +1,28 @@
-//! The listeners that are there already, and what a verdict needs to know of each network namespace.
+//! Scans: of one network namespace or of all, the namespace itself, its listeners, and the processes that hold them.
 //!
 //! ```text
-//! netns (which there are) ─▶ for each: sock_diag (listeners), routes (addresses) ─▶ owners
+//! netns (which there are) ─▶ enter each: sock_diag (listeners), namespace (addresses) ─▶ owners
 //! ```
-//!
-//! A namespace is entered, read and left by a thread of its own: `setns()` moves the thread that calls it,
-//! and the socket that reads a namespace keeps it from ending.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::mem::size_of;
-use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::thread;
 
 use anyhow::Context as _;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::host::netlink::Channel;
+use crate::host::enter::{Failure, enter, on_threads, visit};
 use crate::host::netns::{self, Place};
 use crate::host::owners::{self, Descriptors};
-use crate::host::sock_diag::Unavailable;
-use crate::host::{routes, sock_diag};
+use crate::host::{namespace, sock_diag};
 use crate::model::namespace::Namespace;
 use crate::model::process::Process;
 use crate::model::socket::{Holder, Listener, NetnsId};
 use crate::query::{KnownSocket, Observation, Scan, ScanScope, Unreadable};
-
-/// `SO_NETNS_COOKIE`: asm-generic/socket.h, since 5.14.
-const SO_NETNS_COOKIE: libc::c_int = 71;
 
 /// Threads that read namespaces at a time, at most: on a host in trouble its processors are wanted elsewhere.
 const READERS: usize = 4;
 
 /// Namespaces that are worth a thread.
 const SHARE: usize = 32;
-
-/// Why a namespace was not read.
-enum Failure {
-    /// No namespace of this host can be read.
-    Unavailable(Unavailable),
-    /// It has ended.
-    Gone,
-    Other(String),
-}
-
-impl Failure {
-    fn other(err: impl ToString) -> Self {
-        Self::Other(err.to_string())
-    }
-
-    fn why(&self) -> String {
-        match self {
-            Self::Unavailable(err) => err.to_string(),
-            Self::Gone => "it has ended, or nothing that tracer can see leads into it".to_owned(),
-            Self::Other(why) => why.clone(),
-        }
-    }
-}
-
-impl From<sock_diag::Error> for Failure {
-    fn from(err: sock_diag::Error) -> Self {
-        match err {
-            sock_diag::Error::Unavailable(err) => Self::Unavailable(err),
-            sock_diag::Error::Dump(err) => Self::other(format_args!("listening sockets: {err}")),
-        }
-    }
-}
 
 /// Listeners whose owners are remembered: more than a host has on a few ports.
 const OWNERS_MAX: usize = 16_384;
@@ -101,8 +57,8 @@ impl Scanner {
     /// left out.
     ///
     /// # Errors
-    /// Where `/proc` cannot be read, or with [`Unavailable`] (to be had by `downcast_ref`) where the
-    /// kernel lists no sockets.
+    /// Where `/proc` cannot be read, or with [`Unavailable`](sock_diag::Unavailable) (to be had by `downcast_ref`) where
+    /// the kernel lists no sockets.
     pub fn host(&mut self) -> anyhow::Result<Scan> {
         let ports = self.ports.clone();
         self.every_namespace(&ports)
@@ -233,7 +189,7 @@ impl Scanner {
         let read = |_: &Place| Ok(sock_diag::holders(&mut sock_diag::open()?, id, port)?);
         let mut sockets = visit(id, None, read).unwrap_or_default();
         find_owners(sockets.iter_mut().map(|holder| &mut holder.socket));
-        // A socket without an inode has no owner any more: its user id 0 says nothing.
+        // A socket without an inode has no owner any more: its user id 0 is no user's.
         for orphan in sockets.iter_mut().filter(|holder| holder.socket.key.inode == 0) {
             orphan.socket.process = Process::default();
         }
@@ -269,115 +225,13 @@ impl Scanner {
 /// The namespace that the thread is in, with its listeners.
 fn read(ports: &[u16], place: &Place) -> Result<(Namespace, Vec<Listener>), Failure> {
     let listeners = sock_diag::listeners(&mut sock_diag::open()?, place.id, ports)?;
-    Ok((facts(place)?, listeners))
+    Ok((namespace::read(place)?, listeners))
 }
 
-/// Fills in who holds each socket.
+/// Fills in which process holds each socket.
 fn find_owners<'a>(sockets: impl IntoIterator<Item = &'a mut Listener>) {
     let sockets: Vec<_> = sockets.into_iter().collect();
     if !sockets.is_empty() {
         owners::fill(sockets, &netns::processes().unwrap_or_default());
     }
-}
-
-/// Runs `read` inside of a namespace.
-fn visit<T: Send>(
-    id: NetnsId,
-    pid_hint: Option<u32>,
-    read: impl Fn(&Place) -> Result<T, Failure> + Sync,
-) -> Result<T, Unreadable> {
-    let result = match netns::find(id, pid_hint) {
-        None => Err(Failure::Gone),
-        Some(place) if place.is_own => read(&place),
-        Some(place) => on_a_thread(|| {
-            enter(&place)?;
-            read(&place)
-        })
-        .unwrap_or_else(|err| Err(Failure::other(err))),
-    };
-    result.map_err(|failure| Unreadable { id, why: failure.why() })
-}
-
-/// Runs `work` on a thread that ends with it, and with the thread its hold on a namespace. It begins in
-/// the caller's namespace.
-fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
-    on_threads([work]).map(|mut results| results.remove(0))
-}
-
-/// The same of several at a time, in their order.
-fn on_threads<T: Send, W: FnOnce() -> T + Send>(work: impl IntoIterator<Item = W>) -> io::Result<Vec<T>> {
-    thread::scope(|scope| {
-        let begin = |work| thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, work);
-        let workers: Vec<_> = work.into_iter().map(begin).collect::<io::Result<_>>()?;
-        let results = workers.into_iter().map(thread::ScopedJoinHandle::join);
-        results.map(|result| result.map_err(|_| io::Error::other("a thread panicked"))).collect()
-    })
-}
-
-/// Moves the calling thread into a namespace. It begins in its own, so that one needs no privilege.
-fn enter(place: &Place) -> Result<(), Failure> {
-    if place.is_own {
-        return Ok(());
-    }
-    let opened = match place.open() {
-        // The process that led there may have ended, and the namespace live on.
-        Err(err) if err.kind() == io::ErrorKind::NotFound => {
-            netns::find(place.id, None).ok_or(Failure::Gone)?.open()
-        }
-        opened => opened,
-    };
-    let file = match opened {
-        Ok(file) => file,
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Err(Failure::Gone),
-        Err(err) => return Err(Failure::other(format_args!("opening it: {err}"))),
-    };
-    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-        .map_err(|err| Failure::other(format_args!("entering it: {}", io::Error::from(err))))
-}
-
-/// Of the namespace that the thread is in.
-fn facts(place: &Place) -> Result<Namespace, Failure> {
-    let mut channel = routes::open().map_err(Failure::other)?;
-    let links =
-        routes::links(&mut channel).map_err(|err| Failure::other(format_args!("interfaces: {err}")))?;
-    // Without a VRF it says nothing, and among many namespaces it is the dearest to ask: the kernel finds each one's
-    // file among those of the same name (`proc_sys_compare`, fs/proc/proc_sysctl.c).
-    let has_vrf = links.iter().any(|link| link.vrf_table.is_some());
-    Ok(Namespace {
-        id: place.id,
-        cookie: cookie(&channel),
-        name: place.name.clone(),
-        is_own: place.is_own,
-        links,
-        local: routes::local_routes(&mut channel)
-            .map_err(|err| Failure::other(format_args!("local addresses: {err}")))?,
-        l3mdev_accept: if has_vrf { l3mdev_accept() } else { None },
-    })
-}
-
-/// The cookie of the channel's namespace; 0 where the kernel has none to give.
-fn cookie(channel: &Channel) -> u64 {
-    let mut cookie = 0_u64;
-    let mut length = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the descriptor is open, the value has the eight bytes that `length` says, and the kernel
-    // writes no more than that (`sk_getsockopt()`, net/core/sock.c).
-    let result = unsafe {
-        libc::getsockopt(
-            channel.socket().as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut length,
-        )
-    };
-    if result == 0 && length as usize == size_of::<u64>() { cookie } else { 0 }
-}
-
-/// `net.ipv4.tcp_l3mdev_accept` of the thread's namespace: `/proc/sys/net` shows that of who opens it.
-fn l3mdev_accept() -> Option<bool> {
-    let mut value = [0; 16];
-    let length =
-        File::open("/proc/sys/net/ipv4/tcp_l3mdev_accept").and_then(|mut file| file.read(&mut value)).ok()?;
-    let number: u32 = str::from_utf8(&value[..length]).ok()?.trim().parse().ok()?;
-    Some(number != 0)
 }

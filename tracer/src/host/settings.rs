@@ -1,28 +1,24 @@
-//! Reads what a process says of itself: its arguments, its environment, and the configuration file that they lead to.
+//! Reads what is configured for a process: its arguments, its environment, and the configuration file that they lead to.
 //!
 //! All three are the process's own choice, so none is trusted: the file is opened inside of the process's root, is a
 //! regular one that the process itself may read, and short; nothing is waited for longer than the caller has patience; what was
 //! read is wiped as soon as the settings are taken out of it.
 
 use std::ffi::CStr;
-use std::fmt;
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Dir, DirEntry, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2};
-use rustix::io::Errno;
+use rustix::fs::{Dir, DirEntry, Mode, OFlags, ResolveFlags, Stat, openat, openat2};
 use zeroize::Zeroizing;
 
-use crate::host::process::{self, Handle};
+use super::credentials::Credentials;
+use super::passwd::{PASSWD_MAX, home_of};
+use super::process::{self, Handle};
+use super::rooted_file::{Unreadable, contents, open, read, root_of};
 use crate::model::time::{StartTime, WallTime};
 use crate::products::recognise::{Named, Recognition};
 use crate::products::{ConfigFile, Product, ProductRef, ServerSettings};
 use crate::query::SettingsRead;
-
-/// Largest configuration file that is read.
-const FILE_MAX: usize = 1 << 20;
 
 /// As much of a directory that a configuration file includes as is listed.
 const ENTRIES_MAX: usize = 1024;
@@ -33,40 +29,26 @@ const OVERLAYS_MAX: usize = 4;
 /// As much of a process's environment or arguments as is read.
 const STRINGS_MAX: usize = 256 << 10;
 
-/// As much of `/etc/passwd` as is read for a home directory.
-const PASSWD_MAX: usize = 256 << 10;
-
 /// What is configured for the process that has the number `pid` now, if it is a server that is known. A file system that
 /// does not answer holds the caller up.
 pub fn read_settings(pid: u32, recognition: &Recognition) -> SettingsRead {
-    let claim = process::claim(pid);
-    let product = claim.as_ref().and_then(|claim| {
-        match recognition.recognise(&claim.name, claim.executable(), &claim.arguments)? {
+    let appearance = process::appearance(pid);
+    let product = appearance.as_ref().and_then(|appearance| {
+        match recognition.recognise(&appearance.name, appearance.executable(), &appearance.arguments)? {
             Named::Product(product) => Some(product),
             Named::Pattern { .. } => None,
         }
     });
-    let start = claim.as_ref().map(|claim| claim.start);
+    let start = appearance.as_ref().map(|appearance| appearance.start);
     let settings = product.and_then(|product| of(pid, start, product));
     // A process that is ending has let go of its arguments.
-    let is_whole = |claim: process::Claim| !claim.arguments.is_empty();
+    let is_whole = |appearance: process::Appearance| !appearance.arguments.is_empty();
     let is_readable = match product {
         // No time has passed.
-        None => claim.is_some_and(is_whole),
-        Some(_) => settings.is_some() || process::claim(pid).is_some_and(is_whole),
+        None => appearance.is_some_and(is_whole),
+        Some(_) => settings.is_some() || process::appearance(pid).is_some_and(is_whole),
     };
     SettingsRead { pid, started: start.filter(|_| is_readable), settings, file: None }
-}
-
-/// The directory of a path inside of the root of a process, and the one above it.
-pub fn directories(pid: u32, path: &Path) -> Option<[OwnedFd; 2]> {
-    let handle = Handle::open(pid).ok()?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = openat(handle.directory(), c"root", flags, Mode::empty()).ok()?;
-    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let open = |path: &Path| openat2(&root, path, flags, Mode::empty(), within).ok();
-    let directory = path.parent()?;
-    Some([open(directory)?, open(directory.parent().unwrap_or(directory))?])
 }
 
 /// What is configured for a process that started then; `None`: it has ended.
@@ -74,7 +56,7 @@ fn of(pid: u32, start: Option<StartTime>, product: ProductRef) -> Option<ServerS
     let handle = Handle::open(pid).ok()?;
     let is_it = |stat: process::Stat| start.is_none_or(|start| StartTime::from_ticks(stat.start) == start);
     handle.stat().filter(|stat| is_it(*stat))?;
-    // A process that is ending has let go of its memory, and says nothing any more.
+    // A process that is ending has let go of its memory, and has no arguments any more.
     let arguments = strings(&handle, c"cmdline").filter(|arguments| !arguments.is_empty())?;
     let arguments: Vec<&[u8]> = arguments.split(|byte| *byte == 0).collect();
     let environment = environment(&handle, &*product);
@@ -83,15 +65,8 @@ fn of(pid: u32, start: Option<StartTime>, product: ProductRef) -> Option<ServerS
         fallbacks: product.fallbacks(&environment),
         ..ServerSettings::of(product)
     };
-    let Ok(root) = openat(
-        handle.directory(),
-        c"root",
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    ) else {
-        return Some(settings);
-    };
-    let reader = Identity::of(&handle)?;
+    let Some(root) = root_of(&handle) else { return Some(settings) };
+    let reader = Credentials::of(&handle)?;
     let home = home(&root, &reader);
     let paths = product.config_paths(&environment, &arguments, home.as_deref());
     let read = |path: &PathBuf| config_file(&root, path, &reader, &*product);
@@ -103,7 +78,7 @@ fn of(pid: u32, start: Option<StartTime>, product: ProductRef) -> Option<ServerS
 }
 
 /// The configuration file at `path` inside of a root; `None`: there is none.
-fn config_file(root: &OwnedFd, path: &Path, reader: &Identity, product: &dyn Product) -> Option<ConfigFile> {
+fn config_file(root: &OwnedFd, path: &Path, reader: &Credentials, product: &dyn Product) -> Option<ConfigFile> {
     let (file, settings) = match open(root, path, reader) {
         Err(Unreadable::Absent) => return None,
         Err(why) => (None, Err(why)),
@@ -145,85 +120,6 @@ fn changed(stat: &Stat) -> WallTime {
     WallTime(i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec))
 }
 
-/// Why a configuration file says nothing.
-#[derive(Debug)]
-enum Unreadable {
-    Absent,
-    NotAFile(FileType),
-    Forbidden,
-    TooLong,
-    NotText,
-    Malformed(String),
-    Failed(Errno),
-}
-
-impl fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Absent => f.write_str("it is not there"),
-            Self::NotAFile(FileType::Directory) => f.write_str("it is a directory"),
-            Self::NotAFile(FileType::Fifo) => f.write_str("it is a named pipe"),
-            Self::NotAFile(FileType::Socket) => f.write_str("it is a socket"),
-            Self::NotAFile(_) => f.write_str("it is a device"),
-            Self::Forbidden => f.write_str("by its mode the process itself may not read it"),
-            Self::TooLong => write!(f, "it is longer than {} KiB", FILE_MAX >> 10),
-            Self::NotText => f.write_str("it is not UTF-8"),
-            Self::Malformed(why) => f.write_str(why),
-            Self::Failed(errno) => write!(f, "{}", io::Error::from(*errno)),
-        }
-    }
-}
-
-/// Opens a file as the process would: no link leads out of its root, and nothing that is no plain file is opened for
-/// reading, which a device may take for a command and a pipe would wait for.
-fn open(root: &OwnedFd, path: &Path, reader: &Identity) -> Result<(OwnedFd, Stat), Unreadable> {
-    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let place =
-        openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), within).map_err(|errno| {
-            match errno {
-                Errno::NOENT | Errno::NOTDIR => Unreadable::Absent,
-                errno => Unreadable::Failed(errno),
-            }
-        })?;
-    let stat = fstat(&place).map_err(Unreadable::Failed)?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => {}
-        other => return Err(Unreadable::NotAFile(other)),
-    }
-    if !reader.may_read(&stat) {
-        return Err(Unreadable::Forbidden);
-    }
-    if u64::try_from(stat.st_size).is_ok_and(|size| size > FILE_MAX as u64) {
-        return Err(Unreadable::TooLong);
-    }
-    // The very file that was looked at, whatever its name leads to by now.
-    let itself = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&place));
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = openat(rustix::fs::CWD, itself, flags, Mode::empty()).map_err(Unreadable::Failed)?;
-    Ok((file, stat))
-}
-
-fn contents(file: &OwnedFd) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
-    let contents = read(file, FILE_MAX + 1).map_err(Unreadable::Failed)?;
-    if contents.len() > FILE_MAX { Err(Unreadable::TooLong) } else { Ok(contents) }
-}
-
-/// The beginning of a file. The buffer does not grow, which would leave copies of secrets behind.
-fn read(file: impl AsFd, limit: usize) -> Result<Zeroizing<Vec<u8>>, Errno> {
-    let mut buffer = Zeroizing::new(vec![0; limit]);
-    let mut length = 0;
-    while length < limit {
-        match rustix::io::read(&file, &mut buffer[length..]) {
-            Ok(0) => break,
-            Ok(count) => length += count,
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    buffer.truncate(length);
-    Ok(buffer)
-}
-
 fn strings(handle: &Handle, name: &CStr) -> Option<Zeroizing<Vec<u8>>> {
     let file = openat(handle.directory(), name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     read(file, STRINGS_MAX).ok()
@@ -244,127 +140,24 @@ fn environment(handle: &Handle, product: &dyn Product) -> Vec<(String, Vec<u8>)>
 }
 
 /// The home directory that the process's root gives its user.
-fn home(root: &OwnedFd, reader: &Identity) -> Option<PathBuf> {
+fn home(root: &OwnedFd, reader: &Credentials) -> Option<PathBuf> {
     let (file, _) = open(root, Path::new("/etc/passwd"), reader).ok()?;
     let passwd = read(&file, PASSWD_MAX).ok()?;
     home_of(&passwd, reader.uid_inside)
-}
-
-/// The home directory of a user by the beginning of a `passwd` file. What is cut off at the end of a long one is not
-/// read: it would be another directory.
-pub fn home_of(passwd: &[u8], uid: u32) -> Option<PathBuf> {
-    let end = if passwd.len() < PASSWD_MAX {
-        passwd.len()
-    } else {
-        passwd.iter().rposition(|byte| *byte == b'\n')?
-    };
-    passwd[..end].split(|byte| *byte == b'\n').find_map(|line| {
-        let mut fields = line.split(|byte| *byte == b':');
-        let line_uid: u32 = std::str::from_utf8(fields.nth(2)?).ok()?.parse().ok()?;
-        let home = fields.nth(2)?;
-        let is_it = line_uid == uid && home.starts_with(b"/");
-        is_it.then(|| PathBuf::from(std::ffi::OsStr::from_bytes(home)))
-    })
-}
-
-/// Who a process is where files are concerned.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Identity {
-    uid: u32,
-    /// As its own user namespace counts.
-    uid_inside: u32,
-    groups: Vec<u32>,
-}
-
-impl Identity {
-    fn of(handle: &Handle) -> Option<Self> {
-        let mut status = [0; crate::host::process::STATUS];
-        let mut identity = Self::from_status(handle.read(c"status", &mut status)?)?;
-        let mut map = [0; 4096];
-        let map = handle.read(c"uid_map", &mut map).unwrap_or_default();
-        identity.uid_inside = inside(map, identity.uid);
-        Some(identity)
-    }
-
-    /// The last of each four ids is the one that counts for files.
-    pub fn from_status(status: &[u8]) -> Option<Self> {
-        let numbers = |name: &str| -> Option<Vec<u32>> {
-            let line =
-                status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name.as_bytes()))?;
-            std::str::from_utf8(line).ok()?.split_ascii_whitespace().map(|id| id.parse().ok()).collect()
-        };
-        let uid = *numbers("Uid:")?.last()?;
-        let mut groups = numbers("Groups:").unwrap_or_default();
-        groups.extend(numbers("Gid:")?.last());
-        Some(Self { uid, uid_inside: uid, groups })
-    }
-
-    /// Whether the mode of a file lets it be read.
-    fn may_read(&self, stat: &Stat) -> bool {
-        let bit = match stat {
-            _ if self.uid == 0 => return true,
-            stat if stat.st_uid == self.uid => Mode::RUSR,
-            stat if self.groups.contains(&stat.st_gid) => Mode::RGRP,
-            _ => Mode::ROTH,
-        };
-        Mode::from_raw_mode(stat.st_mode).contains(bit)
-    }
-}
-
-/// A user id as the user namespace with this `uid_map` counts.
-pub fn inside(map: &[u8], uid: u32) -> u32 {
-    let ranges = std::str::from_utf8(map).unwrap_or_default().lines().filter_map(|line| {
-        let mut fields = line.split_ascii_whitespace().map(str::parse::<u32>);
-        Some((fields.next()?.ok()?, fields.next()?.ok()?, fields.next()?.ok()?))
-    });
-    for (inside, outside, length) in ranges {
-        if uid.checked_sub(outside).is_some_and(|offset| offset < length) {
-            return inside.saturating_add(uid - outside);
-        }
-    }
-    uid
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
+    use rustix::fs::FileType;
+
     use super::*;
+    use crate::host::rooted_file::FILE_MAX;
     use crate::products::sample::Sample;
 
-    #[test]
-    fn a_process_is_known_by_the_ids_that_count_for_files() {
-        let status = b"Name:\tx\nUid:\t1000\t1001\t1002\t1003\nGid:\t5\t6\t7\t8\nGroups:\t27 100 \n";
-        let identity = Identity::from_status(status).unwrap();
-        assert_eq!(identity, Identity { uid: 1003, uid_inside: 1003, groups: vec![27, 100, 8] });
-        assert_eq!(Identity::from_status(b"Uid:\tx"), None);
-    }
-
-    #[test]
-    fn a_user_id_is_counted_as_inside() {
-        let map = b"         0     100000      65536\n     65536          7          1\n";
-        assert_eq!((inside(map, 101_000), inside(map, 7), inside(map, 9)), (1_000, 65_536, 9));
-        assert_eq!(inside(b"", 9), 9);
-        assert_eq!(inside(b"1 4294967295 4294967295", 4_294_967_295), 1);
-    }
-
-    #[test]
-    fn a_home_is_the_one_of_the_user_and_whole() {
-        let passwd = b"root:x:0:0:root:/root:/bin/sh\nbad:x:zero:0::/bad:\napp:x:7:7::srv/app:\napp:x:7:7::/srv/app:/bin/sh";
-        assert_eq!(home_of(passwd, 0), Some("/root".into()));
-        assert_eq!(home_of(passwd, 7), Some("/srv/app".into()), "the first that is an absolute path");
-        assert_eq!(home_of(passwd, 8), None);
-        // One that is longer than what is read of it.
-        let mut long = b"x:x:1:1::/x:\n".repeat(PASSWD_MAX / 13 + 1);
-        let line = b"\napp:x:7:7::/srv";
-        long.truncate(PASSWD_MAX - line.len());
-        long.extend(line);
-        assert_eq!(home_of(&long, 7), None);
-        assert_eq!(home_of(&long, 1), Some("/x".into()));
-    }
-
-    /// What is said of the file that a name leads to, in a root of its own.
-    fn read_as(prepare: impl FnOnce(&Path), reader: &Identity) -> Option<ConfigFile> {
+    /// What is read of the file that a name leads to, in a root of its own.
+    fn read_as(prepare: impl FnOnce(&Path), reader: &Credentials) -> Option<ConfigFile> {
         let directory = tempfile::tempdir().unwrap();
         prepare(directory.path());
         let root = openat(
@@ -377,7 +170,7 @@ mod tests {
     }
 
     fn why(prepare: impl FnOnce(&Path)) -> String {
-        read_as(prepare, &Identity::default()).expect("a file").settings.expect_err("a reason")
+        read_as(prepare, &Credentials::default()).expect("a file").settings.expect_err("a reason")
     }
 
     fn write(root: &Path, contents: &[u8]) {
@@ -387,10 +180,10 @@ mod tests {
 
     #[test]
     fn a_file_is_read_with_its_time() {
-        let file = read_as(|root| write(root, b"10.0.0.1"), &Identity::default()).unwrap();
+        let file = read_as(|root| write(root, b"10.0.0.1"), &Credentials::default()).unwrap();
         assert_eq!(file.settings.unwrap().values, [("listen".into(), "10.0.0.1".to_owned())]);
         assert!(file.changed.is_some());
-        assert!(read_as(|_| {}, &Identity::default()).is_none());
+        assert!(read_as(|_| {}, &Credentials::default()).is_none());
     }
 
     #[test]
@@ -420,7 +213,7 @@ mod tests {
                 std::fs::write(root.join("real.conf"), b"10.0.0.1").unwrap();
                 symlink("/real.conf", root.join("etc/sample.conf")).unwrap();
             },
-            &Identity::default(),
+            &Credentials::default(),
         );
         assert!(file.unwrap().settings.is_ok());
         let out = |target: &'static str| {
@@ -429,7 +222,7 @@ mod tests {
                     std::fs::create_dir(root.join("etc")).unwrap();
                     symlink(target, root.join("etc/sample.conf")).unwrap();
                 },
-                &Identity::default(),
+                &Credentials::default(),
             )
         };
         // Inside of this root there are no such files.
@@ -458,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_file_that_the_process_may_not_read_is_not_read_for_it() {
-        let stranger = || Identity { uid: 4711, uid_inside: 4711, groups: vec![4711] };
+        let stranger = || Credentials { uid: 4711, uid_inside: 4711, groups: vec![4711] };
         let make = |mode| {
             move |root: &Path| {
                 write(root, b"10.0.0.1");
@@ -485,10 +278,10 @@ mod tests {
     }
 
     #[test]
-    fn a_process_says_what_its_arguments_say() {
+    fn the_settings_of_a_running_process_are_read() {
         // This process has no configuration file.
-        let claims = of(std::process::id(), None, ProductRef::new(&Sample));
-        assert!(claims.is_some());
+        let settings = of(std::process::id(), None, ProductRef::new(&Sample));
+        assert!(settings.is_some());
         assert_eq!(of(u32::MAX, None, ProductRef::new(&Sample)), None);
     }
 }

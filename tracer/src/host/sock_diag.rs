@@ -37,7 +37,7 @@ pub struct Unavailable {
 }
 
 impl Unavailable {
-    /// Says which failures are this host's, and not one namespace's.
+    /// The failures that are this host's, and not one namespace's.
     ///
     /// ENOENT: no handler, as without `inet_diag` (`__sock_diag_cmd()`) or `tcp_diag`
     /// (`inet_diag_lock_handler()`); EPROTONOSUPPORT: a kernel without sock_diag; the rest: a seccomp
@@ -78,7 +78,7 @@ impl Unavailable {
     }
 
     /// What to do about it.
-    pub fn cure(&self) -> &'static str {
+    pub fn remedy(&self) -> &'static str {
         if self.is_missing_module() {
             "as root: modprobe -a inet_diag tcp_diag"
         } else {
@@ -134,19 +134,21 @@ pub fn listeners(channel: &mut Channel, netns: NetnsId, ports: &[u16]) -> Result
         return Ok(Vec::new());
     }
     let is_wanted = |listener: &Listener| ports.contains(&listener.port);
-    dump(channel, StateFlags::LISTEN, ports, |response| listener(response, netns).filter(is_wanted))
+    let filter = PortFilter::Only(ports);
+    dump(channel, StateFlags::LISTEN, filter, |response| listener(response, netns).filter(is_wanted))
 }
 
 /// Every listener of the channel's namespace, whatever its port.
 pub fn every_listener(channel: &mut Channel, netns: NetnsId) -> Result<Vec<Listener>, Error> {
-    dump(channel, StateFlags::LISTEN, &[], |response| listener(response, netns))
+    dump(channel, StateFlags::LISTEN, PortFilter::Every, |response| listener(response, netns))
 }
 
 /// Every socket of the channel's namespace whose own port is `port`, as a listener has it, with its state as
 /// `ss` names it: what keeps the port from being bound. A TIME-WAIT socket has no inode.
 pub fn holders(channel: &mut Channel, netns: NetnsId, port: u16) -> Result<Vec<Holder>, Error> {
     let is_wanted = |holder: &Holder| holder.socket.port == port;
-    dump(channel, every_state(), &[port], |response| Some(holder(response, netns)).filter(is_wanted))
+    let filter = PortFilter::Only(&[port]);
+    dump(channel, every_state(), filter, |response| Some(holder(response, netns)).filter(is_wanted))
 }
 
 /// Whether this host lists sockets at all.
@@ -155,7 +157,7 @@ pub fn holders(channel: &mut Channel, netns: NetnsId, port: u16) -> Result<Vec<H
 /// Why it does not.
 pub fn check() -> Result<(), Error> {
     // No socket has port 0: the answer is an empty list.
-    dump(&mut open()?, StateFlags::LISTEN, &[0], |_| None::<()>).map(drop)
+    dump(&mut open()?, StateFlags::LISTEN, PortFilter::Only(&[0]), |_| None::<()>).map(drop)
 }
 
 /// Whether this kernel lists sockets that are bound and no more: found out with one of our own.
@@ -167,23 +169,30 @@ pub fn lists_bound_sockets() -> bool {
         let state_of = |response: &InetResponse| {
             (response.header.socket_id.source_port == port).then(|| state(response.header.state))
         };
-        let states = dump(&mut open().ok()?, every_state(), &[port], state_of).ok()?;
+        let states = dump(&mut open().ok()?, every_state(), PortFilter::Only(&[port]), state_of).ok()?;
         Some(states.contains(&TcpState::Closed))
     };
     probe().unwrap_or(false)
 }
 
-/// What `take` makes of the sockets of both families that are in some states and have one of these ports of their own; no
-/// ports: of all.
+/// Which sockets a dump lists, by their own port.
+#[derive(Clone, Copy, Debug)]
+enum PortFilter<'a> {
+    Every,
+    /// At least one port.
+    Only(&'a [u16]),
+}
+
+/// What `take` makes of the sockets of both families that are in some states and pass the filter.
 fn dump<T>(
     channel: &mut Channel,
     states: StateFlags,
-    ports: &[u16],
+    filter: PortFilter<'_>,
     take: impl Fn(&InetResponse) -> Option<T>,
 ) -> Result<Vec<T>, Error> {
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
-        let request = request(family, states.clone(), ports);
+        let request = request(family, states.clone(), filter);
         found
             .extend(channel.dump(SOCK_DIAG_BY_FAMILY, &request, |_, payload| Ok(take(&response(payload)?)))?);
     }
@@ -213,8 +222,8 @@ fn state(number: u8) -> TcpState {
     }
 }
 
-/// A dump of one family's sockets in some states; no ports: of all.
-fn request(family: u8, states: StateFlags, ports: &[u16]) -> Vec<u8> {
+/// A dump of one family's sockets in some states.
+fn request(family: u8, states: StateFlags, filter: PortFilter<'_>) -> Vec<u8> {
     let request = InetRequest {
         family,
         protocol: IPPROTO_TCP,
@@ -224,7 +233,7 @@ fn request(family: u8, states: StateFlags, ports: &[u16]) -> Vec<u8> {
     };
     let mut body = vec![0; request.buffer_len()];
     request.emit(&mut body);
-    if !ports.is_empty() {
+    if let PortFilter::Only(ports) = filter {
         let filter = DefaultNla::new(REQ_BYTECODE, port_filter(ports));
         let mut tail = vec![0; filter.buffer_len()];
         filter.emit(&mut tail);

@@ -36,9 +36,7 @@ impl ConfigChanges {
             .iter()
             .map(|pid| queries.ask_for(QueryKind::Settings { pid: *pid }, now, patience_ns))
             .collect();
-        asked.extend(
-            (changed.writer != 0).then(|| queries.ask(QueryKind::Writer { pid: changed.writer }, now)),
-        );
+        asked.extend(changed.writer.map(|pid| queries.ask(QueryKind::Writer { pid }, now)));
         if self.0.len() >= WAITING_MAX {
             self.0.remove(0);
         }
@@ -58,7 +56,7 @@ impl ConfigChanges {
         &mut self,
         state: &mut HostState,
         queries: &InFlight,
-        writer: impl Fn(u32) -> Process,
+        writer: impl Fn(Option<u32>) -> Process,
         now: Mono,
     ) -> Vec<Finding> {
         let mut findings = Vec::new();
@@ -81,7 +79,7 @@ fn finding(
     changed: ConfigChanged,
     read: &[SettingsRead],
     state: &mut HostState,
-    writer: impl Fn(u32) -> Process,
+    writer: impl Fn(Option<u32>) -> Process,
 ) -> Finding {
     let ConfigChanged { time, file, path, change, writer: pid, users } = changed;
     // An editor's second step may be done by now: what was read is what is there in the old one's place.

@@ -15,6 +15,7 @@ use crate::model::hash::HashMap;
 use crate::model::kernel_event::{
     Executed, ExecutedProgram, Failed, KernelEvent, Lost, Opened, Reached, Refused, Role,
 };
+use crate::model::ports::Ports;
 use crate::model::process::{Arguments, OwnerEnd, Process, Text};
 use crate::model::program;
 use crate::model::socket::{Holder, Listener, NetnsId, TcpState};
@@ -43,8 +44,8 @@ const NAMED_MAX: usize = 1024;
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     pub scope: Scope,
-    /// Ports that are watched from the start; empty: every port.
-    pub ports: Vec<u16>,
+    /// Ports that are watched from the start.
+    pub ports: Ports,
     /// Connects that failed otherwise than by a refusal are reported too.
     pub all: bool,
     /// The first cause that this host gives no sign of.
@@ -286,9 +287,9 @@ impl Core {
     /// What does not wait any longer.
     fn due(&mut self) -> Vec<Finding> {
         let Self { state, queries, writers, progress, .. } = self;
-        let writer = |pid: u32| {
-            let unknown = Process { pid: (pid != 0).then_some(pid), ..Process::default() };
-            writers.get(&pid).cloned().unwrap_or(unknown)
+        let writer = |pid: Option<u32>| {
+            let known = pid.and_then(|pid| writers.get(&pid)).cloned();
+            known.unwrap_or(Process { pid, ..Process::default() })
         };
         let mut findings = self.config_changes.ready(state, queries, writer, progress.now);
         findings.extend(self.tracker.repeats(progress.complete_until));
@@ -393,7 +394,7 @@ impl Core {
             }
             KernelEvent::Forked(forked) => self.state.forked(&forked),
             KernelEvent::Connected(connected) => {
-                self.state.is_client(connected.pid);
+                self.state.note_client(connected.pid);
                 let held = connected.pid.map(|pid| self.state.listeners.held_by(connected.netns, pid));
                 let serves = held.is_some_and(|mut held| held.next().is_some());
                 findings.extend(self.tracker.connected(&connected, serves));
@@ -431,7 +432,7 @@ impl Core {
             return Vec::new();
         }
         match refused.role {
-            Role::Client => self.state.is_client(refused.client.pid),
+            Role::Client => self.state.note_client(refused.client.pid),
             Role::Upstream => self.refused_upstream(&refused),
         }
         if let Some(pid) = refused.client.pid {
@@ -552,7 +553,7 @@ impl Core {
             self.candidate(Candidate { time, since: time, netns, process, product, port, is_named });
             let by_arguments = self.recognition.recognise(b"", None, arguments.as_bytes());
             if let (Some(pid), Some(Named::Product(_))) = (pid, by_arguments) {
-                self.state.servers.is_by_arguments(pid);
+                self.state.servers.note_arguments(pid);
             }
         }
     }
@@ -610,7 +611,7 @@ impl Core {
         if !self.tracker.is_in_scope(failed.netns) {
             return None;
         }
-        self.state.is_client(failed.client.pid);
+        self.state.note_client(failed.client.pid);
         match self.failed.iter_mut().find(|(errno, _)| *errno == failed.errno) {
             Some((_, count)) => *count += 1,
             None => self.failed.push((failed.errno, 1)),

@@ -1,14 +1,11 @@
 //! Processes that were found to hold a listener on a watched port: the kernel side records their connects on every port.
 
 use crate::model::hash::HashMap;
-use crate::model::process::Process;
+use crate::model::process::{INIT, Process};
 use crate::model::time::{Interval, Mono, StartTime};
 
 /// Processes that are remembered; on more, all are forgotten, and handed over once more when they are found again.
 const KNOWN_MAX: usize = 16_384;
-
-/// The first process of the host.
-const INIT: u32 = 1;
 
 /// What is known of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

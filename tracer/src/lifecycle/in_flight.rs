@@ -10,10 +10,6 @@ pub const PATIENCE_NS: u64 = 100_000_000;
 /// How often a scan that listeners closed under is taken again.
 const RETAKES: u32 = 3;
 
-/// Bytes of an answer about one process, and of one that lists sockets: a hundred thousand listeners fit.
-const ANSWER_MAX: u32 = 1 << 20;
-const SOCKETS_ANSWER_MAX: u32 = 64 << 20;
-
 /// A query that is not answered yet.
 #[derive(Clone, Debug)]
 struct Asked {
@@ -84,18 +80,7 @@ impl InFlight {
     }
 
     fn send(&mut self, id: QueryId, deadline: Mono, kind: QueryKind) {
-        let max_bytes = match kind {
-            QueryKind::Host
-            | QueryKind::Port { .. }
-            | QueryKind::Candidates
-            | QueryKind::Namespace { .. }
-            | QueryKind::Owners { .. }
-            | QueryKind::Holders { .. }
-            | QueryKind::LocalSockets { .. }
-            | QueryKind::Forwarders { .. }
-            | QueryKind::OtherPorts { .. } => SOCKETS_ANSWER_MAX,
-            _ => ANSWER_MAX,
-        };
+        let max_bytes = kind.max_bytes();
         let added_ports = self.added_ports.clone();
         self.outbox.push(Query { id, deadline, max_bytes, added_ports, kind });
     }

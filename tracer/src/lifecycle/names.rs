@@ -1,6 +1,7 @@
 //! The names of programs that were seen to be servers: a process that starts one of them again may be the server.
 
 use crate::model::hash::HashSet;
+use crate::model::path::without_deleted;
 use crate::model::process::{Process, ProcessKey, Text};
 
 /// Names that are remembered, so that each is handed to the kernel side once: more than it has room for.
@@ -8,9 +9,6 @@ const NAMES_MAX: usize = 4_096;
 
 /// Servers whose executable is not known yet.
 const UNDESCRIBED_MAX: usize = 1_024;
-
-/// What the kernel adds to the path of an executable whose file was removed.
-const DELETED: &[u8] = b" (deleted)";
 
 /// The names of servers' programs.
 #[derive(Debug, Default)]
@@ -50,7 +48,7 @@ impl ServerNames {
 
     fn add_executable(&mut self, process: &Process) -> bool {
         let name = process.exe.as_ref().map(Text::file_name);
-        self.add(name.map(|name| name.strip_suffix(DELETED).unwrap_or(name)));
+        self.add(name.map(without_deleted));
         name.is_some()
     }
 

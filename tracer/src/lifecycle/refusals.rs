@@ -20,6 +20,8 @@ use crate::verdict::rules::{self, Classification};
 use crate::verdict::scene;
 use crate::verdict::uncertainty::{self, CHANGING_NS};
 
+pub use crate::state::listeners::ENDING_NS;
+
 /// Connects of clients whose refusal is not reported yet; on more, the oldest is dropped.
 const EARLY_MAX: usize = 1_024;
 
@@ -29,9 +31,6 @@ const TRACKED_MAX: usize = 4_096;
 /// How long a destination must be covered without a gap to be answered again: a listener that closes before that tried
 /// whether the port is free.
 pub const COVERED_NS: u64 = 250_000_000;
-
-/// How long after a process closed its listener its own end may follow: a server that ends in order closes first.
-pub const ENDING_NS: u64 = 100_000_000;
 
 /// Listeners that opened a moment ago and may end the wait of a destination; on more, the oldest is taken to stay.
 const OPENED_MAX: usize = 1_024;
@@ -321,7 +320,7 @@ impl RefusalTracker {
         }
         let Tracked { refused, asked, joined, is_unanswered, .. } = tracked;
         let mut kinds = asked.iter().chain(&joined);
-        let is_unanswered = is_unanswered || kinds.any(|kind| is_evidence(kind) && is_pending(kind, queries));
+        let is_unanswered = is_unanswered || kinds.any(|kind| kind.is_evidence() && is_pending(kind, queries));
         let Classification { cause, destination, .. } = classification;
         *self.counts.by_role.entry(refused.role).or_default() += 1;
         let counts = !state.followed.is_other(refused.dst_port);
@@ -501,7 +500,7 @@ impl RefusalTracker {
     /// A query was not answered: the refusals that wait for it are reported without.
     pub fn unanswered(&mut self, kind: &QueryKind) {
         let waits = |tracked: &&mut Tracked| tracked.has_asked(kind);
-        if is_evidence(kind) {
+        if kind.is_evidence() {
             self.tracked.values_mut().filter(waits).for_each(|tracked| tracked.is_unanswered = true);
         }
     }
@@ -522,26 +521,6 @@ impl RefusalTracker {
         let tracked = self.tracked.values().map(of).min();
         let covered = self.opened.front().map(|(_, opened)| opened.plus(COVERED_NS));
         [tracked, covered, settled, self.groups.deadline()].into_iter().flatten().min()
-    }
-}
-
-/// Whether a verdict rests on the answer: not only what a line shows.
-fn is_evidence(kind: &QueryKind) -> bool {
-    match kind {
-        QueryKind::Host
-        | QueryKind::Port { .. }
-        | QueryKind::Namespace { .. }
-        | QueryKind::Owners { .. }
-        | QueryKind::Holders { .. }
-        | QueryKind::OtherPorts { .. }
-        | QueryKind::LocalSockets { .. }
-        | QueryKind::Forwarders { .. }
-        | QueryKind::Candidates
-        | QueryKind::Candidate { .. } => true,
-        QueryKind::Process(_)
-        | QueryKind::Writer { .. }
-        | QueryKind::Settings { .. }
-        | QueryKind::Named { .. } => false,
     }
 }
 

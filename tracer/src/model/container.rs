@@ -1,12 +1,12 @@
-//! The container that a process runs in, as its cgroup path tells: the innermost one, where containers
-//! stand in containers.
+//! The container that a process runs in, as its cgroup path names it: the innermost one, where containers
+//! are nested.
 //!
-//! A path is a claim. Whoever may make directories in a part of the cgroup tree (root; a user whose
-//! service manager was given `user@UID.service`; a container that its cgroup tree was handed to) can name
+//! A path proves nothing. A process that may make directories in a part of the cgroup tree (of root; of a user
+//! whose service manager has `user@UID.service`; of a container that has a cgroup tree of its own) can name
 //! one like a container, and rootless runtimes do exactly that below `user.slice`: the path alone does not
-//! tell them from an imitation. What can be asked for is form: an id is 64 hexadecimal digits, a pod's uid a
-//! UUID (32 digits for a static pod), a machine's name letters, digits, `.`, `_` and `-`. Nothing else gets
-//! out of here, so that nothing is left to escape. Nor does a path tell a container from a virtual machine
+//! distinguish them from an imitation. What can be checked is form: an id is 64 hexadecimal digits, a pod's uid a
+//! UUID (32 digits for a static pod), a machine's name letters, digits, `.`, `_` and `-`. No other text is
+//! returned, so that none must be escaped. Nor does a path distinguish a container from a virtual machine
 //! whose manager registers it as `machine-NAME.scope`, libvirt's apart.
 //!
 //! Paths are relative to the reader's cgroup namespace: other containers show as `/../docker-ID.scope`
@@ -15,6 +15,8 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+
+use super::path::without_deleted;
 
 /// The container that a process runs in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +54,7 @@ const NSPAWN: &str = "systemd-nspawn";
 ///
 /// With cgroup v1 there is a path for each hierarchy, and not every runtime makes a directory in every one
 /// (docker leaves `0::` at its own service's, systemd-nspawn uses `name=systemd`): the path that names most
-/// containers within each other tells, the first such if there are several. The kernel lists v1's
+/// containers within each other counts, the first such if there are several. The kernel lists v1's
 /// controllers, which are not handed to users, before `0::`, which may be.
 pub fn from_cgroup(contents: &[u8]) -> Option<Container> {
     let mut found: Vec<Found> = Vec::new();
@@ -66,7 +68,7 @@ pub fn from_cgroup(contents: &[u8]) -> Option<Container> {
             found.extend(innermost(path, &mut supervised));
         }
     }
-    // Only systemd's own hierarchy tells nspawn from its payload.
+    // Only systemd's own hierarchy distinguishes nspawn from its payload.
     found.retain(|found| found.runtime != Some(NSPAWN) || found.depth < supervised);
     // Of equals, `max_by_key` would take the last.
     found.into_iter().rev().max_by_key(|found| found.depth).map(Found::into_container)
@@ -118,8 +120,7 @@ impl Found<'_> {
 /// The last container on the way down a path. Where that ends at a nspawn that stands beside its container,
 /// `supervised` becomes the depth of that container.
 fn innermost<'a>(path: &'a [u8], supervised: &mut usize) -> Option<Found<'a>> {
-    // What the kernel appends for a process whose cgroup has been removed (proc_cgroup_show()).
-    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    let path = without_deleted(path);
     let mut found = None;
     let mut pod_uid = None;
     let mut depth = 0;
@@ -127,7 +128,7 @@ fn innermost<'a>(path: &'a [u8], supervised: &mut usize) -> Option<Found<'a>> {
     let mut directories = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).peekable();
     while let Some(directory) = directories.next() {
         let mut name = directory;
-        // A runtime told to leave cgroups to systemd under a driver that does not: SLICE:PREFIX:ID.
+        // A runtime configured to leave cgroups to systemd under a driver that does not: SLICE:PREFIX:ID.
         let mut parts = directory.splitn(3, |&byte| byte == b':');
         let slice = parts.next().unwrap_or_default();
         pod_uid = pod(slice).or(pod_uid);
@@ -315,7 +316,7 @@ mod tests {
             "/myparent.slice/docker-{A}.scope",
             // Rootless.
             "/user.slice/user-1000.slice/user@1000.service/user.slice/docker-{A}.scope",
-            // Its cgroup is gone, and it is not quite.
+            // Its cgroup has been removed, and the process is still running.
             "/system.slice/docker-{A}.scope (deleted)",
             // With --cgroup-parent, docker within docker.
             "/docker/{B}/docker/{A}",
@@ -534,7 +535,7 @@ mod tests {
         let claimed =
             filled("2:pids:/docker/{A}\n0::/user.slice/user-1000.slice/user@1000.service/docker/{B}\n");
         assert_eq!(from_cgroup(claimed.as_bytes()), some(A, Some("docker"), None));
-        // Where the controllers do not tell nspawn from its payload, systemd's hierarchy does.
+        // Where the controllers do not distinguish nspawn from its payload, systemd's hierarchy does.
         let unit = "2:pids:/machine.slice/systemd-nspawn@web.service\n1:name=systemd:/machine.slice/systemd-nspawn@web.service";
         assert_eq!(from_cgroup(format!("{unit}/payload\n").as_bytes()), named("web", Some("systemd-nspawn")));
         assert_eq!(from_cgroup(format!("{unit}/supervisor\n").as_bytes()), None);

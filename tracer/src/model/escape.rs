@@ -38,7 +38,7 @@ pub fn escape_again(text: &str) -> String {
     out
 }
 
-/// Adds a text, escaped where `is_escaped` says so: what is between goes in as a whole, for most names have nothing else.
+/// Adds a text, escaped where `is_escaped` holds: what is between goes in as a whole, for most names have nothing else.
 fn push_runs(text: &str, is_escaped: impl Fn(char) -> bool, out: &mut String) {
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'\\';
     if text.bytes().all(is_plain) {

@@ -1,4 +1,4 @@
-//! What a program that passes connections on forwards, as its arguments say.
+//! What a program that passes connections on forwards, of its arguments.
 //!
 //! Only what stands there is taken: a forward whose port or target is a name of a file, of a service or of a configuration is
 //! not known.
@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::process::Text;
+use super::text::Text;
 
 /// Forwards of one process that are taken.
 const FORWARDS_MAX: usize = 64;
@@ -30,7 +30,7 @@ pub struct Forward {
 pub enum Target {
     /// An address, reached from where the process runs.
     Address(IpAddr),
-    /// A host by its name, looked up where the process runs.
+    /// A host by its name, resolved where the process runs.
     Host(Text),
     /// A host, or a pod, as another machine calls it.
     Remote(Text),
@@ -94,7 +94,7 @@ fn host(text: &str) -> Option<Text> {
     (!text.is_empty() && text.len() <= HOST_MAX).then(|| Text::from(text))
 }
 
-/// A host that is looked up where the process runs.
+/// A host that is resolved where the process runs.
 fn target(text: &str) -> Option<Target> {
     if text == "localhost" {
         return Some(Target::Address(Ipv4Addr::LOCALHOST.into()));
@@ -140,7 +140,7 @@ fn socat_pair(listens: &str, connects: &str) -> Option<Forward> {
 /// Options of ssh that take a value (ssh(1)).
 const SSH_WITH_VALUE: &str = "BbcDEeFIiJLlmOopQRSWw";
 
-/// `ssh -N -L [bind:]3200:host:80 user@bastion`; the host is looked up by the other side.
+/// `ssh -N -L [bind:]3200:host:80 user@bastion`; the host is resolved by the other side.
 fn ssh(arguments: &[&str]) -> Vec<Forward> {
     let mut forwards = Vec::new();
     let mut words = arguments.iter();
@@ -283,7 +283,7 @@ mod tests {
     /// `addr:port > target:port`, one a forward.
     fn shown(line: &str) -> String {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        let program = super::super::program::file_name(words[0]);
+        let program = super::super::path::file_name(words[0]);
         let one = |forward: Forward| {
             let addr = forward.addr.map_or_else(|| "?".to_owned(), |addr| addr.to_string());
             let target = match forward.target {

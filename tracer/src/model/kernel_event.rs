@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::errno::Errno;
-use super::process::{ExitStatus, Process, Text};
+use super::process::{ExitStatus, Process};
 use super::socket::{Listener, NetnsId, SocketKey};
+use super::text::Text;
 use super::time::Mono;
 
 /// A socket entered LISTEN. Its `listen()` may still fail: then a [`Closed`] follows.
@@ -37,16 +38,49 @@ pub struct Listened {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Closed {
     pub time: Mono,
-    /// The listener as the kernel described it while it closed; `process` is who closed it.
+    /// The listener as the kernel described it while it closed; `process` is the one that closed it.
     pub listener: Listener,
     /// Thread that closed it.
     pub tid: u32,
-    /// `sk_shutdown`: 3 for a close; 0 for a `listen()` that failed, a shutdown, or the subflow of an MPTCP socket.
-    pub shutdown: u32,
+    pub shutdown: Shutdown,
     pub closer: Closer,
     pub netns_cookie: u64,
     /// Whether the socket was ever in the kernel's table of listeners; `None`: unknown.
     pub was_hashed: Option<bool>,
+}
+
+/// Which directions of a socket are shut down (`sk_shutdown`: `RCV_SHUTDOWN` and `SEND_SHUTDOWN`, include/net/sock.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "u32", into = "u32")]
+pub enum Shutdown {
+    /// Of a `listen()` that failed, a shutdown, or the subflow of an MPTCP socket.
+    None,
+    Receive,
+    Send,
+    /// Of a close.
+    Both,
+}
+
+impl From<u32> for Shutdown {
+    fn from(bits: u32) -> Self {
+        match bits {
+            0 => Self::None,
+            1 => Self::Receive,
+            2 => Self::Send,
+            _ => Self::Both,
+        }
+    }
+}
+
+impl From<Shutdown> for u32 {
+    fn from(shutdown: Shutdown) -> Self {
+        match shutdown {
+            Shutdown::None => 0,
+            Shutdown::Receive => 1,
+            Shutdown::Send => 2,
+            Shutdown::Both => 3,
+        }
+    }
 }
 
 /// What closed a listener.
@@ -106,18 +140,18 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bound {
     pub time: Mono,
-    /// The socket: what it asked for as its address and port, and who asked as its process.
+    /// The socket: its address and port are those that were asked for, its process is the caller.
     pub socket: Listener,
     pub netns_cookie: u64,
     /// `None`: it is bound.
     pub errno: Option<Errno>,
-    /// Whether a [`Destroyed`] will tell of the socket's end.
+    /// Whether a [`Destroyed`] will report the socket's end.
     pub is_followed: bool,
     /// What that will call the socket.
     pub sock: u64,
 }
 
-/// A bound socket is gone, or is not a server's any more.
+/// A bound socket is closed, or is not a server's any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destroyed {
     pub time: Mono,
@@ -126,7 +160,7 @@ pub struct Destroyed {
     pub is_client: bool,
 }
 
-/// A process that owned a listener, or claims to be a server, has ended.
+/// A process that owned a listener, or is a server candidate, has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exited {
     pub time: Mono,
@@ -134,7 +168,7 @@ pub struct Exited {
     pub status: ExitStatus,
 }
 
-/// A process that was refused, or claims to be a server, has reached a watched port.
+/// A process that was refused, or is a server candidate, has reached a watched port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connected {
     pub time: Mono,
@@ -183,7 +217,7 @@ pub struct Executed {
     pub program: Option<ExecutedProgram>,
 }
 
-/// A program at its start, as the kernel had it: known also of a process that has ended by the time it is looked up.
+/// A program at its start, as the kernel had it: known also of a process that has ended by the time `/proc` is read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecutedProgram {
     pub netns: NetnsId,
@@ -213,7 +247,7 @@ pub enum Via {
     Icmp,
 }
 
-/// Who sent the RST.
+/// What sent the RST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SentBy {
     /// This host's TCP stack, which found no socket (perhaps after a translation).

@@ -48,7 +48,7 @@ pub struct Link {
     pub peer: Option<u32>,
 }
 
-/// What the verdict needs to know of a network namespace besides its listeners.
+/// What a verdict rests on of a network namespace, besides its listeners.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespace {
     pub id: NetnsId,

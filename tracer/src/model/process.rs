@@ -1,104 +1,12 @@
 //! Processes. All but the numbers is the process's own choice, and stays raw bytes until `output` escapes it.
 
-use std::cmp::Ordering;
-use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use super::container::Container;
 use super::time::StartTime;
 use super::unit::Unit;
 
-/// Text that a process chose, as it is: a name, a path. Cheap to clone: each refusal of a flood is compared by a name.
-#[derive(Clone)]
-pub struct Text(Stored);
-
-/// Bytes of a text that is stored in place: the kernel's names of processes (`TASK_COMM_LEN`) are no longer.
-const SHORT_MAX: usize = 22;
-
-#[derive(Clone)]
-enum Stored {
-    Short { len: u8, bytes: [u8; SHORT_MAX] },
-    Long(Arc<[u8]>),
-}
-
-impl Text {
-    pub fn new(text: &[u8]) -> Self {
-        let mut bytes = [0; SHORT_MAX];
-        match (bytes.get_mut(..text.len()), u8::try_from(text.len())) {
-            (Some(short), Ok(len)) => {
-                short.copy_from_slice(text);
-                Self(Stored::Short { len, bytes })
-            }
-            _ => Self(Stored::Long(text.into())),
-        }
-    }
-
-    pub fn as_bytes(&self) -> &[u8] {
-        match &self.0 {
-            Stored::Short { len, bytes } => &bytes[..usize::from(*len)],
-            Stored::Long(bytes) => bytes,
-        }
-    }
-
-    /// What stands behind the last `/`: of a path the file's name.
-    pub fn file_name(&self) -> &[u8] {
-        self.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default()
-    }
-}
-
-impl PartialEq for Text {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_bytes() == other.as_bytes()
-    }
-}
-
-impl Eq for Text {}
-
-impl PartialOrd for Text {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Text {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.as_bytes().cmp(other.as_bytes())
-    }
-}
-
-impl Hash for Text {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_bytes().hash(state);
-    }
-}
-
-impl From<&str> for Text {
-    fn from(text: &str) -> Self {
-        Self::new(text.as_bytes())
-    }
-}
-
-impl fmt::Debug for Text {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.as_bytes().escape_ascii())
-    }
-}
-
-impl Serialize for Text {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(self.as_bytes())
-    }
-}
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes: Vec<u8> = Vec::deserialize(deserializer)?;
-        Ok(Self::new(&bytes))
-    }
-}
+pub use super::text::Text;
 
 /// A process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,7 +34,7 @@ pub struct Process {
     pub unit: Option<Unit>,
 }
 
-/// What tells the arguments of two processes apart, which can be secrets: a hash of them, without the program's own name.
+/// A hash of a process's arguments, which can be secrets, without the program's own name: it distinguishes two processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arguments(u64);
 
@@ -141,7 +49,7 @@ impl Arguments {
     }
 }
 
-/// One process for as long as it lives: no other has both numbers.
+/// One process for as long as it is running: no other has both numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProcessKey {
     pub pid: u32,
@@ -152,13 +60,22 @@ impl Process {
     /// Adds what was read of the same process. One that has executed another program since mostly has another name.
     pub fn complete(&mut self, read: &Self) {
         let is_same_name = self.comm.is_none() || read.comm.is_none() || self.comm == read.comm;
-        if self.key().is_some() && self.key() == read.key() && is_same_name {
-            self.exe = read.exe.clone().or(self.exe.take());
-            self.script = read.script.clone().or(self.script.take());
-            self.arguments = self.arguments.or(read.arguments);
-            self.container = read.container.clone().or(self.container.take());
-            self.unit = read.unit.clone().or(self.unit.take());
+        if self.is_same(read) && is_same_name {
+            let before = self.clone();
+            (self.exe, self.script, self.container, self.unit) = (None, None, None, None);
+            self.fill(read);
+            self.fill(&before);
         }
+    }
+
+    /// Takes from another read of the same process what this one does not have of its program and its place.
+    pub fn fill(&mut self, other: &Self) {
+        let Self { exe, script, arguments, container, unit, .. } = other;
+        self.exe = self.exe.take().or_else(|| exe.clone());
+        self.script = self.script.take().or_else(|| script.clone());
+        self.arguments = self.arguments.or(*arguments);
+        self.container = self.container.take().or_else(|| container.clone());
+        self.unit = self.unit.take().or_else(|| unit.clone());
     }
 
     /// Whether it was read from `/proc`, its unit and container too: that has the path of the executable, and the kernel's
@@ -167,11 +84,19 @@ impl Process {
         self.exe.as_ref().is_some_and(|exe| exe.as_bytes().contains(&b'/'))
     }
 
+    /// Whether both are one process, and known to be: two processes of which nothing is known are not.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.key().is_some() && self.key() == other.key()
+    }
+
     /// `None`: its number, or when it started, is not known.
     pub fn key(&self) -> Option<ProcessKey> {
         Some(ProcessKey { pid: self.pid?, start: self.start? })
     }
 }
+
+/// The number of the first process, in every PID namespace.
+pub const INIT: u32 = 1;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,21 +124,4 @@ pub enum OwnerEnd {
     Running,
     Ended(ExitStatus),
     Unknown,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_is_what_it_was_made_of_whether_short_or_long() {
-        for len in [0, 1, 15, SHORT_MAX - 1, SHORT_MAX, SHORT_MAX + 1, 255, 256, 300] {
-            let bytes = vec![b'x'; len];
-            let text = Text::new(&bytes);
-            assert_eq!(text.as_bytes(), bytes);
-            assert_eq!(text.clone(), Text::new(&bytes));
-            assert!(text < Text::new(&[&bytes[..], b"y"].concat()), "{len}");
-        }
-        assert!(size_of::<Text>() <= 24);
-    }
 }

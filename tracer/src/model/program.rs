@@ -1,6 +1,8 @@
 //! Which program a process runs: the file name of its executable, and of the script where that is an interpreter.
 
-use super::process::{Arguments, Text};
+use super::path::file_name;
+use super::process::Arguments;
+use super::text::Text;
 
 /// Programs that run another file, with the options that take a word of their own.
 const INTERPRETERS: [(&str, &[&str]); 9] = [
@@ -178,11 +180,6 @@ pub fn read(program: &[u8], line: &[u8]) -> (Option<Text>, Option<Arguments>) {
         || script.as_ref().is_some_and(|script| script.as_bytes() != SESSION);
     let arguments = whole.filter(|_| is_its_own).map(|_| Arguments::of(&words[..words.len() - 1]));
     (script, arguments)
-}
-
-/// What stands behind the last `/`.
-pub fn file_name(path: &[u8]) -> &[u8] {
-    path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
 }
 
 fn text(before: &[u8], word: &[u8]) -> Text {

@@ -1,8 +1,9 @@
 //! Whether two processes are instances of one service: the same program, run in the same place.
 
 use super::container::Container;
-use super::process::{Process, Text};
+use super::process::Process;
 use super::program;
+use super::text::Text;
 use super::unit::Unit;
 
 /// Whether two processes are of one service: the same program in the same unit or container; elsewhere, of the same user.
@@ -23,7 +24,7 @@ fn is_one_process(one: &Process, other: &Process) -> bool {
         (Some(one), Some(other)) => one.file_name() == other.file_name(),
         _ => true,
     };
-    one.key().is_some() && one.key() == other.key() && is_same_file
+    one.is_same(other) && is_same_file
 }
 
 /// Whether two processes are of two services. Of two processes that were both read, one in a unit and one outside of any
@@ -91,26 +92,6 @@ pub fn is_same_user(one: &Process, other: &Process) -> bool {
     one.uid.is_some() && one.uid == other.uid
 }
 
-/// Services that run what any user asks them to.
-const RUN_FOR_USERS: [&str; 6] =
-    ["cron.service", "crond.service", "atd.service", "ssh.service", "sshd.service", "getty.service"];
-
-/// Whether only root can have started a process: it is root's, or in a unit of the system that is made for it.
-///
-/// Any other user can open a socket on a port in the name of a server. A container says nothing: a user makes directories
-/// with the names of containers below the own manager's.
-pub fn is_of_system(process: &Process) -> bool {
-    let is_made_for_it = |unit: &Unit| unit.is_of_system() && !RUN_FOR_USERS.contains(&unit.name.as_str());
-    process.uid == Some(0) || process.unit.as_ref().is_some_and(is_made_for_it)
-}
-
-/// Whether a client can take a process for its server by what that does on a port alone: any user can take a port, or try
-/// to, so that a refused client can only have expected root's server or its own user's. A process whose user is not known
-/// can be anyone's.
-pub fn is_known_to(client: &Process, process: &Process) -> bool {
-    is_of_system(process) || is_same_user(client, process)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,15 +151,6 @@ mod tests {
         let other = Process { comm: Some("node".into()), ..node(4, "index.js") };
         assert!(!is_same(&titled, &other), "nothing shows that it is the same script");
         assert!(is_same(&in_unit("web.service", titled), &in_unit("web.service", other)));
-    }
-
-    #[test]
-    fn a_process_of_an_unknown_user_is_known_to_no_client() {
-        let client = |uid| Process { uid, ..process(1, "/usr/bin/curl", 0) };
-        let unknown = Process { uid: None, ..process(2, "/usr/bin/nginx", 0) };
-        assert!(!is_known_to(&client(Some(1000)), &unknown) && !is_known_to(&client(None), &unknown));
-        assert!(is_known_to(&client(None), &process(2, "/usr/bin/nginx", 0)), "root's");
-        assert!(is_known_to(&client(None), &in_unit("nginx.service", unknown)), "a unit of the system");
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! The systemd unit that a process runs in, as its cgroup path names it.
 //!
-//! Who may make directories in a part of the cgroup tree chooses names there: root, a user below `user@UID.service`, a
-//! service to which systemd delegates its part, a container in a tree of its own. So only the first unit of a path is one
-//! of the system's manager, and the first below `user@UID.service` one of that user's: what is below has any name.
+//! A process that may make directories in a part of the cgroup tree chooses their names: one of root, of a user below
+//! `user@UID.service`, of a service to which systemd delegates its part, of a container in a tree of its own. So only the
+//! first unit of a path is one of the system's manager, and the first below `user@UID.service` one of that user's: any
+//! further name proves nothing.
 
 use serde::{Deserialize, Serialize};
+
+use super::path::without_deleted;
 
 /// Longest name of a unit (UNIT_NAME_MAX, systemd's src/basic/unit-name.h).
 const NAME_MAX: usize = 256;
@@ -28,7 +31,7 @@ impl Unit {
         self.name.ends_with(".service")
     }
 
-    /// Whether only root can have put a process into it. Anybody who logs in gets a session.
+    /// Whether only root can have put a process into it. Every user who logs in gets a session.
     pub fn is_of_system(&self) -> bool {
         self.user.is_none() && self.is_service()
     }
@@ -52,7 +55,7 @@ fn path_of<'a>(contents: &'a [u8], controllers: &[u8]) -> Option<&'a [u8]> {
     contents.split(|&byte| byte == b'\n').find_map(|line| {
         let mut fields = line.splitn(3, |&byte| byte == b':');
         let (_, own, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+        let path = without_deleted(path);
         // A path that leads out of the reader's cgroup namespace is not complete.
         (own == controllers && !path.starts_with(b"/..")).then_some(path)
     })

@@ -516,7 +516,7 @@ impl<'a> Wording<'a> {
     fn not_on_tcp(&self) -> Option<String> {
         let known = self.verdict.candidates.first()?;
         let endpoint = self.show_local(self.verdict.local.first()?);
-        let of_tcp = match self.view.state.servers.other_ports_read(self.netns()) {
+        let of_tcp = match self.view.state.elsewhere.other_ports_read(self.netns()) {
             Some(_) => format!("not on TCP{}", self.in_netns()),
             None => "its TCP ports were not read".to_owned(),
         };
@@ -668,10 +668,10 @@ impl<'a> Wording<'a> {
 
     /// Whether a process listens on another port of the destination's namespace, as far as that was read.
     fn listens_elsewhere(&self, process: &Process) -> bool {
-        let HostState { listeners, servers, .. } = self.view.state;
+        let HostState { listeners, elsewhere, .. } = self.view.state;
         process.pid.is_some_and(|pid| {
             listeners.held_by(self.netns(), pid).next().is_some()
-                || servers.other_listeners(self.netns(), pid, self.refused.time).next().is_some()
+                || elsewhere.other_listeners(self.netns(), pid, self.refused.time).next().is_some()
         })
     }
 

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::path;
 use crate::model::process::Text;
 use crate::model::program;
 use crate::products::{ProductRef, registry};
@@ -64,7 +65,7 @@ impl Recognition {
     /// A program that starts others, reads files or makes requests is not a server, whatever it is told to start or to read.
     pub fn recognise(&self, name: &[u8], executable: Option<&[u8]>, arguments: &[u8]) -> Option<Named> {
         let words: Vec<&[u8]> = arguments.split(|byte| *byte == 0).take(ARGUMENTS_MAX).collect();
-        let first = words.first().map(|word| program::file_name(word)).unwrap_or_default();
+        let first = words.first().map(|word| path::file_name(word)).unwrap_or_default();
         let program = executable.unwrap_or(first);
         if program::is_launcher(program, &words) || program::is_reader(program) {
             return None;

@@ -1,5 +1,7 @@
-//! What came of the attempts to take a port: those that failed, those that succeeded since, and the sockets that are
-//! bound.
+//! What came of the attempts to take each port: those that failed, and those that have succeeded since.
+//!
+//! [`Binds`] keeps beside them, for each port, the sockets that hold it ([`bound_sockets`](super::bound_sockets)) and the
+//! processes that called on it ([`callers`](super::callers)).
 
 use std::collections::VecDeque;
 
@@ -8,9 +10,11 @@ use crate::model::hash::HashMap;
 use crate::model::kernel_event::{Bound, Call, Destroyed};
 use crate::model::process::Process;
 use crate::model::service;
-use crate::model::socket::{Holder, Listener, NetnsId, SocketKey, TcpState};
+use crate::model::socket::{Holder, Listener, NetnsId};
 use crate::model::time::{Interval, Mono};
-use crate::state::quota::{self, Dropped, Uid};
+use crate::state::bound_sockets::BoundSockets;
+use crate::state::callers::{Caller, Callers};
+use crate::state::quota::{self, Dropped};
 
 /// Processes whose failures on one port of one namespace are remembered: the newest, those of the user that has the most
 /// going first.
@@ -22,18 +26,6 @@ const ALIKE_MAX: usize = 4;
 
 /// Endpoints on one port of one namespace whose last success is remembered: the newest, likewise.
 const SUCCESSES_MAX: usize = FAILURES_MAX;
-
-/// Bound sockets on one port of one namespace: as many as the kernel side follows in all.
-const FOLLOWED_MAX: usize = tracer_ebpf::BOUND_MAX as usize;
-
-/// Bound sockets remembered on one port of one namespace that are closed: the newest.
-const GONE_MAX: usize = 16;
-
-/// Calls of processes remembered on one port of one namespace: the newest.
-const CALLS_MAX: usize = 64;
-
-/// Sockets of clients remembered on one port of one namespace, likewise.
-const CLIENTS_MAX: usize = 64;
 
 /// Ports of namespaces remembered; on more, those without a bound socket are dropped.
 const PORTS_MAX: usize = 4_096;
@@ -82,38 +74,6 @@ impl FailedBind {
     }
 }
 
-/// A socket that is bound.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BoundSocket {
-    pub socket: Listener,
-    /// `None`: that was before the tracer attached.
-    pub time: Option<Mono>,
-}
-
-/// Which sockets hold a port.
-#[derive(Debug)]
-struct Holders {
-    read: Interval,
-    sockets: Vec<Holder>,
-}
-
-/// A bound socket whose end the kernel side reports.
-#[derive(Debug)]
-struct Followed {
-    socket: Listener,
-    time: Mono,
-    /// What the kernel side calls it.
-    sock: u64,
-}
-
-/// A bound socket that is closed: a refusal that waits for its evidence is classified by what was bound when it came.
-#[derive(Debug)]
-struct Gone {
-    socket: Listener,
-    time: Mono,
-    gone: Mono,
-}
-
 /// An endpoint that a process took.
 #[derive(Debug)]
 struct Success {
@@ -121,37 +81,17 @@ struct Success {
     time: Mono,
 }
 
-/// A process that has called `bind()` or `listen()` on a port, and what became of it is not known here: the socket may be
-/// closed by now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    pub process: Process,
-    /// When it called.
-    pub time: Mono,
-    /// The socket that it took, or wanted.
-    key: SocketKey,
-}
-
+/// What is known of one port of one namespace.
 #[derive(Debug, Default)]
 struct Port {
-    callers: VecDeque<Caller>,
     failures: VecDeque<FailedBind>,
     /// Endpoints that were taken, but for the sockets that are followed: the last success of each.
     successes: VecDeque<Success>,
-    followed: Vec<Followed>,
-    gone: VecDeque<Gone>,
-    holders: Option<Holders>,
-    /// Sockets that turned out to be clients', the newest, each with its user.
-    clients: VecDeque<(SocketKey, Uid)>,
-    forgotten: Forgotten,
-}
-
-/// What the bounds have dropped of one port.
-#[derive(Debug, Default)]
-struct Forgotten {
-    failures: Dropped,
-    successes: Dropped,
-    clients: Dropped,
+    /// What the bounds have dropped of both.
+    forgotten_failures: Dropped,
+    forgotten_successes: Dropped,
+    callers: Callers,
+    sockets: BoundSockets,
 }
 
 /// Whether two sockets are bound alike.
@@ -162,10 +102,9 @@ fn is_same_endpoint(one: &Listener, other: &Listener) -> bool {
 impl Port {
     /// What was taken after a time, until another. A followed socket counts until it turns out to be a client's.
     fn taken(&self, after: Mono, until: Mono) -> impl Iterator<Item = &Listener> {
-        let followed = self.followed.iter().map(|followed| (&followed.socket, followed.time));
         let known = self.successes.iter().map(|success| (&success.socket, success.time));
         let is_within = move |(_, time): &(&Listener, Mono)| *time > after && *time <= until;
-        followed.chain(known).filter(is_within).map(|(socket, _)| socket)
+        self.sockets.followed().chain(known).filter(is_within).map(|(socket, _)| socket)
     }
 
     /// Keeps to the bounds once a failure was added.
@@ -185,18 +124,8 @@ impl Port {
             && let Some(place) = quota::first_of_most(self.failures.iter().map(|one| one.socket.process.uid))
             && let Some(dropped) = self.failures.remove(place)
         {
-            self.forgotten.failures.note(dropped.socket.process.uid, dropped.last);
+            self.forgotten_failures.note(dropped.socket.process.uid, dropped.last);
         }
-    }
-
-    /// Notes a call: the last on each socket.
-    fn note_call(&mut self, socket: &Listener, time: Mono) {
-        let Listener { key, process, .. } = socket;
-        self.callers.retain(|known| !known.key.is_same(*key) || known.process.pid != process.pid);
-        if self.callers.len() >= CALLS_MAX {
-            self.callers.pop_front();
-        }
-        self.callers.push_back(Caller { process: process.clone(), time, key: *key });
     }
 
     /// Notes a success.
@@ -207,18 +136,7 @@ impl Port {
             && let Some(place) = quota::first_of_most(self.successes.iter().map(|one| one.socket.process.uid))
             && let Some(dropped) = self.successes.remove(place)
         {
-            self.forgotten.successes.note(dropped.socket.process.uid, dropped.time);
-        }
-    }
-
-    /// A followed socket turned out to be a client's.
-    fn is_client(&mut self, followed: &Followed) {
-        self.clients.push_back((followed.socket.key, followed.socket.process.uid));
-        if self.clients.len() > CLIENTS_MAX
-            && let Some(place) = quota::first_of_most(self.clients.iter().map(|(_, uid)| *uid))
-            && let Some((_, uid)) = self.clients.remove(place)
-        {
-            self.forgotten.clients.note(uid, followed.time);
+            self.forgotten_successes.note(dropped.socket.process.uid, dropped.time);
         }
     }
 }
@@ -239,22 +157,20 @@ pub struct Binds {
 impl Binds {
     fn port(&mut self, netns: NetnsId, port: u16) -> &mut Port {
         if self.ports.len() > PORTS_MAX {
-            self.ports.retain(|_, port| !port.followed.is_empty());
+            self.ports.retain(|_, port| port.sockets.followed().next().is_some());
         }
         self.ports.entry((netns, port)).or_default()
     }
 
     /// Takes the result of a `bind()`.
     pub fn bound(&mut self, bound: &Bound) {
-        let Bound { time, socket, netns_cookie: _, errno, is_followed, sock } = bound;
+        let Bound { time, socket, errno, .. } = bound;
         match errno {
             Some(errno) => self.failed(Call::Bind, socket, *errno, *time),
             None => {
                 let port = self.port(socket.netns, socket.port);
-                port.note_call(socket, *time);
-                if *is_followed && port.followed.len() < FOLLOWED_MAX {
-                    port.followed.push(Followed { socket: socket.clone(), time: *time, sock: *sock });
-                } else {
+                port.callers.note(socket, *time);
+                if !port.sockets.follow(bound) {
                     port.succeed(socket.clone(), *time);
                 }
             }
@@ -264,7 +180,7 @@ impl Binds {
     /// Takes a failure.
     pub fn failed(&mut self, call: Call, socket: &Listener, errno: Errno, time: Mono) {
         let port = self.port(socket.netns, socket.port);
-        port.holders = None;
+        port.sockets.forget_holders();
         let process = &socket.process;
         let mut failed = FailedBind {
             call,
@@ -276,10 +192,7 @@ impl Binds {
             ended: None,
             earlier: 0,
         };
-        let is_known = |one: &FailedBind| {
-            let known = &one.socket.process;
-            one.is_alike(&failed) && (known.pid, known.start) == (process.pid, process.start)
-        };
+        let is_known = |one: &FailedBind| one.is_alike(&failed) && one.socket.process.is_same(process);
         let known = port.failures.iter().position(is_known).and_then(|index| port.failures.remove(index));
         let is_new = |known: &FailedBind| {
             let made_good = |taken: &Listener| is_same_endpoint(taken, socket) && can_make_good(taken, known);
@@ -299,10 +212,9 @@ impl Binds {
         for port in self.ports.values_mut() {
             let failed = port.failures.iter_mut().map(|failure| &mut failure.socket);
             let taken = port.successes.iter_mut().map(|success| &mut success.socket);
-            let followed = port.followed.iter_mut().map(|followed| &mut followed.socket);
-            let sockets = failed.chain(taken).chain(followed).map(|socket| &mut socket.process);
-            let callers = port.callers.iter_mut().map(|caller| &mut caller.process);
-            sockets.chain(callers).for_each(|known| known.complete(process));
+            let called = port.sockets.processes_mut().chain(port.callers.processes_mut());
+            let processes = failed.chain(taken).map(|socket| &mut socket.process).chain(called);
+            processes.for_each(|known| known.complete(process));
         }
     }
 
@@ -317,7 +229,7 @@ impl Binds {
     /// A `listen()` succeeded.
     pub fn listened(&mut self, listener: &Listener, time: Mono) {
         let port = self.port(listener.netns, listener.port);
-        port.note_call(listener, time);
+        port.callers.note(listener, time);
         port.succeed(listener.clone(), time);
     }
 
@@ -334,32 +246,17 @@ impl Binds {
     pub fn destroyed(&mut self, destroyed: &Destroyed) -> Option<Listener> {
         let mut client = None;
         for port in self.ports.values_mut() {
-            let Some(index) = port.followed.iter().position(|one| one.sock == destroyed.sock) else {
-                continue;
-            };
-            let followed = port.followed.swap_remove(index);
-            if let Some(holders) = &mut port.holders {
-                holders.sockets.retain(|holder| !holder.socket.key.is_same(followed.socket.key));
+            if let Some(socket) = port.sockets.destroyed(destroyed) {
+                port.callers.forget(socket.key);
+                client = Some(socket);
             }
-            if !destroyed.is_client {
-                if port.gone.len() >= GONE_MAX {
-                    port.gone.pop_front();
-                }
-                let Followed { socket, time, .. } = followed;
-                port.gone.push_back(Gone { socket, time, gone: destroyed.time });
-                continue;
-            }
-            port.is_client(&followed);
-            port.callers.retain(|caller| !caller.key.is_same(followed.socket.key));
-            client = Some(followed.socket);
         }
         client
     }
 
     /// The process that took a port last by then, whatever became of its socket.
     pub fn last_caller(&self, netns: NetnsId, port: u16, at: Mono) -> Option<&Caller> {
-        let callers = &self.ports.get(&(netns, port))?.callers;
-        callers.iter().rev().find(|caller| caller.time <= at)
+        self.ports.get(&(netns, port))?.callers.last(at)
     }
 
     /// The processes that have taken a port, or tried to, after one time and by another.
@@ -383,38 +280,26 @@ impl Binds {
         self.ports.values().any(|port| {
             let failed = port.failures.iter().map(|failure| &failure.socket.process);
             let mut called = port.callers.iter().map(|caller| &caller.process).chain(failed);
-            called.any(|known| known.pid == process.pid && known.start == process.start)
+            called.any(|known| known.is_same(process))
         })
     }
 
     /// Records were lost, perhaps that of a socket's end: what is bound is for a query of the port to find.
     pub fn lost(&mut self) {
         for port in self.ports.values_mut() {
-            for Followed { socket, time, .. } in std::mem::take(&mut port.followed) {
+            for (socket, time) in port.sockets.lost() {
                 port.succeed(socket, time);
             }
-            port.holders = None;
         }
     }
 
     /// Takes the sockets that hold a port. One that was seen to bind since the query began is followed by its events.
-    pub fn held(&mut self, netns: NetnsId, port: u16, mut sockets: Vec<Holder>, read: Interval) {
-        let known = self.port(netns, port);
-        let is_newer = |holder: &Holder| {
-            let is_it = |one: &&Followed| one.time > read.began && one.socket.key.is_same(holder.socket.key);
-            known.followed.iter().any(|one| is_it(&one))
-        };
-        // One that was closed since the query began.
-        let is_gone = |holder: &Holder| {
-            let is_it = |one: &Gone| one.gone > read.began && one.socket.key.is_same(holder.socket.key);
-            known.gone.iter().any(is_it)
-        };
-        sockets.retain(|holder| !is_newer(holder) && !is_gone(holder));
-        known.holders = Some(Holders { read, sockets });
+    pub fn held(&mut self, netns: NetnsId, port: u16, sockets: Vec<Holder>, read: Interval) {
+        self.port(netns, port).sockets.held(sockets, read);
     }
 
     /// What had failed on a port at that time, the last first: of what the same service, or the same user, has not taken
-    /// since. `covers` says whether an endpoint is one that is asked about.
+    /// since. `covers`: whether an endpoint is one that is asked about.
     pub fn failures(
         &self,
         netns: NetnsId,
@@ -447,18 +332,17 @@ impl Binds {
 
     /// When the newest failure on a port came that is not remembered any more and may be a process's.
     pub fn forgotten_failure(&self, netns: NetnsId, port: u16, of: Option<&Process>) -> Option<Mono> {
-        self.ports.get(&(netns, port))?.forgotten.failures.newest_of(of)
+        self.ports.get(&(netns, port))?.forgotten_failures.newest_of(of)
     }
 
     /// When the newest endpoint on a port was taken that is not remembered any more and may be a process's.
     pub fn forgotten_success(&self, netns: NetnsId, port: u16, of: Option<&Process>) -> Option<Mono> {
-        self.ports.get(&(netns, port))?.forgotten.successes.newest_of(of)
+        self.ports.get(&(netns, port))?.forgotten_successes.newest_of(of)
     }
 
     /// Whether a socket of a process's user on a port may be a client's without that being remembered.
     pub fn has_forgotten_client(&self, netns: NetnsId, port: u16, of: Option<&Process>) -> bool {
-        let port = self.ports.get(&(netns, port));
-        port.is_some_and(|port| port.forgotten.clients.newest_of(of).is_some())
+        self.ports.get(&(netns, port)).is_some_and(|port| port.sockets.has_forgotten_client(of))
     }
 
     /// What processes failed to take on a port with this error, of what is remembered.
@@ -468,48 +352,25 @@ impl Binds {
         failures.filter(move |failure| failure.errno == errno).map(|failure| &failure.socket)
     }
 
-    /// The sockets bound to a port, listening or not, and since when: those that were seen to bind, and those found
-    /// by a look at the port.
+    /// The sockets bound to a port, listening or not, and since when: those that were seen to bind, and those that a query
+    /// of the port found.
     pub fn bound_to(&self, netns: NetnsId, port: u16) -> impl Iterator<Item = (&Listener, Option<Mono>)> {
-        let port = self.ports.get(&(netns, port));
-        let followed = move || port.into_iter().flat_map(|port| &port.followed);
-        let found = move || {
-            let holders = port.and_then(|port| port.holders.as_ref()).into_iter();
-            holders
-                .flat_map(|found| &found.sockets)
-                .filter(|holder| holder.state == TcpState::Closed)
-                .map(|one| &one.socket)
-        };
-        // Who holds a socket now, its opener having passed it on.
-        let now = move |followed: &Followed| {
-            let key = followed.socket.key;
-            found().find(|found| found.process.pid.is_some() && found.key.is_same(key))
-        };
-        // What was bound and seen is told better, and its end is known.
-        let is_new = move |found: &&Listener| {
-            let is_client = |(key, _): &(SocketKey, Uid)| key.is_same(found.key);
-            !followed().any(|one| one.socket.key.is_same(found.key))
-                && !port.is_some_and(|port| port.clients.iter().any(is_client))
-        };
-        followed()
-            .map(move |followed| (now(followed).unwrap_or(&followed.socket), Some(followed.time)))
-            .chain(found().filter(is_new).map(|socket| (socket, None)))
+        self.ports.get(&(netns, port)).into_iter().flat_map(|port| port.sockets.bound())
     }
 
     /// The sockets that were bound to a port then and are closed by now, and since when they were bound.
-    pub fn gone_since(&self, netns: NetnsId, port: u16, at: Mono) -> impl Iterator<Item = (&Listener, Mono)> {
-        let gone = self.ports.get(&(netns, port)).into_iter().flat_map(|port| &port.gone);
-        gone.filter(move |one| one.time <= at && one.gone > at).map(|one| (&one.socket, one.time))
+    pub fn closed_since(&self, netns: NetnsId, port: u16, at: Mono) -> impl Iterator<Item = (&Listener, Mono)> {
+        self.ports.get(&(netns, port)).into_iter().flat_map(move |port| port.sockets.closed_since(at))
     }
 
-    /// Who holds a port, as far as it was looked at since the last failure.
+    /// Which sockets hold a port, as far as it was queried since the last failure.
     pub fn holders(&self, netns: NetnsId, port: u16) -> Option<&[Holder]> {
-        Some(&self.ports.get(&(netns, port))?.holders.as_ref()?.sockets)
+        self.ports.get(&(netns, port))?.sockets.holders()
     }
 
     /// When it was read which sockets hold a port.
     pub fn holders_read(&self, netns: NetnsId, port: u16) -> Option<Interval> {
-        Some(self.ports.get(&(netns, port))?.holders.as_ref()?.read)
+        self.ports.get(&(netns, port))?.sockets.holders_read()
     }
 
     /// Forgets everything about a port that is not watched any more.
@@ -528,6 +389,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::model::socket::SocketKey;
 
     fn socket(inode: u64, addr: u32, uid: u32) -> Listener {
         Listener {
@@ -554,32 +416,37 @@ mod tests {
             socket: socket(inode, addr, uid),
             netns_cookie: 0,
             errno: None,
-            is_followed: true,
+            is_followed: false,
             sock: inode,
         };
-        binds.bound(&Bound { is_followed: false, ..bound(2, 2, 0) });
-        binds.bound(&bound(3, 3, 0));
-        binds.destroyed(&Destroyed { time: Mono(3), sock: 3, is_client: true });
+        binds.bound(&bound(2, 2, 0));
         for number in 10..500_u32 {
             let (inode, uid) = (u64::from(number), 1000);
             binds.failed(Call::Bind, &socket(inode, number, uid), Errno::EADDRNOTAVAIL, Mono(inode));
-            binds.bound(&Bound { is_followed: false, ..bound(inode, number + 1_000, uid) });
-            binds.bound(&bound(inode + 1_000, number, uid));
-            binds.destroyed(&Destroyed { time: Mono(inode), sock: inode + 1_000, is_client: true });
+            binds.bound(&bound(inode, number + 1_000, uid));
         }
         let port = &binds.ports[&(NetnsId(0), 80)];
         assert_eq!(port.failures.iter().filter(|one| one.socket.process.uid == Some(0)).count(), 1);
         assert_eq!(port.successes.iter().filter(|one| one.socket.process.uid == Some(0)).count(), 1);
-        assert_eq!(port.clients.iter().filter(|(_, uid)| *uid == Some(0)).count(), 1);
         assert_eq!((port.failures.len(), port.successes.len()), (FAILURES_MAX, SUCCESSES_MAX));
-        assert_eq!(port.clients.len(), CLIENTS_MAX);
         let forgotten = |uid: u32| {
             let (netns, process) = (NetnsId(0), of(uid));
             let failure = binds.forgotten_failure(netns, 80, Some(&process)).is_some();
             let success = binds.forgotten_success(netns, 80, Some(&process)).is_some();
-            (failure, success, binds.has_forgotten_client(netns, 80, Some(&process)))
+            (failure, success)
         };
-        assert_eq!((forgotten(0), forgotten(1000)), ((false, false, false), (true, true, true)));
+        assert_eq!((forgotten(0), forgotten(1000)), ((false, false), (true, true)));
+    }
+
+    #[test]
+    fn two_processes_of_which_nothing_is_known_are_not_one() {
+        let mut binds = Binds::default();
+        let unknown = Listener { process: Process::default(), ..socket(0, 1, 0) };
+        binds.failed(Call::Bind, &unknown, Errno::EADDRINUSE, Mono(1));
+        binds.failed(Call::Bind, &unknown, Errno::EADDRINUSE, Mono(2));
+        let times: Vec<u64> = binds.failures(NetnsId(0), 80, Mono(3), |_| false).map(|one| one.times).collect();
+        assert_eq!(times, [1, 1]);
+        assert!(!binds.has_called(&Process::default()));
     }
 
     #[test]

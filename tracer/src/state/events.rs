@@ -5,7 +5,7 @@ use super::openings;
 use super::{HostState, Transition};
 use crate::model::errno::Errno;
 use crate::model::kernel_event::{
-    Bound, Call, Closed, Closer, Destroyed, Exited, Forked, Listened, Lost, LostWhere, Opened,
+    Bound, Call, Closed, Closer, Destroyed, Exited, Forked, Listened, Lost, LostWhere, Opened, Shutdown,
 };
 use crate::model::process::{OwnerEnd, Process};
 use crate::model::socket::{Listener, NetnsId};
@@ -86,7 +86,7 @@ impl HostState {
         // the socket, do not, and the process that did it need not be its owner.
         let closer = listener.process.clone();
         let end = match by {
-            Closer::Ending(status) if shutdown != 0 => OwnerEnd::Ended(status),
+            Closer::Ending(status) if shutdown != Shutdown::None => OwnerEnd::Ended(status),
             Closer::Process if closer.pid.is_some() => OwnerEnd::Running,
             Closer::Ending(_) | Closer::Process | Closer::Kernel => OwnerEnd::Unknown,
         };
@@ -95,7 +95,7 @@ impl HostState {
         let (owner, end) = match (known.as_ref().map(|known| known.process.clone()), orphaned) {
             // The kernel closes it in place of a process that has ended.
             (_, Some((owner, status))) if by == Closer::Kernel => (owner, OwnerEnd::Ended(status)),
-            (Some(owner), _) if by == Closer::Kernel || shutdown == 0 && !is_own => {
+            (Some(owner), _) if by == Closer::Kernel || shutdown == Shutdown::None && !is_own => {
                 (owner, OwnerEnd::Unknown)
             }
             _ if by_exec.is_some() => (by_exec.unwrap_or(closer), end),
@@ -135,14 +135,14 @@ impl HostState {
     }
 
     /// The ports that a process has listened on, as far as that is remembered, and since when.
-    fn ports_listened_on(&self, process: &Process) -> Vec<(u16, Mono)> {
-        let is_it = |one: &Process| one.key().is_some() && one.key() == process.key();
+    fn ports_listened_on(&self, process: &Process) -> Vec<(u16, Option<Mono>)> {
         let is_by_it = |listener: &&Listener| {
-            is_it(&listener.process) || listener.opener.as_ref().is_some_and(|opener| is_it(opener))
+            let opener = listener.opener.as_deref();
+            listener.process.is_same(process) || opener.is_some_and(|opener| opener.is_same(process))
         };
         let closed = self.listeners.every_closed().map(|closed| &closed.listener);
         let by_it = self.listeners.open().chain(closed).filter(is_by_it);
-        by_it.map(|listener| (listener.port, listener.since.unwrap_or_default())).collect()
+        by_it.map(|listener| (listener.port, listener.since)).collect()
     }
 
     pub fn destroyed(&mut self, destroyed: &Destroyed) {
@@ -192,6 +192,7 @@ impl HostState {
         // What it closed before it executed a program is another instance's.
         let since = self.servers.last_execution(exited.pid);
         self.servers.ended(exited.pid, exited.time, exited.status, holds);
+        self.elsewhere.ended(exited.pid, exited.time);
         self.listeners.owner_ended(exited.pid, since, exited.time, exited.status);
         self.binds.ended(exited.pid, exited.time);
     }
@@ -204,9 +205,9 @@ impl HostState {
     }
 
     /// A process has connected to a watched port: it is a client.
-    pub fn is_client(&mut self, pid: Option<u32>) {
+    pub fn note_client(&mut self, pid: Option<u32>) {
         if let Some(pid) = pid {
-            self.servers.is_client(pid);
+            self.servers.note_client(pid);
         }
     }
 
@@ -234,16 +235,13 @@ impl HostState {
 }
 
 /// A process as it is now, with what was known of it before where it has let go of that: it may have changed its name.
-fn renamed(now: Process, before: Process) -> Process {
-    let is_ending = now.exe.is_none();
-    Process {
-        exe: if is_ending { before.exe } else { now.exe },
-        container: now.container.or(before.container),
-        unit: now.unit.or(before.unit),
-        script: if is_ending { before.script } else { now.script },
-        arguments: if is_ending { before.arguments } else { now.arguments },
-        start: now.start.or(before.start),
-        ns_pid: now.ns_pid.or(before.ns_pid),
-        ..now
+fn renamed(mut now: Process, mut before: Process) -> Process {
+    now.start = now.start.or(before.start);
+    now.ns_pid = now.ns_pid.or(before.ns_pid);
+    // Of one that is not ending, the program is known: what was known of it before may be of another one.
+    if now.exe.is_some() {
+        before = Process { exe: None, script: None, arguments: None, ..before };
     }
+    now.fill(&before);
+    now
 }

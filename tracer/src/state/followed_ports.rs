@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::ports::Ports;
 use crate::model::time::{Interval, Mono};
 use crate::state::quota::{self, Uid};
 
@@ -30,8 +31,7 @@ struct Added {
 /// The ports that are watched from the start, and those that were added.
 #[derive(Debug, Default)]
 pub struct FollowedPorts {
-    /// Empty: every port.
-    configured: Vec<u16>,
+    configured: Ports,
     added: BTreeMap<u16, Added>,
     /// Ports that were not added, or given up early, because there were too many.
     pub passed_over: u64,
@@ -47,13 +47,13 @@ pub struct Change {
 }
 
 impl FollowedPorts {
-    pub fn new(configured: Vec<u16>) -> Self {
+    pub fn new(configured: Ports) -> Self {
         Self { configured, ..Self::default() }
     }
 
     /// Whether a port is not one that is watched from the start.
     pub fn is_other(&self, port: u16) -> bool {
-        !self.configured.is_empty() && !self.configured.contains(&port)
+        !self.configured.contains(port)
     }
 
     /// How many hops a watched port is behind one of the run.
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_port_is_watched_for_ten_minutes_after_its_last_refusal() {
-        let mut ports = FollowedPorts::new(vec![80]);
+        let mut ports = FollowedPorts::new(Ports::Only(vec![80]));
         assert!(
             ports.refused(9000, 0, OWNER, Mono(0)).is_new && !ports.refused(80, 0, OWNER, Mono(0)).is_new
         );
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_came_before_the_listeners_were_read_is_not_known() {
-        let mut ports = FollowedPorts::new(vec![80]);
+        let mut ports = FollowedPorts::new(Ports::Only(vec![80]));
         assert!(ports.refused(9000, 0, OWNER, Mono(10)).is_new);
         assert!(ports.is_unread(9000) && !ports.was_watched(9000, Mono(100)));
         ports.set_read(9000, read_at(20));
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn neither_more_ports_than_the_bound_nor_more_hops_are_watched() {
-        let mut ports = FollowedPorts::new(vec![80]);
+        let mut ports = FollowedPorts::new(Ports::Only(vec![80]));
         assert!(!ports.refused(9000, HOPS_MAX, OWNER, Mono(0)).is_new, "too far away");
         for hops in 0..HOPS_MAX {
             assert!(ports.refused(9000 + u16::from(hops), hops, OWNER, Mono(0)).is_new);
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_user_with_most_ports_makes_room_for_another() {
-        let mut ports = FollowedPorts::new(vec![80]);
+        let mut ports = FollowedPorts::new(Ports::Only(vec![80]));
         (1..=20).for_each(|port| _ = ports.refused(port, 0, OWNER, Mono(u64::from(port))));
         assert_eq!((ports.added().len(), ports.passed_over), (ADDED_MAX, 4));
         let change = ports.refused(9000, 0, Some(33), Mono(100));

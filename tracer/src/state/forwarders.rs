@@ -1,9 +1,9 @@
 //! Processes that forward another port to a watched one, as they were found last.
 
+use crate::model::forwarder::Forwarder;
 use crate::model::hash::HashMap;
 use crate::model::socket::NetnsId;
 use crate::model::time::Interval;
-use crate::query::Forwarder;
 
 /// Ports of namespaces whose forwarders are remembered.
 const PORTS_MAX: usize = 256;

@@ -6,7 +6,7 @@ use crate::model::socket::{Listener, NetnsId, SocketKey};
 use crate::model::time::Interval;
 use crate::query::Scan;
 
-/// Sockets that are looked for by the thousand.
+/// Keys of thousands of sockets, to search in.
 #[derive(Debug, Default)]
 pub struct Keys {
     cookies: HashSet<u64>,
@@ -84,7 +84,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
-    use crate::model::kernel_event::{Closer, Opened};
+    use crate::model::kernel_event::{Closer, Opened, Shutdown};
     use crate::model::namespace::Namespace;
     use crate::model::process::Process;
     use crate::model::time::Mono;
@@ -120,7 +120,7 @@ mod tests {
             time: Mono(7),
             listener,
             tid: 1,
-            shutdown: 3,
+            shutdown: Shutdown::Both,
             closer: Closer::Process,
             netns_cookie: 0,
             was_hashed: None,
@@ -153,14 +153,14 @@ mod tests {
         assert_eq!(joined(&dump, &[]), [1, 2]);
         // The dump has it already, and its event is still to come.
         assert_eq!(joined(&dump, &[opened(one.clone())]), [2]);
-        // The dump has it no more, and its event would close what nobody knows.
+        // The dump has it no more, and its event would close an unknown listener.
         assert_eq!(joined(&dump, &[closed(three.clone())]), [1, 2, 3]);
         assert_eq!(joined(&dump, &[closed(one.clone())]), [1, 2]);
         // The first of several counts.
         assert_eq!(joined(&dump, &[opened(one.clone()), closed(one.clone())]), [2]);
         assert_eq!(joined(&dump, &[closed(one.clone()), opened(one)]), [1, 2]);
         assert_eq!(joined(&dump, &[opened(three.clone()), closed(three)]), [1, 2]);
-        // Of a namespace that was not looked into, nothing is known.
+        // Of a namespace that was not read, nothing is known.
         let elsewhere = Listener { netns: NetnsId(2), ..listener(4, 0) };
         assert_eq!(joined(&dump, &[closed(elsewhere)]), [1, 2]);
     }

@@ -1,14 +1,13 @@
-//! The listeners on watched ports: those that are open, and those that have closed.
+//! The listeners on watched ports: the open ones of every namespace, and the history of those that have closed.
 
 use std::collections::VecDeque;
-use std::hash::Hash;
 use std::net::IpAddr;
 
 use crate::model::hash::HashMap;
 use crate::model::process::{ExitStatus, OwnerEnd, Process};
 use crate::model::socket::{Listener, NetnsId, SocketKey};
 use crate::model::time::{Interval, Mono};
-use crate::state::SERVED_NS;
+use crate::state::open_listeners::{OpenListeners, count};
 use crate::state::quota::{self, Dropped, Uid};
 
 /// Endpoints of one namespace whose last close is remembered: more than a host's servers have. Those of the user that has
@@ -21,9 +20,6 @@ const CLOSED_MAX: usize = 4_096;
 /// Closed listeners that are dropped at once where there are too many in all: to find them costs as much as for one.
 const DROPPED_AT_ONCE: usize = 64;
 
-/// Room for open listeners of one namespace that is kept.
-const ROOM_KEPT: usize = 256;
-
 /// How long every closed listener is remembered besides, whatever took its place: a refusal that waits for its evidence is
 /// classified by what was open when it came, as late as it may be.
 const RECENT_NS: u64 = 12_000_000_000;
@@ -31,8 +27,12 @@ const RECENT_NS: u64 = 12_000_000_000;
 /// Listeners that closed that recently: more at a time are a flood of them.
 const RECENT_MAX: usize = 1_024;
 
-/// A process that ends so soon after it has closed a listener has closed it because it ends.
-const ENDING_NS: u64 = 100_000_000;
+/// A process that ends so soon after it has closed a listener has closed it because it ends: a server that ends in order
+/// closes first.
+pub const ENDING_NS: u64 = 100_000_000;
+
+/// How long a listener is open to count as a server's: less is a probe of the port.
+pub const SERVED_NS: u64 = 50_000_000;
 
 /// Exec closes descriptors so soon after it is reported.
 pub const EXEC_CLOSES_NS: u64 = 10_000_000;
@@ -60,15 +60,7 @@ impl ClosedListener {
 /// The listeners of one namespace.
 #[derive(Debug, Default)]
 struct Local {
-    open: HashMap<u64, Listener>,
-    /// Places of the open ones by what they are bound to, so that a lookup costs the same beside ten thousand.
-    bound_to: HashMap<(u16, IpAddr), Vec<u64>>,
-    /// How many are open on each port.
-    on_port: HashMap<u16, usize>,
-    /// The place of the one on each port that opened first.
-    oldest: HashMap<u16, u64>,
-    /// Open ones whose owner has ended, and how: another holds them, or will close them.
-    orphans: HashMap<u64, (Process, ExitStatus)>,
+    open: OpenListeners,
     /// The last to close of each endpoint, the newest last.
     closed: VecDeque<ClosedListener>,
     /// Those that the bounds have dropped, by port.
@@ -92,76 +84,13 @@ pub struct Listeners {
     openings_dropped: Option<Mono>,
 }
 
-/// A socket's place in the table: its inode number, which no two open sockets share; a kernel socket
-/// without one has its cookie, out of the way of inode numbers.
-pub(super) fn place(key: SocketKey) -> u64 {
-    if key.inode != 0 { key.inode } else { key.cookie | 1 << 63 }
-}
-
 /// Whether one listener takes the place of the other when it opens: the history of an endpoint is its last
 /// listener.
 fn is_same_endpoint(one: &Listener, other: &Listener) -> bool {
     (one.port, one.addr, one.device, one.v6only) == (other.port, other.addr, other.device, other.v6only)
 }
 
-/// What listeners are ordered by, the one that opened first before the others.
-fn age(listener: &Listener) -> (Option<Mono>, u64) {
-    (listener.since, listener.key.inode)
-}
-
-/// Adds `step` (1 or -1) to a count that is not kept at 0.
-fn count(counts: &mut HashMap<u16, usize>, port: u16, step: isize) {
-    let count = counts.entry(port).or_default();
-    *count = count.saturating_add_signed(step);
-    if *count == 0 {
-        counts.remove(&port);
-    }
-}
-
-/// Gives back the room of ten thousand listeners once there are few: rarely, so that each pays little for it.
-fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
-    if map.capacity() > ROOM_KEPT && map.len() * 8 < map.capacity() {
-        map.shrink_to(map.len() * 2);
-    }
-}
-
 impl Local {
-    fn insert(&mut self, listener: Listener) -> Option<Listener> {
-        let place = place(listener.key);
-        let replaced = self.remove(place);
-        self.bound_to.entry((listener.port, listener.addr)).or_default().push(place);
-        count(&mut self.on_port, listener.port, 1);
-        let oldest = self.oldest.get(&listener.port).and_then(|oldest| self.open.get(oldest));
-        if oldest.is_none_or(|oldest| age(&listener) < age(oldest)) {
-            self.oldest.insert(listener.port, place);
-        }
-        self.open.insert(place, listener);
-        replaced
-    }
-
-    fn remove(&mut self, place: u64) -> Option<Listener> {
-        let listener = self.open.remove(&place)?;
-        shrink(&mut self.open);
-        self.orphans.remove(&place);
-        let endpoint = (listener.port, listener.addr);
-        if let Some(places) = self.bound_to.get_mut(&endpoint) {
-            places.retain(|other| *other != place);
-            if places.is_empty() {
-                self.bound_to.remove(&endpoint);
-                shrink(&mut self.bound_to);
-            }
-        }
-        count(&mut self.on_port, listener.port, -1);
-        if self.oldest.get(&listener.port) == Some(&place) {
-            let on_port = self.open.iter().filter(|(_, other)| other.port == listener.port);
-            match on_port.min_by_key(|(_, other)| age(other)) {
-                Some((next, _)) => self.oldest.insert(listener.port, *next),
-                None => self.oldest.remove(&listener.port),
-            };
-        }
-        Some(listener)
-    }
-
     /// Drops the listener at a place of those that have closed.
     fn drop_closed(&mut self, place: usize) -> bool {
         let Some(closed) = self.closed.remove(place) else { return false };
@@ -178,24 +107,27 @@ impl Local {
 impl Listeners {
     /// The open listeners of one namespace, in no order.
     pub fn open_in(&self, netns: NetnsId) -> impl Iterator<Item = &Listener> {
-        self.netns.get(&netns).into_iter().flat_map(|local| local.open.values())
+        self.netns.get(&netns).into_iter().flat_map(|local| local.open.iter())
     }
 
     /// Every open listener, in no order.
     pub fn open(&self) -> impl Iterator<Item = &Listener> {
-        self.netns.values().flat_map(|local| local.open.values())
+        self.netns.values().flat_map(|local| local.open.iter())
+    }
+
+    /// The open listeners on a port of one namespace, in no order.
+    pub fn open_on(&self, netns: NetnsId, port: u16) -> impl Iterator<Item = &Listener> {
+        self.open_in(netns).filter(move |listener| listener.port == port)
     }
 
     /// The open listeners bound to exactly this, on any device.
     pub fn bound_to(&self, netns: NetnsId, addr: IpAddr, port: u16) -> impl Iterator<Item = &Listener> {
-        let local = self.netns.get(&netns);
-        let places = local.and_then(|local| local.bound_to.get(&(port, addr)));
-        places.into_iter().flatten().filter_map(move |place| local?.open.get(place))
+        self.netns.get(&netns).into_iter().flat_map(move |local| local.open.bound_to(addr, port))
     }
 
     /// How many listeners are open on a port of one namespace.
     pub fn count_in(&self, netns: NetnsId, port: u16) -> usize {
-        self.netns.get(&netns).and_then(|local| local.on_port.get(&port)).copied().unwrap_or(0)
+        self.netns.get(&netns).map_or(0, |local| local.open.count_on(port))
     }
 
     /// How many listeners are open on a port, in all namespaces.
@@ -205,8 +137,7 @@ impl Listeners {
 
     /// The listener on a port of one namespace that opened first.
     pub fn oldest_on(&self, netns: NetnsId, port: u16) -> Option<&Listener> {
-        let local = self.netns.get(&netns)?;
-        local.open.get(local.oldest.get(&port)?)
+        self.netns.get(&netns)?.open.oldest_on(port)
     }
 
     /// The open listeners of one namespace that a process holds.
@@ -231,8 +162,7 @@ impl Listeners {
     }
 
     pub fn get(&self, netns: NetnsId, key: SocketKey) -> Option<&Listener> {
-        let listener = self.netns.get(&netns)?.open.get(&place(key))?;
-        listener.key.is_same(key).then_some(listener)
+        self.netns.get(&netns)?.open.get(key)
     }
 
     /// Whether the socket is known to have closed at `since` or later.
@@ -275,7 +205,7 @@ impl Listeners {
     pub fn describe(&mut self, process: &Process) {
         for local in self.netns.values_mut() {
             let closed = local.closed.iter_mut().map(|closed| &mut closed.listener);
-            for listener in local.open.values_mut().chain(closed) {
+            for listener in local.open.iter_mut().chain(closed) {
                 listener.process.complete(process);
                 if let Some(opener) = &mut listener.opener {
                     opener.complete(process);
@@ -296,15 +226,14 @@ impl Listeners {
             self.recent_openings.push_back((listener.netns, listener.key, since));
         }
         count(&mut self.on_port, listener.port, 1);
-        if let Some(replaced) = self.netns.entry(listener.netns).or_default().insert(listener) {
+        if let Some(replaced) = self.netns.entry(listener.netns).or_default().open.insert(listener) {
             count(&mut self.on_port, replaced.port, -1);
         }
     }
 
     /// Takes a listener out without remembering it.
     pub fn remove(&mut self, netns: NetnsId, key: SocketKey) -> Option<Listener> {
-        self.get(netns, key)?;
-        let listener = self.netns.get_mut(&netns)?.remove(place(key))?;
+        let listener = self.netns.get_mut(&netns)?.open.remove(key)?;
         count(&mut self.on_port, listener.port, -1);
         Some(listener)
     }
@@ -343,38 +272,29 @@ impl Listeners {
         }
     }
 
-    /// Notes what a new look says of a listener that is known: who holds it now, and its accept queue's bound.
+    /// Notes what a new query shows of a known listener: the process that holds it now, and its accept queue's bound.
     pub fn renew(&mut self, found: &Listener) {
-        let Some(local) = self.netns.get_mut(&found.netns) else { return };
-        let place = place(found.key);
-        if let Some(known) = local.open.get_mut(&place).filter(|known| known.key.is_same(found.key)) {
-            known.process = found.process.clone();
-            known.backlog = found.backlog.or(known.backlog);
-            if found.process.pid.is_some() {
-                local.orphans.remove(&place);
-            }
+        if let Some(local) = self.netns.get_mut(&found.netns) {
+            local.open.renew(found);
         }
     }
 
-    /// Whether the process that a look at the host found to hold a listener had ended by then, as far as is known: the kernel
+    /// Whether the process that a query found to hold a listener had ended by then, as far as is known: the kernel
     /// reports the end of a process before it closes its files (`do_exit`, kernel/exit.c; Linux 6.18).
     pub fn is_let_go(&self, found: &Listener) -> bool {
         let orphaned = self.orphaned_by(found.netns, found.key);
-        orphaned.is_some_and(|(ended, _)| ended.key().is_some() && ended.key() == found.process.key())
+        orphaned.is_some_and(|(ended, _)| ended.is_same(&found.process))
     }
 
-    /// Who owned an open listener before, and how that process ended.
+    /// The process that owned an open listener before, and how it ended.
     pub fn orphaned_by(&self, netns: NetnsId, key: SocketKey) -> Option<&(Process, ExitStatus)> {
-        self.netns.get(&netns)?.orphans.get(&place(key))
+        self.netns.get(&netns)?.open.orphaned_by(key)
     }
 
     /// A process has ended: what it had closed since it executed its program, it does not open again; and what it had opened
     /// and is open still, another holds.
     pub fn owner_ended(&mut self, pid: u32, since: Option<Mono>, time: Mono, status: ExitStatus) {
-        for local in self.netns.values_mut() {
-            let of_it = local.open.iter().filter(|(_, listener)| listener.process.pid == Some(pid));
-            local.orphans.extend(of_it.map(|(place, listener)| (*place, (listener.process.clone(), status))));
-        }
+        self.netns.values_mut().for_each(|local| local.open.owner_ended(pid, status));
         for closed in self.netns.values_mut().flat_map(|local| &mut local.closed) {
             // One that only tried the port went on without it.
             let was_probe = closed.is_probe() && time.since(closed.time) >= ENDING_NS;
@@ -415,17 +335,13 @@ impl Listeners {
     pub fn forget(&mut self, netns: NetnsId) {
         let Some(local) = self.netns.remove(&netns) else { return };
         self.closed -= local.closed.len();
-        for listener in local.open.into_values() {
-            count(&mut self.on_port, listener.port, -1);
-        }
+        local.open.iter().for_each(|listener| count(&mut self.on_port, listener.port, -1));
     }
 
     /// Forgets everything about a port that is not watched any more.
     pub fn forget_port(&mut self, port: u16) {
         for local in self.netns.values_mut() {
-            let on_port = local.open.iter().filter(|(_, listener)| listener.port == port);
-            let places: Vec<u64> = on_port.map(|(place, _)| *place).collect();
-            places.into_iter().for_each(|place| _ = local.remove(place));
+            local.open.forget_port(port);
             let before = local.closed.len();
             local.closed.retain(|closed| closed.listener.port != port);
             self.closed -= before - local.closed.len();

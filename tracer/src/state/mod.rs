@@ -1,230 +1,68 @@
 //! What is known of the host: [`HostState`] takes kernel events and observations, and returns what changed.
 //!
-//! It knows no line, asks nothing and has no clock.
+//! ```text
+//! kernel event ─▶ events ───────┐                     ┌─▶ Transition ─▶ lifecycle
+//!                               ├─▶ HostState: tables ┤
+//! answer ──────▶ observations ──┘                     └─▶ read by verdict and output
+//! ```
+//!
+//! It writes no line, asks no query, and has no clock: the lifecycle asks, and hands in what the host answers. Every table
+//! has a bound; what a bound drops is of the user that has the most ([`quota`]), and is remembered as dropped.
+//!
+//! | file | job |
+//! |---|---|
+//! | [`host_state`] | the state as a whole: the tables together, and what only several of them show |
+//! | [`events`] | how each kernel event changes the tables |
+//! | `observations` | how each answer of the host changes the tables |
+//! | [`join`] | the first scan of the host, joined with the events that were recorded while it was taken |
+//! | [`transition`] | what an event or an observation has changed |
+//! | [`health`] | what tracer itself may have missed, or cannot see |
+//! | [`quota`] | bounds that no user fills for the others |
+//! | [`listeners`] | the listeners on watched ports: the open ones, and the history of those that have closed |
+//! | `open_listeners` | the open ones of one namespace |
+//! | [`openings`] | sockets in LISTEN whose `listen()` may still fail |
+//! | [`turns`] | which processes held a port one after another |
+//! | [`namespaces`] | which namespaces were read, and which could not be |
+//! | [`binds`] | what came of the attempts to take a port |
+//! | [`bound_sockets`] | the sockets that hold a port |
+//! | [`callers`] | the processes that called `bind()` or `listen()` on a port |
+//! | [`servers`] | server candidates, and what became of each |
+//! | [`instances`] | which processes are one instance of a server: forks and their root |
+//! | [`elsewhere`] | what servers listen on besides the watched ports |
+//! | [`forwarders`] | processes that forward another port to a watched one |
+//! | [`settings`] | what servers' configurations, arguments and environments set |
+//! | [`processes`] | what `/proc` shows of each process |
+//! | [`refused`] | processes that were refused themselves |
+//! | [`followed_ports`] | ports that are watched for a while, behind a watched listener |
+//! | [`next_hops`] | destinations of processes with a watched listener |
 
 pub mod binds;
+pub mod bound_sockets;
+pub mod callers;
+pub mod elsewhere;
+pub mod events;
 pub mod followed_ports;
 pub mod forwarders;
+pub mod health;
+pub mod host_state;
 pub mod instances;
 pub mod join;
 pub mod listeners;
 pub mod namespaces;
 pub mod next_hops;
+mod observations;
+mod open_listeners;
 pub mod openings;
 pub mod processes;
 pub mod quota;
 pub mod refused;
 pub mod servers;
 pub mod settings;
+pub mod transition;
 pub mod turns;
 
-pub mod events;
-mod observations;
-
-use std::collections::BTreeSet;
-
-use crate::model::cause::Cause;
-use crate::model::errno::Errno;
-use crate::model::hash::HashMap;
-use crate::model::kernel_event::Call;
-use crate::model::process::{OwnerEnd, Process};
-use crate::model::service;
-use crate::model::socket::{Listener, NetnsId};
-use crate::model::time::{Interval, Mono};
-use binds::Binds;
-use followed_ports::FollowedPorts;
-use forwarders::Forwarders;
-use listeners::Listeners;
-use namespaces::Namespaces;
-use next_hops::NextHops;
-use openings::Openings;
-use processes::Processes;
-use refused::RefusedProcesses;
-use servers::Servers;
-use settings::SettingsBook;
-use turns::Turns;
-
-/// How old what is known of a namespace's addresses may be when a verdict rests on it.
-const FRESH_NS: u64 = 5_000_000;
-
-/// How long a listener is open to count as a server's: less is a probe of the port.
-pub const SERVED_NS: u64 = 50_000_000;
-
-/// Namespaces of which it is remembered when their listeners' owners were read.
-const OWNERS_READ_MAX: usize = 4_096;
-
-/// What is known of the host.
-#[derive(Debug, Default)]
-pub struct HostState {
-    pub listeners: Listeners,
-    pub turns: Turns,
-    pub namespaces: Namespaces,
-    pub binds: Binds,
-    pub servers: Servers,
-    pub forwarders: Forwarders,
-    pub settings: SettingsBook,
-    pub processes: Processes,
-    pub health: Health,
-    pub followed: FollowedPorts,
-    pub next_hops: NextHops,
-    /// Processes that were refused themselves.
-    pub refused: RefusedProcesses,
-    /// Nanoseconds from the monotonic clock to the time since boot.
-    pub boottime_offset: i128,
-    /// When it was last read which processes hold the listeners of a namespace.
-    owners_read: HashMap<NetnsId, OwnersRead>,
-    /// Processes that had ended when a look at the host still found them to hold a listener.
-    let_go: BTreeSet<u32>,
-    /// Listeners whose `listen()` may still fail.
-    pub openings: Openings,
-}
-
-/// What tracer itself may have missed, or cannot see.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Health {
-    /// The snapshot is complete.
-    pub ready: bool,
-    /// Records were lost, and the listeners were not read again since.
-    pub lost: bool,
-    /// Until when records may be missing: what opened or closed unseen did so by then.
-    pub lost_until: Option<Mono>,
-    /// The ends of some processes are not reported: a server may have ended.
-    pub missed_ends: bool,
-    /// The first cause that this host gives no sign of: those after it could be this one.
-    pub undetectable: Option<Cause>,
-    /// A skipped program may have been one that sees a listener open or close.
-    pub skips_listeners: bool,
-    /// When all namespaces were last read.
-    pub host_read: Option<Interval>,
-    /// All namespaces were read once more since the start.
-    pub is_absence_verified: bool,
-}
-
-/// When it was read which processes hold the listeners of a namespace.
-#[derive(Clone, Copy, Debug)]
-pub struct OwnersRead {
-    pub read: Interval,
-    /// When the listeners themselves were last dumped with it.
-    pub dumped: Mono,
-}
-
-/// What an event or an observation has changed.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Transition {
-    /// A listener was there already.
-    Found {
-        time: Mono,
-        listener: Listener,
-    },
-    /// A `listen()` has succeeded.
-    Opened {
-        time: Mono,
-        listener: Listener,
-    },
-    Closed {
-        time: Mono,
-        listener: Listener,
-        owner: OwnerEnd,
-    },
-    /// A `bind()` or `listen()` has returned.
-    Returned {
-        time: Mono,
-        call: Call,
-        socket: Listener,
-        errno: Option<Errno>,
-    },
-    /// A namespace has ended, and with it all that was known of it.
-    Forgotten(NetnsId),
-}
-
-impl HostState {
-    /// When the listeners' owners in a namespace were last read.
-    pub fn owners_read(&self, netns: NetnsId) -> Option<OwnersRead> {
-        self.owners_read.get(&netns).copied()
-    }
-
-    /// Processes that had ended and were found to hold a listener all the same: who holds it next is to be found out.
-    pub fn let_go(&mut self) -> BTreeSet<u32> {
-        std::mem::take(&mut self.let_go)
-    }
-
-    /// Whether what is known of a namespace's addresses is older than the event, and more than a moment old: a query
-    /// costs a fraction of a millisecond.
-    pub fn is_stale(&self, netns: NetnsId, at: Mono, now: Mono) -> bool {
-        self.namespaces.last_read(netns).is_none_or(|read| read.is_stale(at, now, FRESH_NS))
-    }
-
-    /// Whether a namespace's number has been given to another one.
-    pub fn is_replaced(&self, netns: NetnsId, cookie: u64) -> bool {
-        let known = self.namespaces.cookie(netns);
-        cookie != 0 && known != 0 && cookie != known
-    }
-
-    /// Whether a namespace has a process that may be the server and listen elsewhere: a candidate, or the last owner of a
-    /// listener.
-    pub fn has_server(&self, netns: NetnsId, at: Mono) -> bool {
-        !self.servers.running(netns, at).is_empty()
-            || self.listeners.closed_in(netns).any(|closed| closed.owner == OwnerEnd::Running)
-    }
-
-    /// Whether a process runs the program of one that has, or had, a listener, or tried to have one.
-    pub fn runs_a_server(&self, process: &Process) -> bool {
-        let is_it = |other: &Process| {
-            service::is_same_program(other, process) && service::is_same_user(other, process)
-        };
-        let closed = self.listeners.every_closed().map(|closed| &closed.listener.process);
-        self.listeners.open().map(|listener| &listener.process).chain(closed).any(is_it)
-            || self.binds.tried().any(is_it)
-    }
-
-    /// A socket with all that is known of its process.
-    pub fn described_socket(&self, socket: &Listener) -> Listener {
-        Listener { process: self.processes.describe(&socket.process), ..socket.clone() }
-    }
-
-    /// How many hops a process that holds watched listeners, or listens where such a process connects to, or whose parent
-    /// does, is behind a port of the run.
-    pub fn hops_of(&self, process: &Process) -> u8 {
-        let of_holder = |pid: u32| {
-            let held = self.listeners.open().filter(move |listener| listener.process.pid == Some(pid));
-            let watched = held.map(|listener| self.followed.hops(listener.port)).min();
-            watched.into_iter().chain(self.next_hops.hops(pid)).min()
-        };
-        let parent = || process.ppid.and_then(of_holder);
-        process.pid.and_then(of_holder).or_else(parent).unwrap_or(0)
-    }
-
-    /// Forgets everything about a port that is not watched any more.
-    pub fn forget_port(&mut self, port: u16) {
-        self.listeners.forget_port(port);
-        self.turns.forget_port(port);
-        self.binds.forget_port(port);
-    }
-
-    /// Forgets everything about a namespace that has ended, with all its sockets.
-    pub fn forget(&mut self, netns: NetnsId) -> Transition {
-        self.listeners.forget(netns);
-        self.turns.forget(netns);
-        self.namespaces.forget(netns);
-        self.binds.forget(netns);
-        self.servers.forget(netns);
-        self.forwarders.forget(netns);
-        self.openings.forget(netns);
-        self.next_hops.forget(netns);
-        self.refused.forget(netns);
-        self.owners_read.remove(&netns);
-        Transition::Forgotten(netns)
-    }
-
-    /// A number that now has another cookie is another namespace's: the old one has ended, with all its sockets.
-    pub fn forget_if_replaced(&mut self, netns: NetnsId, cookie: u64) -> Option<Transition> {
-        self.is_replaced(netns, cookie).then(|| self.forget(netns))
-    }
-
-    /// The host could not be read: what rests on an absence is uncertain until it can be.
-    pub fn unreadable(&mut self, read: Interval) {
-        self.namespaces.set_partial();
-        self.health.is_absence_verified |= self.health.ready;
-        self.health.host_read = Some(read);
-    }
-}
+pub use health::Health;
+pub use host_state::{HostState, OwnersRead};
+pub use listeners::SERVED_NS;
+pub use namespaces::FRESH_NS;
+pub use transition::Transition;

@@ -5,13 +5,16 @@
 
 use super::join::Keys;
 use super::listeners::ClosedListener;
-use super::{HostState, OWNERS_READ_MAX, OwnersRead, Transition};
+use super::{HostState, OwnersRead, Transition};
 use crate::model::hash::HashSet;
 use crate::model::namespace::Namespace;
 use crate::model::process::{OwnerEnd, Process};
 use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::{Interval, Mono};
 use crate::query::{Candidate, Observation, Scan, ScanScope, Unreadable};
+
+/// Namespaces of which it is remembered when their listeners' owners were read.
+const OWNERS_READ_MAX: usize = 4_096;
 
 impl HostState {
     /// Takes an answer of the host.
@@ -21,10 +24,10 @@ impl HostState {
             Observation::Owners { netns, owners } => self.owned(netns, owners, read),
             Observation::Holders { netns, port, sockets } => self.binds.held(netns, port, sockets, read),
             Observation::OtherPorts { netns, listeners } => {
-                self.servers.set_other_ports(netns, listeners, read);
+                self.elsewhere.set_other_ports(netns, listeners, read);
             }
             Observation::LocalSockets { netns: _, pids, sockets } => {
-                self.servers.set_local_sockets(&pids, sockets, read);
+                self.elsewhere.set_local_sockets(&pids, sockets, read);
             }
             Observation::Candidates { found, is_complete } => {
                 found.into_iter().for_each(|candidate| self.candidate(candidate));
@@ -40,7 +43,7 @@ impl HostState {
             Observation::Forwarders { netns, port, found } => {
                 self.forwarders.set(netns, port, found, read);
             }
-            // Of the one who waits for it.
+            // For the code that waits for it.
             Observation::Writer(_) | Observation::Named(_) => {}
         }
         Vec::new()
@@ -239,13 +242,13 @@ impl HostState {
         };
         let listens = self.listeners.open().filter(|one| pid.is_some() && one.process.pid == pid);
         let listens = listens.filter(is_known);
-        let listened: Vec<(u16, Mono)> =
-            listens.map(|listener| (listener.port, listener.since.unwrap_or(Mono(0)))).collect();
+        let listened: Vec<(u16, Option<Mono>)> =
+            listens.map(|listener| (listener.port, listener.since)).collect();
         self.processes.note(candidate.process.clone(), candidate.time);
         self.servers.add(candidate, listened);
     }
 
-    /// Takes what `/proc` says of a process.
+    /// Takes what `/proc` shows of a process.
     pub fn described(&mut self, process: Process, read: Interval) {
         self.listeners.describe(&process);
         self.turns.describe(&process);
@@ -297,7 +300,7 @@ mod tests {
         assert_eq!(
             found(&mut state, 11, 21),
             (Some(11), BTreeSet::from([11]), true),
-            "who has it is to be asked"
+            "its owner is to be queried"
         );
         assert_eq!(found(&mut state, 12, 31), (Some(12), BTreeSet::new(), false));
     }

@@ -9,10 +9,10 @@
 //! listeners only. It is due at once, and again after 10 ms, 100 ms and 1 s.
 
 use crate::model::hash::HashMap;
-use crate::model::kernel_event::{Closed, Opened};
+use crate::model::kernel_event::{Closed, Opened, Shutdown};
 use crate::model::socket::{Listener, NetnsId, SocketKey};
 use crate::model::time::{Interval, Mono};
-use crate::state::listeners::place;
+use crate::state::open_listeners::place;
 
 /// How long after the newest opening another dump is due, where those before it do not list it. A `listen()` takes
 /// microseconds, unless its thread has lost its processor.
@@ -150,6 +150,6 @@ pub fn has_failed(opened: &Opened, closed: &Closed) -> bool {
         (Some(false), Some(was_hashed)) => !was_hashed,
         // The mark is of an earlier listen(), or was not read. A listen() that fails closes the socket in its own thread,
         // and without a shutdown.
-        (Some(true) | None, _) | (_, None) => closed.shutdown == 0 && closed.tid == opened.tid,
+        (Some(true) | None, _) | (_, None) => closed.shutdown == Shutdown::None && closed.tid == opened.tid,
     }
 }

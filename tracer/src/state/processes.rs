@@ -1,4 +1,4 @@
-//! What `/proc` said of processes: an identity is read once.
+//! What `/proc` shows of processes, as it was read last: each is read once.
 
 use crate::model::hash::HashMap;
 use crate::model::process::{Process, ProcessKey};
@@ -21,7 +21,7 @@ struct Described {
 
 impl Processes {
     /// Takes what was read of a process.
-    pub fn note(&mut self, process: Process, read: Mono) {
+    pub fn note(&mut self, mut process: Process, read: Mono) {
         let Some(key) = process.key() else { return };
         if self.known.len() >= PROCESSES_MAX && !self.known.contains_key(&key) {
             let mut times: Vec<Mono> = self.known.values().map(|described| described.read).collect();
@@ -31,15 +31,7 @@ impl Processes {
         }
         // A process that is ending has no executable any more.
         let before = self.known.remove(&key).filter(|before| before.process.comm == process.comm);
-        let before = before.map(|before| before.process).unwrap_or_default();
-        let process = Process {
-            exe: process.exe.or(before.exe),
-            container: process.container.or(before.container),
-            unit: process.unit.or(before.unit),
-            script: process.script.or(before.script),
-            arguments: process.arguments.or(before.arguments),
-            ..process
-        };
+        before.into_iter().for_each(|before| process.fill(&before.process));
         self.known.insert(key, Described { process, read });
     }
 
@@ -59,11 +51,7 @@ impl Processes {
     pub fn describe(&self, process: &Process) -> Process {
         let mut process = process.clone();
         if let Some(known) = self.get(&process) {
-            process.exe = process.exe.or_else(|| known.exe.clone());
-            process.container = process.container.or_else(|| known.container.clone());
-            process.unit = process.unit.or_else(|| known.unit.clone());
-            process.script = process.script.or_else(|| known.script.clone());
-            process.arguments = process.arguments.or(known.arguments);
+            process.fill(known);
         }
         process
     }

@@ -1,4 +1,4 @@
-//! Processes that claim to be the server, and what became of them; and what servers listen on elsewhere.
+//! Server candidates: processes that may be the server, and what became of each.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -8,12 +8,12 @@ use crate::model::process::{ExitStatus, Process};
 use crate::model::service;
 use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::{Interval, Mono};
-use crate::query::{Candidate, LocalEndpoint, LocalSocket};
+use crate::query::Candidate;
 use crate::state::instances::{Instance, Roots};
 use crate::state::quota::{self, Dropped};
 
 /// Candidates remembered: of the user that has the most, in the namespace where that has the most, those that ended longest
-/// ago go first, then the youngest, so that pretenders hide no server of another user, of another namespace, or that was
+/// ago go first, then the youngest, so that unverified servers hide no server of another user, of another namespace, or that was
 /// there before them.
 const CANDIDATES_MAX: usize = 256;
 
@@ -26,13 +26,7 @@ const CLIENTS_MAX: usize = 1_024;
 /// Processes remembered that were seen to execute a program.
 const EXECUTED_MAX: usize = 4_096;
 
-/// Namespaces of which it is remembered what servers listen on besides the watched ports.
-const OTHER_PORTS_MAX: usize = 256;
-
-/// Processes of which it is remembered what they listen on besides TCP.
-const LOCAL_SOCKETS_MAX: usize = 1_024;
-
-/// Two records of one exec, by redundant programs, come so soon after each other.
+/// Two records of one exec, of redundant programs, come within this time.
 const SAME_EXECUTION_NS: u64 = 1_000_000;
 
 /// How long the end of a candidate is a reason for a refusal.
@@ -44,8 +38,8 @@ pub struct ServerCandidate {
     /// Its process is the one that executed the program.
     pub candidate: Candidate,
     pub instance: Instance,
-    /// When it was first known to listen, or to have listened, on each watched port.
-    listened: BTreeMap<u16, Mono>,
+    /// When it was first known to listen, or to have listened, on each watched port; `None`: since before the trace.
+    listened: BTreeMap<u16, Option<Mono>>,
     /// It has connected to one: a client, whatever it calls itself.
     is_client: bool,
     /// Nothing but its own `bind()` makes it a candidate.
@@ -56,8 +50,8 @@ pub struct ServerCandidate {
     is_followed: bool,
     /// When it was last seen to live.
     seen: Mono,
-    /// When a look at every process did not find it any more: after that it does not count, though nobody has told of its
-    /// end.
+    /// When a search of every process did not find it any more: after that it does not count, though its end was not
+    /// reported.
     missed: Option<Mono>,
 }
 
@@ -69,7 +63,7 @@ impl ServerCandidate {
 
     /// Whether it had listened on a port by that time.
     pub fn had_listened(&self, port: u16, at: Mono) -> bool {
-        self.listened.get(&port).is_some_and(|listened| *listened <= at)
+        self.listened.get(&port).is_some_and(|listened| listened.is_none_or(|listened| listened <= at))
     }
 
     /// When it ended, and how.
@@ -77,26 +71,10 @@ impl ServerCandidate {
         self.instance.end()
     }
 
-    fn listens(&mut self, port: u16, since: Mono) {
+    fn listens(&mut self, port: u16, since: Option<Mono>) {
         let known = self.listened.entry(port).or_insert(since);
         *known = since.min(*known);
     }
-}
-
-/// Listeners of a namespace on ports that are not watched.
-#[derive(Debug)]
-struct OtherPorts {
-    read: Interval,
-    listeners: Vec<Listener>,
-    /// Processes that have ended since, and their listeners with them.
-    ended: Vec<(u32, Mono)>,
-}
-
-/// What a process listens on besides TCP.
-#[derive(Debug)]
-struct LocalSockets {
-    read: Interval,
-    endpoints: Vec<LocalEndpoint>,
 }
 
 /// The last program that a process was seen to execute.
@@ -116,8 +94,6 @@ pub struct Servers {
     executed: HashMap<u32, Execution>,
     /// Which process each fork descends from.
     roots: Roots,
-    other_ports: HashMap<NetnsId, OtherPorts>,
-    local_sockets: HashMap<u32, LocalSockets>,
     /// When the processes of the host were last searched for candidates.
     searched: Option<Interval>,
     /// Candidates that the bound has dropped, by namespace.
@@ -129,7 +105,7 @@ pub struct Servers {
 impl Servers {
     /// Takes a process that may be the server. A fork of one that is known is part of that instance: only a process that
     /// has executed a program is one of its own.
-    pub fn add(&mut self, candidate: Candidate, listened: impl IntoIterator<Item = (u16, Mono)>) {
+    pub fn add(&mut self, candidate: Candidate, listened: impl IntoIterator<Item = (u16, Option<Mono>)>) {
         let Some(pid) = candidate.process.pid else {
             return;
         };
@@ -141,7 +117,7 @@ impl Servers {
         let (is_client, seen) = (self.clients.contains(&pid), candidate.time);
         let since = self.executed.get(&pid).map(|execution| execution.time);
         let lives = self.candidates.entry(pid).or_default();
-        // Whose number this one has now has ended, and nobody has told of it.
+        // The process that had this number before has ended, which was not reported.
         let started = candidate.process.start;
         lives.retain(|known| known.instance.is_closed() || known.candidate.process.start == started);
         if let Some(known) = lives.iter_mut().find(|known| known.instance.has(pid)) {
@@ -200,7 +176,7 @@ impl Servers {
     }
 
     /// What the forks of a process have listened on, which were known by that before the process itself was found.
-    fn listened_by_forks_of(&self, parent: &Candidate) -> Vec<(u16, Mono)> {
+    fn listened_by_forks_of(&self, parent: &Candidate) -> Vec<(u16, Option<Mono>)> {
         let process = &parent.process;
         let is_fork = |known: &&ServerCandidate| {
             let Candidate { process: fork, since, .. } = &known.candidate;
@@ -249,7 +225,7 @@ impl Servers {
         socket: &Listener,
         time: Mono,
         boottime_offset: i128,
-        listened: impl IntoIterator<Item = (u16, Mono)>,
+        listened: impl IntoIterator<Item = (u16, Option<Mono>)>,
     ) {
         let Listener { netns, ref process, .. } = *socket;
         let Some(pid) = process.pid else { return };
@@ -268,8 +244,8 @@ impl Servers {
         };
         let started = first.start.map(|start| start.latest(boottime_offset));
         let executed = self.executed.get(&root).map(|execution| execution.time);
-        let listened: Vec<(u16, Mono)> =
-            listened.into_iter().filter(|(_, since)| Some(*since) >= executed).collect();
+        let listened: Vec<(u16, Option<Mono>)> =
+            listened.into_iter().filter(|(_, since)| *since >= executed).collect();
         let since = started.map_or(time, |since| since.min(time));
         self.add(
             Candidate { time, since, netns, process: first, product: None, port: None, is_named: false },
@@ -336,8 +312,8 @@ impl Servers {
     ///
     /// A candidate that was not found has ended, unless its end would have been reported: then it has another name by now.
     /// A server may overwrite its name and its arguments while it starts.
-    pub fn searched(&mut self, look: Interval, is_complete: bool) {
-        self.searched = Some(look);
+    pub fn searched(&mut self, read: Interval, is_complete: bool) {
+        self.searched = Some(read);
         if !is_complete {
             return;
         }
@@ -346,10 +322,10 @@ impl Servers {
             if !known.instance.is_closed()
                 && known.candidate.is_named
                 && known.missed.is_none()
-                && known.seen < look.began
+                && known.seen < read.began
                 && !is_reported
             {
-                known.missed = Some(look.ended);
+                known.missed = Some(read.ended);
             }
         }
     }
@@ -388,7 +364,7 @@ impl Servers {
     }
 
     /// The arguments of a candidate's exec make it a product's server, and not one of the product's clients.
-    pub fn is_by_arguments(&mut self, pid: u32) {
+    pub fn note_arguments(&mut self, pid: u32) {
         if let Some(known) = self.current_mut(pid) {
             known.is_by_arguments = true;
         }
@@ -396,7 +372,7 @@ impl Servers {
 
     /// A process has connected to a watched port: it is a client, whatever it calls itself: a server's own
     /// probe goes by the server's name. One that was executed to serve asks whether another one serves already.
-    pub fn is_client(&mut self, pid: u32) {
+    pub fn note_client(&mut self, pid: u32) {
         if self.current(pid).is_some_and(|known| known.is_by_arguments) {
             return;
         }
@@ -416,7 +392,7 @@ impl Servers {
         let lives = self.candidates.get_mut(&self.roots.of(pid)).into_iter().flatten();
         let had = |known: &&mut ServerCandidate| known.instance.has(pid) || known.instance.had(pid, time);
         if let Some(known) = lives.rev().find(had) {
-            known.listens(port, time);
+            known.listens(port, Some(time));
         }
     }
 
@@ -424,7 +400,7 @@ impl Servers {
     pub fn holds(&mut self, pid: u32, port: u16, since: Option<Mono>) {
         if let Some(known) = self.current_mut(pid) {
             let began = known.candidate.since;
-            known.listens(port, since.map_or(began, |since| since.max(began)));
+            known.listens(port, since.max(Some(began)));
         }
     }
 
@@ -440,71 +416,17 @@ impl Servers {
             known.instance.exited(pid, time, status);
         }
         self.see_ends(pid, time, holds);
-        for other in self.other_ports.values_mut() {
-            if other.listeners.iter().any(|listener| listener.process.pid == Some(pid)) {
-                other.ended.push((pid, time));
-            }
-        }
         self.clients.remove(&pid);
         self.executed.remove(&pid);
         self.roots.left(pid);
         if !self.candidates.contains_key(&pid) {
             self.roots.forget(pid);
         }
-        self.local_sockets.remove(&pid);
     }
 
     /// When the processes of the host were last searched for candidates.
     pub fn last_search(&self) -> Option<Interval> {
         self.searched
-    }
-
-    pub fn set_other_ports(&mut self, netns: NetnsId, listeners: Vec<Listener>, read: Interval) {
-        if self.other_ports.len() >= OTHER_PORTS_MAX && !self.other_ports.contains_key(&netns) {
-            let oldest =
-                self.other_ports.iter().min_by_key(|(_, other)| other.read.ended).map(|(netns, _)| *netns);
-            oldest.and_then(|netns| self.other_ports.remove(&netns));
-        }
-        self.other_ports.insert(netns, OtherPorts { read, listeners, ended: Vec::new() });
-    }
-
-    /// When the other ports of a namespace were read.
-    pub fn other_ports_read(&self, netns: NetnsId) -> Option<Interval> {
-        self.other_ports.get(&netns).map(|other| other.read)
-    }
-
-    /// What a process listened on at that time besides the watched ports.
-    pub fn other_listeners(&self, netns: NetnsId, pid: u32, at: Mono) -> impl Iterator<Item = &Listener> {
-        let had_ended =
-            move |other: &&OtherPorts| other.ended.iter().any(|(ended, time)| *ended == pid && *time <= at);
-        let other = self.other_ports.get(&netns).filter(|other| !had_ended(other));
-        let listeners = other.into_iter().flat_map(|other| &other.listeners);
-        listeners.filter(move |listener| listener.process.pid == Some(pid))
-    }
-
-    /// Takes what processes listen on besides TCP.
-    pub fn set_local_sockets(&mut self, pids: &[u32], sockets: Vec<LocalSocket>, read: Interval) {
-        if self.local_sockets.len() + pids.len() > LOCAL_SOCKETS_MAX {
-            self.local_sockets.clear();
-        }
-        for pid in pids {
-            self.local_sockets.insert(*pid, LocalSockets { read, endpoints: Vec::new() });
-        }
-        for LocalSocket { pid, endpoint } in sockets {
-            if let Some(known) = self.local_sockets.get_mut(&pid) {
-                known.endpoints.push(endpoint);
-            }
-        }
-    }
-
-    /// When it was read what a process listens on besides TCP.
-    pub fn local_sockets_read(&self, pid: u32) -> Option<Interval> {
-        self.local_sockets.get(&pid).map(|known| known.read)
-    }
-
-    /// What a process listens on besides TCP.
-    pub fn local_sockets(&self, pid: u32) -> &[LocalEndpoint] {
-        self.local_sockets.get(&pid).map(|known| known.endpoints.as_slice()).unwrap_or_default()
     }
 
     fn of(&self, netns: NetnsId) -> impl Iterator<Item = &ServerCandidate> {
@@ -544,7 +466,6 @@ impl Servers {
             lives.retain(|known| known.candidate.netns != netns);
         }
         self.candidates.retain(|_, lives| !lives.is_empty());
-        self.other_ports.remove(&netns);
         self.dropped.remove(&netns);
     }
 }
@@ -587,15 +508,12 @@ mod tests {
     }
 
     #[test]
-    fn clients_and_other_ports_take_no_more_room_than_their_bound() {
+    fn clients_take_no_more_room_than_their_bound() {
         let mut servers = Servers::default();
         for number in 0..3 * CLIENTS_MAX as u32 {
-            servers.is_client(number);
-            let look = Interval { began: Mono(u64::from(number)), ended: Mono(u64::from(number)) };
-            servers.set_other_ports(NetnsId(number), Vec::new(), look);
-            assert!(servers.clients.len() <= CLIENTS_MAX && servers.other_ports.len() <= OTHER_PORTS_MAX);
+            servers.note_client(number);
+            assert!(servers.clients.len() <= CLIENTS_MAX);
         }
-        assert!(servers.other_ports_read(NetnsId(3 * CLIENTS_MAX as u32 - 1)).is_some(), "the newest stays");
     }
 
     fn named(pid: u32, time: u64) -> Candidate {
@@ -684,9 +602,9 @@ mod tests {
             servers.executed(&named(7, 0).process, Mono(0), |_| false);
             servers.add(named(7, 10), []);
             if is_by_arguments {
-                servers.is_by_arguments(7);
+                servers.note_arguments(7);
             }
-            servers.is_client(7);
+            servers.note_client(7);
             servers
         };
         assert!(is_running(&started(true)));

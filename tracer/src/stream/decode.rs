@@ -10,8 +10,9 @@ use crate::model::kernel_event::{
     Bound, Closed, Closer, Connected, Destroyed, Executed, ExecutedProgram, Exited, Failed, Forked,
     IcmpSender, KernelEvent, Listened, Opened, Reached, Refused, Role, SentBy, Via,
 };
-use crate::model::process::{ExitStatus, Process, Text};
+use crate::model::process::{ExitStatus, Process};
 use crate::model::socket::{Listener, NetnsId, SocketKey};
+use crate::model::text::Text;
 use crate::model::time::{Mono, StartTime};
 
 const AF_INET: u16 = 2;
@@ -24,7 +25,7 @@ pub enum DecodeError {
     Truncated {
         bytes: usize,
     },
-    /// Not as long as its kind, or as its header says.
+    /// Not as long as its kind is, or as its header gives.
     WrongSize {
         kind: u32,
         bytes: usize,
@@ -118,7 +119,7 @@ pub fn is_loss(bytes: &[u8]) -> bool {
     })
 }
 
-/// The record, when it is exactly as long as it should be and says.
+/// The record, when it is exactly as long as it should be and as its header gives.
 fn whole<T: Record>(bytes: &[u8], header: wire::Header) -> Result<T, DecodeError> {
     if bytes.len() != size_of::<T>() || header.size as usize != bytes.len() {
         return Err(DecodeError::WrongSize { kind: header.kind, bytes: bytes.len() });
@@ -165,7 +166,7 @@ fn closed(record: wire::Closed) -> Result<KernelEvent, DecodeError> {
         time: Mono(record.header.time),
         listener: listener(&record.socket, process(&record.task))?,
         tid: record.task.tid,
-        shutdown: record.shutdown,
+        shutdown: record.shutdown.into(),
         closer: match record.closer {
             wire::closer::PROCESS => Closer::Process,
             wire::closer::EXITING => Closer::Ending(ExitStatus::from_wait(record.exit_code)),

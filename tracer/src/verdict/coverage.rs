@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use crate::model::cause::Mismatch;
+use crate::model::routing::{LO, Route};
 use crate::model::socket::{Listener, NetnsId, counterpart};
-use crate::state::namespaces::{LO, Route};
 
 /// Where a connect goes, as its socket holds it in SYN_SENT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

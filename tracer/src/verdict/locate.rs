@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use super::coverage::Destination;
 use crate::model::cause::Because;
 use crate::model::kernel_event::{IcmpSender, Refused};
+use crate::model::routing::LO;
 use crate::model::socket::NetnsId;
 use crate::state::HostState;
-use crate::state::namespaces::LO;
 
 /// Where a destination is local.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,9 +14,7 @@ use crate::model::time::{Interval, Mono};
 use crate::query::{KnownSocket, QueryKind};
 use crate::state::HostState;
 
-/// How old what is known of a namespace's addresses may be when a verdict rests on it: short against what a
-/// person does, and long against what a query costs.
-pub const FRESH_NS: u64 = 5_000_000;
+pub use crate::state::FRESH_NS;
 
 /// How old the result of an expensive query may be: it takes a few milliseconds.
 const EXPENSIVE_NS: u64 = 50_000_000;
@@ -147,13 +145,13 @@ impl Plan<'_> {
                 Need::Candidates => {
                     self.is_due(state.servers.last_search(), EXPENSIVE_NS).then_some(QueryKind::Candidates)
                 }
-                Need::OtherPorts => (self.is_due(state.servers.other_ports_read(netns), EXPENSIVE_NS)
+                Need::OtherPorts => (self.is_due(state.elsewhere.other_ports_read(netns), EXPENSIVE_NS)
                     && (state.has_server(netns, refused.time)
                         || state.binds.last_failure(netns, port).is_some()))
                 .then_some(QueryKind::OtherPorts { netns }),
                 Need::OtherPortsOfFailed => {
                     let has_failed = state.binds.last_failure(netns, port).is_some();
-                    (has_failed && self.is_due(state.servers.other_ports_read(netns), EXPENSIVE_NS))
+                    (has_failed && self.is_due(state.elsewhere.other_ports_read(netns), EXPENSIVE_NS))
                         .then_some(QueryKind::OtherPorts { netns })
                 }
                 Need::Forwarders => {
@@ -162,7 +160,7 @@ impl Plan<'_> {
                 }
                 Need::LocalSockets => {
                     let is_due =
-                        |pid: &u32| self.is_due(state.servers.local_sockets_read(*pid), EXPENSIVE_NS);
+                        |pid: &u32| self.is_due(state.elsewhere.local_sockets_read(*pid), EXPENSIVE_NS);
                     let running = state.servers.running(netns, refused.time);
                     let pids = running.iter().filter_map(|known| known.candidate.process.pid);
                     let pids: Vec<u32> = pids.filter(is_due).take(LOCAL_SOCKETS_MAX).collect();

@@ -14,6 +14,7 @@ use crate::model::forward::Target;
 use crate::model::process::Process;
 use crate::model::service;
 use crate::model::socket::Listener;
+use crate::model::trust;
 use crate::query::Forwarder;
 
 /// A forwarder that publishes the port.
@@ -48,7 +49,8 @@ impl Scene<'_> {
         }
         let Destination { netns, port, .. } = self.destination;
         let forwarders = self.state.forwarders.to(netns, port).iter();
-        let there = forwarders.filter(|forwarder| forwarder.since <= self.refused.time);
+        let there = forwarders
+            .filter(|forwarder| forwarder.since.is_none_or(|since| since <= self.refused.time));
         let published = there.filter_map(|forwarder| self.published_by(forwarder));
         published.min_by_key(|one| {
             let is_asked = one.at.ip() == self.destination.addr;
@@ -60,7 +62,7 @@ impl Scene<'_> {
         let server = match self.behind(&forwarder.forward.target) {
             // A user can give a namespace of its own the address that the forwarder leads to.
             Behind::Listens(server) => {
-                Some(server.clone()).filter(|server| service::is_known_to(&self.refused.client, server))
+                Some(server.clone()).filter(|server| trust::is_known_to(&self.refused.client, server))
             }
             Behind::Unknown => None,
             Behind::Nothing => return None,

@@ -19,7 +19,8 @@ use crate::model::socket::Listener;
 use crate::model::time::Mono;
 use crate::model::unit::Unit;
 use crate::query::{Candidate, LocalEndpoint};
-use crate::state::binds::{Caller, FailedBind};
+use crate::state::binds::FailedBind;
+use crate::state::callers::Caller;
 use crate::state::listeners::{ClosedListener, EXEC_CLOSES_NS};
 use crate::state::servers::ServerCandidate;
 use crate::state::{HostState, SERVED_NS};
@@ -484,7 +485,7 @@ impl<'a> Scene<'a> {
         let bound = binds
             .bound_to(netns, port)
             .filter(move |(socket, time)| is_before(*time) && !has_listened(socket));
-        let gone = binds.gone_since(netns, port, refused.time);
+        let gone = binds.closed_since(netns, port, refused.time);
         let has_closed = move |socket: &Listener| listeners.closed_since(netns, socket.key, Mono(0));
         let gone = gone.filter(move |(socket, _)| !has_closed(socket));
         bound.chain(gone.map(|(socket, time)| (socket, Some(time))))
@@ -594,14 +595,14 @@ impl<'a> Scene<'a> {
     /// What a process listens on in the namespace besides the port, on watched ports and on others.
     fn elsewhere_of(&self, pid: u32) -> impl Iterator<Item = &'a Listener> + use<'a> {
         let Self { refused, destination: Destination { netns, port, .. }, state, .. } = *self;
-        let HostState { listeners, servers, .. } = state;
+        let HostState { listeners, elsewhere, .. } = state;
         // One that has closed while the refusal waited was there.
         let closed = listeners.closed_after(refused.time).map(|closed| &closed.listener);
         let closed = closed.filter(move |one| one.netns == netns && one.process.pid == Some(pid));
         let watched = listeners.held_by(netns, pid).chain(closed);
         let watched = watched.filter(move |listener| listener.port != port);
         let is_there = move |listener: &&Listener| was_there(listener, refused.time);
-        servers.other_listeners(netns, pid, refused.time).chain(watched).filter(is_there)
+        elsewhere.other_listeners(netns, pid, refused.time).chain(watched).filter(is_there)
     }
 
     /// Where a candidate listens instead, and how that is known to be all that it opens; `None`: it may still open the port.
@@ -648,7 +649,7 @@ impl<'a> Scene<'a> {
                 && !known.had_listened(self.destination.port, self.refused.time)
                 && self.elsewhere_of_instance(known).next().is_none()
             {
-                let endpoints = self.state.servers.local_sockets(pid);
+                let endpoints = self.state.elsewhere.local_sockets(pid);
                 // A path says more than a port.
                 let unix = |endpoint: &&LocalEndpoint| matches!(endpoint, LocalEndpoint::Unix(_));
                 let endpoint = endpoints.iter().find(unix).or(endpoints.first());

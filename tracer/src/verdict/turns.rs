@@ -4,6 +4,7 @@ use super::coverage;
 use super::scene::Scene;
 use crate::model::process::Process;
 use crate::model::service;
+use crate::model::trust;
 use crate::state::listeners::ClosedListener;
 
 /// How long ago a listener has closed at most that counts as a turn.
@@ -57,7 +58,7 @@ impl<'a> Scene<'a> {
         (changes >= 2).then(|| Turns {
             services: services.map(Process::clone),
             is_trusted: service::is_same_user(services[0], services[1])
-                || services.into_iter().all(service::is_of_system),
+                || services.into_iter().all(trust::is_of_system),
         })
     }
 

@@ -7,7 +7,7 @@ use super::server::KnownBy;
 use crate::model::cause::{Because, Cause};
 use crate::model::kernel_event::{Refused, SentBy, Via};
 use crate::model::process::Process;
-use crate::model::service;
+use crate::model::trust;
 use crate::model::unit::Unit;
 use crate::state::binds::FailedBind;
 
@@ -149,7 +149,7 @@ fn actor<'a>(scene: &Scene<'a>) -> Option<&'a Process> {
 /// What makes it uncertain which process is the server.
 fn identity(cause: Cause, scene: &Scene<'_>) -> Option<Because> {
     let server = scene.server?;
-    let is_known = |process: &Process| service::is_known_to(&scene.refused.client, process);
+    let is_known = |process: &Process| trust::is_known_to(&scene.refused.client, process);
     match server.known_by {
         KnownBy::Listener if server.has_covered => {
             if scene.has_rival() {

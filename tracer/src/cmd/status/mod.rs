@@ -18,7 +18,7 @@ use crate::exit::{Exit, Failure};
 use crate::host::{clock, nat, netns, process};
 use crate::lifecycle::inquiry::Intended;
 use crate::model::cause::Cause;
-use crate::model::service;
+use crate::model::trust;
 use crate::output::lines::Lines;
 use crate::output::schema::{Body, ProbeOutcome};
 use crate::output::sink::Sink;
@@ -55,7 +55,7 @@ pub fn status(options: &Status) -> Result<Exit> {
             let (refused, verdict) = scan.inquire(intended);
             // A listener of another namespace of this host covers it; one that any user may have made is no answer.
             let owner = verdict.considered.first().map(|one| &one.listener.process);
-            let is_known = owner.is_some_and(|owner| service::is_known_to(&refused.client, owner));
+            let is_known = owner.is_some_and(|owner| trust::is_known_to(&refused.client, owner));
             status.answered = verdict.cause == Cause::Intercepted && is_known;
             // Whether another host refuses is not known here.
             let is_refused = !matches!(verdict.cause, Cause::Remote | Cause::Intercepted);

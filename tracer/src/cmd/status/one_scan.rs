@@ -15,6 +15,7 @@ use crate::host::sock_diag::Unavailable;
 use crate::host::{clock, process, settings};
 use crate::lifecycle::inquiry::{self, Intended};
 use crate::model::kernel_event::Refused;
+use crate::model::ports::Ports;
 use crate::model::time::{Interval, Mono};
 use crate::output::status::Reader;
 use crate::products::recognise::Recognition;
@@ -50,11 +51,11 @@ impl OneScan {
         let began = clock::now();
         let scan = if sees_all { scanner.host() } else { scanner.own() };
         let scan = scan.map_err(|error| match error.downcast_ref::<Unavailable>() {
-            Some(unavailable) => Failure::host(unavailable.to_string(), unavailable.cure()).into(),
+            Some(unavailable) => Failure::host(unavailable.to_string(), unavailable.remedy()).into(),
             None => error,
         })?;
         let mut state = HostState::default();
-        state.followed = FollowedPorts::new(ports.to_vec());
+        state.followed = FollowedPorts::new(Ports::Only(ports.to_vec()));
         let owners: BTreeSet<u32> =
             scan.listeners.iter().filter_map(|listener| listener.process.pid).collect();
         state.scanned(scan, Interval { began, ended: clock::now() });

@@ -5,8 +5,9 @@ use crate::model::errno::Errno;
 use crate::model::escape::{in_quotes, quoted};
 use crate::model::process::ExitStatus;
 use crate::model::service;
-use crate::output::hints::Case;
+use crate::model::trust;
 use crate::output::hints::owner::{self, Kind};
+use crate::output::hints::Case;
 use crate::output::wording::{ago, who};
 
 pub const RESTART: &str = "the file is already right. The process took its bind when it started: end it and start a new one (restart the \
@@ -86,7 +87,7 @@ pub fn is_strange(case: &Case<'_>) -> bool {
         .any(|one| because.contains(one));
     let opener = case.socket.map(|socket| socket.opener.as_deref().unwrap_or(&socket.process));
     let owner = opener.or(case.process);
-    is_doubtful && owner.is_some_and(|owner| !service::is_known_to(&case.wording.refused.client, owner))
+    is_doubtful && owner.is_some_and(|owner| !trust::is_known_to(&case.wording.refused.client, owner))
 }
 
 /// What to do before such a process is trusted: no client is sent to its address, its path or its namespace.

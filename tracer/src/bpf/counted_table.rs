@@ -1,0 +1,38 @@
+//! A table of the kernel side that the user side fills: what finds no place in it is counted, once each.
+
+use std::collections::BTreeSet;
+
+use aya::Pod;
+use aya::maps::{HashMap, MapData};
+
+/// Keys without a place that are remembered, so that each is counted once.
+const REMEMBERED_MAX: usize = 4_096;
+
+/// A table of keys alone: of followed processes, which the kernel side adds to as well, or of names.
+pub struct CountedTable<K: Pod> {
+    map: HashMap<MapData, K, u32>,
+    /// Keys that found no place in it.
+    without_place: BTreeSet<K>,
+    count: u64,
+}
+
+impl<K: Pod + Ord> CountedTable<K> {
+    pub fn new(map: HashMap<MapData, K, u32>) -> Self {
+        Self { map, without_place: BTreeSet::new(), count: 0 }
+    }
+
+    /// Adds a key. Where the table is full it is not added, which is counted once a key.
+    pub fn add(&mut self, key: K) {
+        if self.map.insert(key, 1, 0).is_err() && self.without_place.insert(key) {
+            self.count += 1;
+            if self.without_place.len() > REMEMBERED_MAX {
+                self.without_place.clear();
+            }
+        }
+    }
+
+    /// How many keys found no place.
+    pub fn without_place(&self) -> u64 {
+        self.count
+    }
+}
