@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use tracer::lifecycle::core::{Core, Settings};
 use tracer::lifecycle::finding::Finding;
+use tracer::lifecycle::requests::Requests;
 use tracer::model::clock::Clock;
 use tracer::model::container::Container;
 use tracer::model::errno::Errno;
@@ -275,6 +276,8 @@ pub struct Simulation {
     is_silent_about_names: bool,
     settings: Option<SettingsRead>,
     writer: Option<Process>,
+    followed: Vec<u32>,
+    unfollowed: Vec<u32>,
     /// The log, in order.
     pub log: Vec<Line>,
 }
@@ -319,6 +322,8 @@ pub fn simulation() -> Simulation {
         is_silent_about_names: false,
         settings: None,
         writer: None,
+        followed: Vec::new(),
+        unfollowed: Vec::new(),
         log,
     }
 }
@@ -459,7 +464,7 @@ impl Simulation {
     /// Takes an answer to a question that the test asks in the core's place.
     fn answer(&mut self, kind: QueryKind, result: Option<Observation>) {
         let id = self.core.ask(kind, self.now);
-        self.core.queries();
+        self.take_queries();
         let findings = self.core.advance(self.now, self.now);
         self.log_all(findings);
         let findings = self.core.answer(Answer { id, interval: self.interval(), result }, self.now);
@@ -467,12 +472,21 @@ impl Simulation {
         self.settle(self.now);
     }
 
+    /// The queries of the core. What it requests of the kernel side is kept for the test.
+    fn take_queries(&mut self) -> Vec<Query> {
+        let Requests { queries, unfollow, holders, port_changes: _, follow: _, watch_names: _ } =
+            self.core.take_requests();
+        self.followed.extend(holders.into_iter().map(|(pid, _)| pid));
+        self.unfollowed.extend(unfollow);
+        queries
+    }
+
     /// Answers what the core asks, until it asks no more.
     fn settle(&mut self, now: Mono) {
         let findings = self.core.advance(self.now, now);
         self.log_all(findings);
         for _ in 0..16 {
-            let queries = self.core.queries();
+            let queries = self.take_queries();
             for query in &queries {
                 let Some(result) = self.result_of(query) else { continue };
                 let answer = Answer { id: query.id, interval: self.interval(), result };
@@ -891,12 +905,12 @@ impl Simulation {
 
     /// The processes that the kernel side is asked to record every connect of, since the last call.
     pub fn followed(&mut self) -> Vec<u32> {
-        self.core.holders().into_iter().map(|(pid, _)| pid).collect()
+        std::mem::take(&mut self.followed)
     }
 
     /// The processes whose connects are not to be recorded any more, since the last call.
     pub fn unfollowed(&mut self) -> Vec<u32> {
-        self.core.unfollow()
+        std::mem::take(&mut self.unfollowed)
     }
 
     /// A connect that ends otherwise than by a refusal.

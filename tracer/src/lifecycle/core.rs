@@ -9,6 +9,7 @@ use super::holders::Holders;
 use super::in_flight::InFlight;
 use super::names::ServerNames;
 use super::refusals::{Progress, RefusalCounts, RefusalTracker, Scope};
+use super::requests::{PortChange, Requests};
 use crate::model::cause::Cause;
 use crate::model::errno::Errno;
 use crate::model::hash::HashMap;
@@ -18,10 +19,10 @@ use crate::model::kernel_event::{
 use crate::model::process::{Arguments, OwnerEnd, Process, Text};
 use crate::model::program;
 use crate::model::socket::{Holder, Listener, NetnsId, TcpState};
-use crate::model::time::{Interval, Mono, StartTime};
+use crate::model::time::{Interval, Mono};
 use crate::products::recognise::{Named, Recognition};
 use crate::query::{
-    Answer, Candidate, ConfigChanged, KnownSocket, Observation, Query, QueryId, QueryKind, ScanScope,
+    Answer, Candidate, ConfigChanged, KnownSocket, Observation, QueryId, QueryKind, ScanScope,
 };
 use crate::state::followed_ports::{FollowedPorts, HOPS_MAX};
 use crate::state::join::{is_disturbed, join};
@@ -95,13 +96,6 @@ pub struct Core {
     port_changes: Vec<PortChange>,
 }
 
-/// A port that is to be watched from now on, or no longer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortChange {
-    pub port: u16,
-    pub is_watched: bool,
-}
-
 impl Default for Progress {
     fn default() -> Self {
         Self { complete_until: Mono(0), now: Mono(0) }
@@ -155,40 +149,21 @@ impl Core {
         core
     }
 
-    /// The queries that are to be handed to the host.
-    pub fn queries(&mut self) -> Vec<Query> {
-        self.queries.take()
+    /// What the core requests since the last call.
+    pub fn take_requests(&mut self) -> Requests {
+        Requests {
+            port_changes: std::mem::take(&mut self.port_changes),
+            queries: self.queries.take(),
+            follow: std::mem::take(&mut self.follow),
+            watch_names: self.server_names.take(),
+            unfollow: std::mem::take(&mut self.unfollow),
+            holders: self.holders.take(),
+        }
     }
 
     /// Asks the host.
     pub fn ask(&mut self, kind: QueryKind, now: Mono) -> QueryId {
         self.queries.ask(kind, now)
-    }
-
-    /// Processes whose end the kernel side is to report.
-    pub fn follow(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.follow)
-    }
-
-    /// Names of programs whose start the kernel side is to report.
-    pub fn watch_names(&mut self) -> Vec<Text> {
-        self.server_names.take()
-    }
-
-    /// Processes that were found to hold a listener on a watched port.
-    pub fn holders(&mut self) -> Vec<(u32, Option<StartTime>)> {
-        self.holders.take()
-    }
-
-    /// Processes whose connects on every port are not to be recorded any more.
-    pub fn unfollow(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.unfollow)
-    }
-
-    /// Ports that are to be watched from now on, or no longer. To be taken before [`Self::queries`]: what a query shows of a
-    /// port is joined with its events.
-    pub fn port_changes(&mut self) -> Vec<PortChange> {
-        std::mem::take(&mut self.port_changes)
     }
 
     /// Whether the first scan is done, and what it found is known.

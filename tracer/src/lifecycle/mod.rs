@@ -20,3 +20,4 @@ pub mod inquiry;
 mod names;
 pub mod refusals;
 pub mod repeats;
+pub mod requests;
