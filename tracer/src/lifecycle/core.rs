@@ -1,10 +1,11 @@
 //! The pure core: kernel events, answers and time in; findings and queries out.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::announcements::Announcements;
 use super::config_changes::ConfigChanges;
 use super::finding::{Finding, FindingKind, ListenerChange};
+use super::gate::{Gate, namespace_of};
 use super::holders::Holders;
 use super::in_flight::InFlight;
 use super::names::ServerNames;
@@ -12,7 +13,6 @@ use super::refusals::{Progress, RefusalCounts, RefusalTracker, Scope};
 use super::requests::{PortChange, Requests};
 use crate::model::cause::Cause;
 use crate::model::errno::Errno;
-use crate::model::hash::HashMap;
 use crate::model::kernel_event::{
     Executed, ExecutedProgram, Failed, KernelEvent, Lost, Opened, Reached, Refused, Role,
 };
@@ -25,7 +25,6 @@ use crate::query::{
     Answer, Candidate, ConfigChanged, KnownSocket, Observation, QueryId, QueryKind, ScanScope,
 };
 use crate::state::followed_ports::{FollowedPorts, HOPS_MAX};
-use crate::state::join::{is_disturbed, join};
 use crate::state::{HostState, SERVED_NS, Transition};
 use crate::verdict::coverage::{self, Destination};
 use crate::verdict::locate::{self, Place, Way};
@@ -36,9 +35,6 @@ const FIRST_SCAN_NS: u64 = 10_000_000_000;
 
 /// Writers of configuration files that are remembered: one that writes a file and renames it is known before it ends.
 const WRITERS_MAX: usize = 256;
-
-/// Namespaces whose last answer about their name is remembered.
-const NAMED_MAX: usize = 1024;
 
 /// Options of the run that change what the core reports.
 #[derive(Clone, Debug, Default)]
@@ -75,7 +71,7 @@ pub struct Core {
     announcements: Announcements,
     config_changes: ConfigChanges,
     queries: InFlight,
-    hold: Hold,
+    gate: Gate,
     progress: Progress,
     all: bool,
     failed: Vec<(Option<Errno>, u64)>,
@@ -102,38 +98,13 @@ impl Default for Progress {
     }
 }
 
-/// Events and answers that cannot be taken yet.
-#[derive(Debug, Default)]
-struct Hold {
-    events: VecDeque<KernelEvent>,
-    /// The query that the events wait for.
-    until: Option<QueryId>,
-    /// At the start: the settings of the servers that were there already, which the events wait for as well.
-    settings: Vec<QueryId>,
-    /// Answers that show more than the events that were taken.
-    answers: VecDeque<Answer>,
-    /// Until when every event has been received.
-    received_until: Mono,
-    /// Until when the name of a namespace without a cookie is known to have named it.
-    named: HashMap<NetnsId, Mono>,
-}
-
-impl Hold {
-    fn is_named(&mut self, netns: NetnsId, until: Mono) {
-        if self.named.len() >= NAMED_MAX {
-            self.named.clear();
-        }
-        self.named.insert(netns, until);
-    }
-}
-
 impl Core {
     /// A core that knows nothing: the first scan of the host is what it asks first.
     pub fn new(settings: Settings, now: Mono) -> Self {
         let mut core = Self::without_scan(settings);
         core.progress.now = now;
         let scan = core.queries.ask_for(QueryKind::Host, now, FIRST_SCAN_NS);
-        core.hold.until = Some(scan);
+        core.gate.wait_for(scan);
         core
     }
 
@@ -168,16 +139,12 @@ impl Core {
 
     /// Whether the first scan is done, and what it found is known.
     pub fn is_ready(&self) -> bool {
-        self.state.health.ready && !self.is_reading_settings()
-    }
-
-    fn is_reading_settings(&self) -> bool {
-        self.hold.settings.iter().any(|id| self.queries.is_pending(*id))
+        self.state.health.ready && !self.gate.is_reading_settings(&self.queries)
     }
 
     /// Whether events wait.
     fn is_holding(&self) -> bool {
-        self.hold.until.is_some() || self.is_reading_settings()
+        self.gate.is_closed(&self.queries)
     }
 
     /// Whether as many refusals as were asked for have been reported.
@@ -206,9 +173,8 @@ impl Core {
 
     /// When [`Self::advance`] has something to do, answers aside.
     pub fn deadline(&self) -> Option<Mono> {
-        let is_due = !self.is_holding() && !self.hold.events.is_empty();
         let deadlines = [
-            is_due.then_some(self.progress.now),
+            self.gate.has_next(&self.queries).then_some(self.progress.now),
             self.state.openings.deadline().filter(|_| !self.is_holding()),
             self.state.followed.deadline(),
             self.state.next_hops.deadline(),
@@ -224,14 +190,14 @@ impl Core {
     /// Takes one event, in order.
     pub fn event(&mut self, event: KernelEvent, now: Mono) -> Vec<Finding> {
         self.progress.now = self.progress.now.max(now);
-        self.hold.events.push_back(event);
+        self.gate.add(event);
         self.take_held()
     }
 
     /// Lets time pass: every event until `complete_until` has been taken.
     pub fn advance(&mut self, complete_until: Mono, now: Mono) -> Vec<Finding> {
         self.progress.now = self.progress.now.max(now);
-        self.hold.received_until = self.hold.received_until.max(complete_until);
+        self.gate.received(complete_until);
         let was_ready = self.is_ready();
         let mut findings = self.take_held_answers();
         if !was_ready && self.is_ready() {
@@ -274,21 +240,11 @@ impl Core {
     /// Takes the answer to a query.
     pub fn answer(&mut self, answer: Answer, now: Mono) -> Vec<Finding> {
         self.progress.now = self.progress.now.max(now);
-        if answer.interval.ended > self.known_until(&answer) {
-            self.hold.answers.push_back(answer);
-            return Vec::new();
-        }
+        let Some(answer) = self.gate.admit(answer, self.progress.complete_until) else { return Vec::new() };
         let mut findings = self.take_answer(answer);
         findings.extend(self.tracker.advance(&self.state, &mut self.queries, self.progress));
         findings.extend(self.due());
         findings
-    }
-
-    /// Until when the events are known that an answer is joined with: those that were taken, or, where they wait for it,
-    /// those that were received.
-    fn known_until(&self, answer: &Answer) -> Mono {
-        let is_waited_for = self.hold.until == Some(answer.id) || self.hold.settings.contains(&answer.id);
-        if is_waited_for { self.hold.received_until } else { self.progress.complete_until }
     }
 
     /// A configuration file has changed.
@@ -298,15 +254,14 @@ impl Core {
 
     /// Ends: nothing more will come, so what waits is reported now.
     pub fn finish(&mut self) -> Vec<Finding> {
-        let unanswered = self.hold.until.take().and_then(|id| self.queries.answered(id));
+        let unanswered = self.gate.open().and_then(|id| self.queries.answered(id));
         if let Some(kind @ QueryKind::Named { .. }) = unanswered {
             let now = self.progress.now;
             self.unknown(&kind, Interval { began: now, ended: now });
         }
-        self.hold.settings.clear();
         // The events that waited are reported without an answer: no more queries are sent.
         let mut findings = Vec::new();
-        for event in std::mem::take(&mut self.hold.events) {
+        for event in self.gate.take_events() {
             findings.extend(self.take(event));
         }
         findings.extend(self.announcements.all(self.progress.complete_until));
@@ -321,9 +276,7 @@ impl Core {
         let mut findings = Vec::new();
         if let Some((netns, cookie)) = namespace_of(&event) {
             if self.state.is_replaced(netns, cookie) {
-                findings.extend(self.tracker.flush(netns, &self.state, &self.queries));
-                let forgotten = self.state.forget(netns);
-                findings.extend(self.transitions(vec![forgotten]));
+                findings.extend(self.replaced(netns));
             }
             if let Some(time) = event.time() {
                 self.state.namespaces.show(netns, cookie, time);
@@ -378,6 +331,14 @@ impl Core {
             KernelEvent::Lost(lost) => findings.push(self.lost(lost)),
         }
         findings.extend(self.announcements.ready(&self.queries, self.progress));
+        findings
+    }
+
+    /// A namespace has ended, and another one has its number: what is known of it is reported and forgotten.
+    fn replaced(&mut self, netns: NetnsId) -> Vec<Finding> {
+        let mut findings = self.tracker.flush(netns, &self.state, &self.queries);
+        let forgotten = self.state.forget(netns);
+        findings.extend(self.transitions(vec![forgotten]));
         findings
     }
 
@@ -685,11 +646,9 @@ impl Core {
     /// Answers that showed more than the events that had been taken by then.
     fn take_held_answers(&mut self) -> Vec<Finding> {
         let mut findings = Vec::new();
-        for answer in std::mem::take(&mut self.hold.answers) {
-            if answer.interval.ended <= self.known_until(&answer) {
+        for answer in self.gate.kept_answers() {
+            if let Some(answer) = self.gate.admit(answer, self.progress.complete_until) {
                 findings.extend(self.take_answer(answer));
-            } else {
-                self.hold.answers.push_back(answer);
             }
         }
         findings
@@ -697,7 +656,7 @@ impl Core {
 
     fn take_answer(&mut self, answer: Answer) -> Vec<Finding> {
         let Answer { id, interval, result } = answer;
-        if self.hold.until == Some(id) {
+        if self.gate.waits_for(id) {
             return self.release(id, interval, result);
         }
         let Some(result) = result else {
@@ -724,32 +683,20 @@ impl Core {
     /// Takes the answer that events wait for, and then the events.
     fn release(&mut self, id: QueryId, interval: Interval, result: Option<Observation>) -> Vec<Finding> {
         let result = match result {
-            Some(Observation::Scan(_))
-                if is_disturbed(interval, &self.hold.events) && self.queries.retake(id) =>
-            {
+            Some(Observation::Scan(_)) if self.gate.disturbs(interval) && self.queries.retake(id) => {
                 return Vec::new();
             }
-            Some(Observation::Scan(scan)) => Some(Observation::Scan(join(scan, &self.hold.events))),
+            Some(Observation::Scan(scan)) => Some(Observation::Scan(self.gate.join(scan))),
             result => result,
         };
         // The listeners that only a record shows.
         if let Some(Observation::Scan(scan)) = &result {
             scan.listeners.iter().for_each(|listener| _ = self.describe(&listener.process));
         }
-        self.hold.until = None;
         let kind = self.queries.answered(id);
-        if let Some(QueryKind::Named { netns, .. }) = &kind {
-            let until = if result.is_some() { interval.began } else { interval.ended };
-            self.hold.is_named(*netns, until);
-        }
+        self.gate.answered(kind.as_ref(), result.as_ref(), interval);
         let mut findings = match (result, kind) {
-            (Some(Observation::Named(false)), Some(QueryKind::Named { netns, .. })) => {
-                self.hold.named.remove(&netns);
-                let mut findings = self.tracker.flush(netns, &self.state, &self.queries);
-                let forgotten = self.state.forget(netns);
-                findings.extend(self.transitions(vec![forgotten]));
-                findings
-            }
+            (Some(Observation::Named(false)), Some(QueryKind::Named { netns, .. })) => self.replaced(netns),
             (Some(result), _) => self.observe(id, result, interval),
             (None, Some(kind)) => {
                 self.unreadable(&kind, interval);
@@ -759,7 +706,7 @@ impl Core {
         };
         if std::mem::replace(&mut self.state.health.ready, true) {
             // The first is what was asked for: it is taken whatever its namespace's name.
-            let first = self.hold.events.pop_front();
+            let first = self.gate.first_event();
             findings.extend(first.into_iter().flat_map(|event| self.take(event)));
         }
         findings
@@ -768,15 +715,10 @@ impl Core {
     /// Takes the events that waited for an answer.
     fn take_held(&mut self) -> Vec<Finding> {
         let mut findings = Vec::new();
-        while !self.is_holding()
-            && let Some(event) = self.hold.events.pop_front()
+        while let Some(event) =
+            self.gate.next_event(&self.state.namespaces, &mut self.queries, self.progress.now)
         {
-            if let Some(question) = self.doubtful_name(&event) {
-                self.hold.until = Some(self.queries.ask(question, self.progress.now));
-                self.hold.events.push_front(event);
-            } else {
-                findings.extend(self.take(event));
-            }
+            findings.extend(self.take(event));
         }
         findings
     }
@@ -823,7 +765,7 @@ impl Core {
         if !owners.is_empty() {
             let now = self.progress.now;
             let ask = |pid| self.queries.ask(QueryKind::Settings { pid }, now);
-            self.hold.settings = owners.into_iter().map(ask).collect();
+            self.gate.wait_for_settings(owners.into_iter().map(ask).collect());
         }
         findings
     }
@@ -861,7 +803,7 @@ impl Core {
                 let transitions = self.state.cannot_dump(netns, interval);
                 findings.extend(self.transitions(transitions));
             }
-            if self.hold.until == Some(id) {
+            if self.gate.waits_for(id) {
                 findings.extend(self.release(id, interval, None));
             }
         }
@@ -897,17 +839,6 @@ impl Core {
             | QueryKind::Writer { .. } => {}
         }
     }
-
-    /// Whether the namespace of an event may be a later one with the same number: where the kernel gives it no cookie, its
-    /// name says so.
-    fn doubtful_name(&self, event: &KernelEvent) -> Option<QueryKind> {
-        let (netns, _) = namespace_of(event)?;
-        let known = self.state.namespaces.get(netns).filter(|known| known.cookie == 0)?;
-        let name = known.name.clone()?;
-        // An answer holds for every event before it, so that a flood is one query.
-        let is_known = self.hold.named.get(&netns).is_some_and(|until| event.time() <= Some(*until));
-        (!is_known).then_some(QueryKind::Named { netns, name })
-    }
 }
 
 /// The socket of an event that is about a server's.
@@ -917,24 +848,5 @@ fn socket_of(event: &KernelEvent) -> Option<&Listener> {
         KernelEvent::Closed(closed) => Some(&closed.listener),
         KernelEvent::Bound(bound) => Some(&bound.socket),
         _ => None,
-    }
-}
-
-/// The namespace of an event, and its cookie; 0: unknown.
-fn namespace_of(event: &KernelEvent) -> Option<(NetnsId, u64)> {
-    match event {
-        KernelEvent::Opened(opened) => Some((opened.listener.netns, opened.netns_cookie)),
-        KernelEvent::Closed(closed) => Some((closed.listener.netns, closed.netns_cookie)),
-        KernelEvent::Listened(listened) => Some((listened.netns, listened.netns_cookie)),
-        KernelEvent::Bound(bound) => Some((bound.socket.netns, bound.netns_cookie)),
-        KernelEvent::Refused(refused) => Some((refused.netns, refused.netns_cookie)),
-        KernelEvent::Destroyed(_)
-        | KernelEvent::Exited(_)
-        | KernelEvent::Executed(_)
-        | KernelEvent::Forked(_)
-        | KernelEvent::Connected(_)
-        | KernelEvent::Reached(_)
-        | KernelEvent::Failed(_)
-        | KernelEvent::Lost(_) => None,
     }
 }

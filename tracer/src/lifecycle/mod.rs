@@ -14,6 +14,7 @@ pub mod config_changes;
 pub mod core;
 pub mod fallbacks;
 pub mod finding;
+pub mod gate;
 pub mod holders;
 pub mod in_flight;
 pub mod inquiry;
