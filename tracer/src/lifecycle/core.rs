@@ -6,28 +6,27 @@ use super::announcements::Announcements;
 use super::config_changes::ConfigChanges;
 use super::finding::{Finding, FindingKind, ListenerChange};
 use super::gate::{Gate, namespace_of};
-use super::holders::Holders;
 use super::in_flight::InFlight;
 use super::names::ServerNames;
 use super::refusals::{Progress, RefusalCounts, RefusalTracker, Scope};
-use super::requests::{PortChange, Requests};
+use super::requests::Requests;
+use super::upstream::{PortRead, Upstream};
 use crate::model::cause::Cause;
 use crate::model::errno::Errno;
 use crate::model::kernel_event::{
-    Executed, ExecutedProgram, Failed, KernelEvent, Lost, Opened, Reached, Refused, Role,
+    Executed, ExecutedProgram, Failed, KernelEvent, Lost, Opened, Refused, Role,
 };
 use crate::model::process::{Arguments, OwnerEnd, Process, Text};
 use crate::model::program;
-use crate::model::socket::{Holder, Listener, NetnsId, TcpState};
+use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::{Interval, Mono};
 use crate::products::recognise::{Named, Recognition};
 use crate::query::{
     Answer, Candidate, ConfigChanged, KnownSocket, Observation, QueryId, QueryKind, ScanScope,
 };
-use crate::state::followed_ports::{FollowedPorts, HOPS_MAX};
+use crate::state::followed_ports::FollowedPorts;
 use crate::state::{HostState, SERVED_NS, Transition};
-use crate::verdict::coverage::{self, Destination};
-use crate::verdict::locate::{self, Place, Way};
+use crate::verdict::locate::locate;
 use crate::verdict::planner::FRESH_NS;
 
 /// How long the first scan of the host may take: nothing is reported before it.
@@ -81,15 +80,11 @@ pub struct Core {
     follow: Vec<u32>,
     server_names: ServerNames,
     recognition: Recognition,
-    holders: Holders,
+    upstream: Upstream,
     /// Processes that have ended, whose listeners may be held by others now.
     ended: BTreeSet<u32>,
     /// When these may be asked for; `None`: now.
     heirs_due: Option<Mono>,
-    /// Processes whose connects on every port are not to be recorded any more.
-    unfollow: Vec<u32>,
-    /// Ports that are to be watched from now on, or no longer.
-    port_changes: Vec<PortChange>,
 }
 
 impl Default for Progress {
@@ -123,12 +118,12 @@ impl Core {
     /// What the core requests since the last call.
     pub fn take_requests(&mut self) -> Requests {
         Requests {
-            port_changes: std::mem::take(&mut self.port_changes),
+            port_changes: self.upstream.take_port_changes(),
             queries: self.queries.take(),
             follow: std::mem::take(&mut self.follow),
             watch_names: self.server_names.take(),
-            unfollow: std::mem::take(&mut self.unfollow),
-            holders: self.holders.take(),
+            unfollow: self.upstream.take_unfollow(),
+            holders: self.upstream.take_holders(),
         }
     }
 
@@ -214,8 +209,7 @@ impl Core {
             }
             self.find_heirs();
         }
-        self.expire_ports();
-        self.expire_next_hops();
+        self.upstream.expire(&mut self.state, &mut self.queries, self.progress.now);
         findings.extend(self.expire());
         // That a listener has closed comes before the refusals that it explains: both wait for the end of its process.
         findings.extend(self.announcements.ready(&self.queries, self.progress));
@@ -306,8 +300,7 @@ impl Core {
             KernelEvent::Refused(refused) => findings.extend(self.refused(refused)),
             KernelEvent::Destroyed(destroyed) => self.state.destroyed(&destroyed),
             KernelEvent::Exited(exited) => {
-                self.holders.ended(exited.pid);
-                self.state.next_hops.ended(exited.pid);
+                self.upstream.ended(exited.pid, &mut self.state);
                 self.ended.insert(exited.pid);
                 self.announcements.ended(exited.pid, exited.status);
                 self.state.exited(&exited);
@@ -327,7 +320,9 @@ impl Core {
                 findings.extend(self.tracker.connected(&connected, serves));
             }
             KernelEvent::Failed(failed) => findings.extend(self.failed(*failed)),
-            KernelEvent::Reached(reached) => self.reached(&reached),
+            KernelEvent::Reached(reached) => {
+                self.upstream.reached(&reached, &mut self.state, &mut self.queries, self.progress.now);
+            }
             KernelEvent::Lost(lost) => findings.push(self.lost(lost)),
         }
         findings.extend(self.announcements.ready(&self.queries, self.progress));
@@ -368,93 +363,16 @@ impl Core {
         }
         match refused.role {
             Role::Client => self.state.is_client(refused.client.pid),
-            Role::Upstream => self.refused_upstream(&refused),
+            Role::Upstream => {
+                self.upstream.refused(&refused, &mut self.state, &mut self.queries, self.progress.now);
+            }
         }
         if let Some(pid) = refused.client.pid {
-            let to =
-                (locate::locate(&refused, &self.state).destination().netns, refused.dst, refused.dst_port);
+            let to = (locate(&refused, &self.state).destination().netns, refused.dst, refused.dst_port);
             self.state.refused.note(to, pid, refused.time);
         }
         let reported = self.tracker.refused(refused, &self.state, &mut self.queries, self.progress);
         self.in_order(reported)
-    }
-
-    /// A process that holds a listener was refused: the port is watched from now on.
-    fn refused_upstream(&mut self, refused: &Refused) {
-        let port = refused.dst_port;
-        if !self.state.followed.is_other(port) {
-            return;
-        }
-        let hops = self.state.hops_of(&refused.client);
-        let change = self.state.followed.refused(port, hops, refused.client.uid, self.progress.now);
-        if let Some(port) = change.given_up {
-            self.give_up(port);
-        }
-        if change.is_new {
-            self.port_changes.push(PortChange { port, is_watched: true });
-            self.queries.set_added_ports(self.state.followed.added());
-        }
-    }
-
-    /// A process that holds a listener was answered on another port: what listens there may be the next proxy.
-    fn reached(&mut self, reached: &Reached) {
-        let Reached { netns, dst, dst_port, device, .. } = *reached;
-        let hops = self.state.hops_of(&reached.client);
-        if hops + 1 >= HOPS_MAX {
-            return;
-        }
-        let way = Way { netns, addr: dst, port: dst_port, device };
-        let destination = match locate::find(way, &self.state) {
-            Place::Here(destination) | Place::Elsewhere { destination, is_ambiguous: false } => destination,
-            Place::Elsewhere { is_ambiguous: true, .. } | Place::Nowhere(_) => return,
-        };
-        let Destination { netns, addr, port, .. } = destination;
-        let now = self.progress.now;
-        if self.state.next_hops.reached((netns, addr, port), hops + 1, reached.client.uid, now) {
-            self.queries.ask(QueryKind::Holders { netns, port }, now);
-        }
-    }
-
-    /// Takes the sockets of a port, some of which may be the next proxies.
-    fn next_hops(&mut self, netns: NetnsId, port: u16, sockets: &[Holder], interval: Interval) {
-        for addr in self.state.next_hops.unread(netns, port) {
-            let way = Way { netns, addr, port, device: None };
-            let destination = locate::find(way, &self.state).destination();
-            let covering = sockets.iter().filter(|holder| {
-                holder.state == TcpState::Listen && coverage::mismatch(&holder.socket, &destination).is_none()
-            });
-            let listeners: Vec<Listener> = covering.map(|holder| holder.socket.clone()).collect();
-            listeners.iter().for_each(|listener| self.holders.found(&listener.process, interval));
-            self.state.next_hops.answered_by((netns, addr, port), listeners);
-        }
-    }
-
-    /// Gives up the next hops that were not reached for long.
-    fn expire_next_hops(&mut self) {
-        for process in self.state.next_hops.expire(self.progress.now) {
-            let Some(pid) = process.pid else { continue };
-            let mut open = self.state.listeners.open();
-            let is_holder = open.any(|listener| listener.process.pid == Some(pid));
-            if !is_holder && self.state.next_hops.hops(pid).is_none() {
-                self.holders.ended(pid);
-                self.unfollow.push(pid);
-            }
-        }
-    }
-
-    /// Gives up the ports that were not refused for long.
-    fn expire_ports(&mut self) {
-        let over = self.state.followed.expire(self.progress.now);
-        if over.is_empty() {
-            return;
-        }
-        over.into_iter().for_each(|port| self.give_up(port));
-        self.queries.set_added_ports(self.state.followed.added());
-    }
-
-    fn give_up(&mut self, port: u16) {
-        self.state.forget_port(port);
-        self.port_changes.push(PortChange { port, is_watched: false });
     }
 
     /// Takes a program that has started as a server candidate, by what the kernel read of it: the process may have ended by
@@ -496,8 +414,7 @@ impl Core {
     /// A process has executed a program: whether it still holds its listeners is to be found out.
     fn executed(&mut self, pid: u32, executed: &Executed) {
         self.state.executed(&executed.process, executed.time);
-        self.holders.executed(pid, executed.time);
-        self.state.next_hops.ended(pid);
+        self.upstream.executed(pid, executed.time, &mut self.state);
         let mut held: BTreeMap<NetnsId, Vec<KnownSocket>> = BTreeMap::new();
         for listener in self.state.listeners.open().filter(|one| one.process.pid == Some(pid)) {
             let known = KnownSocket { inode: listener.key.inode, pid: Some(pid) };
@@ -728,16 +645,17 @@ impl Core {
         let mut owners = Vec::new();
         match &result {
             Observation::Scan(scan) => {
-                scan.listeners.iter().for_each(|listener| self.holders.found(&listener.process, interval));
+                scan.listeners.iter().for_each(|listener| self.upstream.found(&listener.process, interval));
                 if !self.state.health.ready {
                     owners.extend(scan.listeners.iter().filter_map(|listener| listener.process.pid));
                 }
             }
             Observation::Owners { owners, .. } => {
-                owners.iter().for_each(|(_, process)| self.holders.found(process, interval));
+                owners.iter().for_each(|(_, process)| self.upstream.found(process, interval));
             }
             Observation::Holders { netns, port, sockets } => {
-                self.next_hops(*netns, *port, sockets, interval);
+                let read = PortRead { netns: *netns, port: *port, sockets, interval };
+                self.upstream.port_read(read, &mut self.state);
             }
             Observation::Candidates { found, .. } => {
                 found.iter().for_each(|candidate| self.follow_candidate(candidate));

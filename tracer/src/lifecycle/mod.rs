@@ -22,3 +22,4 @@ mod names;
 pub mod refusals;
 pub mod repeats;
 pub mod requests;
+pub mod upstream;
