@@ -1,11 +1,13 @@
 //! The pure core: kernel events, answers and time in; findings and queries out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::announcements::Announcements;
+use super::candidates;
 use super::config_changes::ConfigChanges;
 use super::finding::{Finding, FindingKind, ListenerChange};
 use super::gate::{Gate, namespace_of};
+use super::heirs::{self, Heirs};
 use super::in_flight::InFlight;
 use super::names::ServerNames;
 use super::refusals::{Progress, RefusalCounts, RefusalTracker, Scope};
@@ -13,21 +15,15 @@ use super::requests::Requests;
 use super::upstream::{PortRead, Upstream};
 use crate::model::cause::Cause;
 use crate::model::errno::Errno;
-use crate::model::kernel_event::{
-    Executed, ExecutedProgram, Failed, KernelEvent, Lost, Opened, Refused, Role,
-};
-use crate::model::process::{Arguments, OwnerEnd, Process, Text};
-use crate::model::program;
+use crate::model::kernel_event::{Executed, Failed, KernelEvent, Lost, Opened, Refused, Role};
+use crate::model::process::{OwnerEnd, Process};
 use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::{Interval, Mono};
-use crate::products::recognise::{Named, Recognition};
-use crate::query::{
-    Answer, Candidate, ConfigChanged, KnownSocket, Observation, QueryId, QueryKind, ScanScope,
-};
+use crate::products::recognise::Recognition;
+use crate::query::{Answer, Candidate, ConfigChanged, Observation, QueryId, QueryKind, ScanScope};
 use crate::state::followed_ports::FollowedPorts;
 use crate::state::{HostState, SERVED_NS, Transition};
 use crate::verdict::locate::locate;
-use crate::verdict::planner::FRESH_NS;
 
 /// How long the first scan of the host may take: nothing is reported before it.
 const FIRST_SCAN_NS: u64 = 10_000_000_000;
@@ -81,10 +77,7 @@ pub struct Core {
     server_names: ServerNames,
     recognition: Recognition,
     upstream: Upstream,
-    /// Processes that have ended, whose listeners may be held by others now.
-    ended: BTreeSet<u32>,
-    /// When these may be asked for; `None`: now.
-    heirs_due: Option<Mono>,
+    heirs: Heirs,
 }
 
 impl Default for Progress {
@@ -173,7 +166,7 @@ impl Core {
             self.state.openings.deadline().filter(|_| !self.is_holding()),
             self.state.followed.deadline(),
             self.state.next_hops.deadline(),
-            self.heirs_due.filter(|_| !self.is_holding()),
+            self.heirs.deadline().filter(|_| !self.is_holding()),
             self.tracker.deadline(),
             self.announcements.deadline(),
             self.config_changes.deadline(),
@@ -207,7 +200,7 @@ impl Core {
             for (netns, pid_hint) in self.state.openings.due(self.progress.now) {
                 self.queries.ask(QueryKind::Namespace { netns, pid_hint }, self.progress.now);
             }
-            self.find_heirs();
+            self.heirs.query(&self.state, &mut self.queries, self.progress.now);
         }
         self.upstream.expire(&mut self.state, &mut self.queries, self.progress.now);
         findings.extend(self.expire());
@@ -301,17 +294,11 @@ impl Core {
             KernelEvent::Destroyed(destroyed) => self.state.destroyed(&destroyed),
             KernelEvent::Exited(exited) => {
                 self.upstream.ended(exited.pid, &mut self.state);
-                self.ended.insert(exited.pid);
+                self.heirs.ended(exited.pid);
                 self.announcements.ended(exited.pid, exited.status);
                 self.state.exited(&exited);
             }
-            KernelEvent::Executed(executed) => {
-                if let Some(pid) = executed.process.pid {
-                    self.executed(pid, &executed);
-                    self.started(&executed);
-                    self.queries.ask(QueryKind::Candidate { pid }, self.progress.now);
-                }
-            }
+            KernelEvent::Executed(executed) => self.executed(&executed),
             KernelEvent::Forked(forked) => self.state.forked(&forked),
             KernelEvent::Connected(connected) => {
                 self.state.is_client(connected.pid);
@@ -375,78 +362,21 @@ impl Core {
         self.in_order(reported)
     }
 
-    /// Takes a program that has started as a server candidate, by what the kernel read of it: the process may have ended by
-    /// the time it is looked up.
-    fn started(&mut self, executed: &Executed) {
-        let Executed { time, process, program } = executed;
-        let Some(ExecutedProgram { netns, file_name, arguments: Some(arguments), is_cut, .. }) = program
-        else {
-            return;
-        };
-        let comm = process.comm.as_ref().map(Text::as_bytes).unwrap_or_default();
-        let words: Vec<&[u8]> = arguments.as_bytes().split(|byte| *byte == 0).collect();
-        let script = program::script(file_name.as_bytes(), &words);
-        let whole = match words.as_slice() {
-            [whole @ .., []] => whole,
-            whole => whole,
-        };
-        let whole = (!is_cut).then(|| Arguments::of(whole));
-        // The path may never be known: the process may have ended.
-        let process = Process { script, arguments: whole, exe: Some(file_name.clone()), ..process.clone() };
-        let named = self.recognition.recognise(comm, Some(file_name.as_bytes()), arguments.as_bytes());
-        let (product, port) = match named {
-            Some(Named::Product(product)) => (Some(product), None),
-            Some(Named::Pattern { port }) => (None, port),
-            None => (None, None),
-        };
-        let is_launcher = program::is_launcher(file_name.as_bytes(), &words);
-        if named.is_some() || !is_launcher && self.state.runs_a_server(&process) {
-            let (time, netns, is_named) = (*time, *netns, named.is_some());
-            let pid = process.pid;
-            self.candidate(Candidate { time, since: time, netns, process, product, port, is_named });
-            let by_arguments = self.recognition.recognise(b"", None, arguments.as_bytes());
-            if let (Some(pid), Some(Named::Product(_))) = (pid, by_arguments) {
+    /// A process has executed a program: it may be a server candidate, and may not hold its listeners any more.
+    fn executed(&mut self, executed: &Executed) {
+        let Some(pid) = executed.process.pid else { return };
+        let now = self.progress.now;
+        self.state.executed(&executed.process, executed.time);
+        self.upstream.executed(pid, executed.time, &mut self.state);
+        heirs::query_after_exec(pid, &self.state, &mut self.queries, now);
+        if let Some(started) = candidates::started(executed, &self.recognition, &self.state) {
+            self.follow_candidate(&started.candidate);
+            self.state.candidate(started.candidate);
+            if started.is_by_arguments {
                 self.state.servers.is_by_arguments(pid);
             }
         }
-    }
-
-    /// A process has executed a program: whether it still holds its listeners is to be found out.
-    fn executed(&mut self, pid: u32, executed: &Executed) {
-        self.state.executed(&executed.process, executed.time);
-        self.upstream.executed(pid, executed.time, &mut self.state);
-        let mut held: BTreeMap<NetnsId, Vec<KnownSocket>> = BTreeMap::new();
-        for listener in self.state.listeners.open().filter(|one| one.process.pid == Some(pid)) {
-            let known = KnownSocket { inode: listener.key.inode, pid: Some(pid) };
-            held.entry(listener.netns).or_default().push(known);
-        }
-        for (netns, known) in held {
-            self.queries.ask(QueryKind::Owners { netns, known: Some(known) }, self.progress.now);
-        }
-    }
-
-    /// Asks which processes hold the listeners that others have left: one that forks and ends passes them on.
-    fn find_heirs(&mut self) {
-        let now = self.progress.now;
-        if self.ended.is_empty() || self.heirs_due.is_some_and(|due| now < due) {
-            return;
-        }
-        let is_left =
-            |listener: &&Listener| listener.process.pid.is_some_and(|pid| self.ended.contains(&pid));
-        let left: BTreeSet<NetnsId> =
-            self.state.listeners.open().filter(is_left).map(|listener| listener.netns).collect();
-        // Workers that end by the hundred take a twentieth of the time in queries at most.
-        let too_early = |netns: &NetnsId| {
-            let read = self.state.owners_read(*netns)?.read;
-            (!read.is_due(now, now, 0)).then(|| read.ended.plus(20 * read.ended.since(read.began) + 1))
-        };
-        self.heirs_due = left.iter().filter_map(too_early).max();
-        if self.heirs_due.is_none() {
-            self.ended.clear();
-            for netns in left {
-                self.queries.ask(QueryKind::Owners { netns, known: None }, now);
-            }
-        }
+        self.queries.ask(QueryKind::Candidate { pid }, now);
     }
 
     /// Findings about refusals, behind the recoveries that came before them.
@@ -675,22 +605,13 @@ impl Core {
         }
         let transitions = self.state.observe(result, interval);
         let findings = self.transitions(transitions);
-        let let_go = self.state.let_go();
-        if !let_go.is_empty() {
-            self.ended.extend(let_go);
-            self.heirs_due = Some(self.progress.now.plus(FRESH_NS));
-        }
+        self.heirs.let_go(self.state.let_go(), self.progress.now);
         if !owners.is_empty() {
             let now = self.progress.now;
             let ask = |pid| self.queries.ask(QueryKind::Settings { pid }, now);
             self.gate.wait_for_settings(owners.into_iter().map(ask).collect());
         }
         findings
-    }
-
-    fn candidate(&mut self, candidate: Candidate) {
-        self.follow_candidate(&candidate);
-        self.state.candidate(candidate);
     }
 
     /// The end of a server candidate is to be reported, and its settings are to be read.

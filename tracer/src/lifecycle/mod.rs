@@ -10,11 +10,13 @@
 //! ```
 
 pub mod announcements;
+pub mod candidates;
 pub mod config_changes;
 pub mod core;
 pub mod fallbacks;
 pub mod finding;
 pub mod gate;
+pub mod heirs;
 pub mod holders;
 pub mod in_flight;
 pub mod inquiry;
