@@ -7,8 +7,9 @@ use super::finding::{Finding, FindingKind, ListenerChange};
 use super::in_flight::InFlight;
 use super::refusals::{ENDING_NS, Progress};
 use crate::model::process::{ExitStatus, OwnerEnd};
+use crate::model::socket::Listener;
 use crate::model::time::Mono;
-use crate::query::QueryId;
+use crate::query::{QueryId, QueryKind};
 
 /// Findings that wait at a time; on more, the first is reported as it is.
 const WAITING_MAX: usize = 4_096;
@@ -52,6 +53,12 @@ impl Announcement {
 pub struct Announcements(VecDeque<Announcement>);
 
 impl Announcements {
+    /// Adds a finding that waits for the description of what it shows, for as long as a query may take.
+    pub fn announce(&mut self, finding: Finding, queries: &InFlight, now: Mono) {
+        let pending = finding.socket().map_or_else(Vec::new, |socket| description_of(socket, queries));
+        self.push(finding, pending, now.plus(queries.patience_ns()));
+    }
+
     /// Adds a finding that waits for these queries, until `due`.
     pub fn push(&mut self, finding: Finding, pending: Vec<QueryId>, due: Mono) {
         let is_by_running = matches!(
@@ -102,4 +109,14 @@ impl Announcements {
     pub fn deadline(&self) -> Option<Mono> {
         self.0.front().map(|first| first.ending.map_or(first.due, |ending| ending.min(first.due)))
     }
+}
+
+/// The queries that a line about a socket waits for: of its process, and of its namespace.
+fn description_of(socket: &Listener, queries: &InFlight) -> Vec<QueryId> {
+    let key = socket.process.key();
+    queries.pending(|kind| match kind {
+        QueryKind::Process(process) => Some(*process) == key,
+        QueryKind::Namespace { netns, .. } => *netns == socket.netns,
+        _ => false,
+    })
 }

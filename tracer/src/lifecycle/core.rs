@@ -5,24 +5,25 @@ use std::collections::BTreeMap;
 use super::announcements::Announcements;
 use super::candidates;
 use super::config_changes::ConfigChanges;
-use super::finding::{Finding, FindingKind, ListenerChange};
+use super::finding::{Finding, FindingKind};
 use super::gate::{Gate, namespace_of};
 use super::heirs::{self, Heirs};
 use super::in_flight::InFlight;
 use super::names::ServerNames;
 use super::refusals::{Progress, RefusalCounts, RefusalTracker, Scope};
 use super::requests::Requests;
+use super::transitions;
 use super::upstream::{PortRead, Upstream};
 use crate::model::cause::Cause;
 use crate::model::errno::Errno;
 use crate::model::kernel_event::{Executed, Failed, KernelEvent, Lost, Opened, Refused, Role};
-use crate::model::process::{OwnerEnd, Process};
+use crate::model::process::Process;
 use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::{Interval, Mono};
 use crate::products::recognise::Recognition;
 use crate::query::{Answer, Candidate, ConfigChanged, Observation, QueryId, QueryKind, ScanScope};
 use crate::state::followed_ports::FollowedPorts;
-use crate::state::{HostState, SERVED_NS, Transition};
+use crate::state::{HostState, Transition};
 use crate::verdict::locate::locate;
 
 /// How long the first scan of the host may take: nothing is reported before it.
@@ -403,7 +404,7 @@ impl Core {
         }
         let pending = self.describe(&failed.client);
         let finding = Finding { mono: failed.time, kind: FindingKind::Failed(Box::new(failed)) };
-        self.announcements.push(finding, pending, self.due_by());
+        self.announcements.push(finding, pending, self.progress.now.plus(self.queries.patience_ns()));
         None
     }
 
@@ -427,67 +428,34 @@ impl Core {
         unknown.map(|key| self.queries.ask(QueryKind::Process(key), now)).into_iter().collect()
     }
 
-    /// Until when a line waits for what it shows.
-    fn due_by(&self) -> Mono {
-        self.progress.now.plus(self.queries.patience_ns())
-    }
-
-    /// Turns what has changed into findings.
+    /// Takes changes of the state, and gives the findings that wait no longer.
     fn transitions(&mut self, transitions: Vec<Transition>) -> Vec<Finding> {
-        let due = self.due_by();
-        let mut findings = Vec::new();
         for transition in transitions {
-            match transition {
-                Transition::Found { time, listener } => {
-                    self.server_names.is_server(&self.state.processes.describe(&listener.process));
-                    self.follow.extend(listener.process.pid);
-                    let recovered = if self.state.health.ready {
-                        self.tracker.recover(&listener, time)
-                    } else {
-                        Vec::new()
-                    };
-                    self.announce(time, ListenerChange::Present, listener);
-                    recovered.into_iter().for_each(|one| self.announcements.push(one, Vec::new(), due));
-                }
-                Transition::Opened { time, listener } => {
-                    self.server_names.is_server(&self.state.processes.describe(&listener.process));
-                    self.tracker.opened(&listener, time);
-                    self.announce(time, ListenerChange::Opened, listener);
-                }
-                Transition::Closed { time, listener, owner } => {
-                    let is_transient = owner == OwnerEnd::Running
-                        && listener.since.is_some_and(|since| time.since(since) < SERVED_NS);
-                    self.announce(time, ListenerChange::Closed { owner, is_transient }, listener);
-                }
-                Transition::Returned { time, call, socket, errno } => {
-                    if errno.is_some() {
-                        self.server_names.is_server(&self.state.processes.describe(&socket.process));
-                    }
-                    let pending = self.pending_description(&socket);
-                    let finding = Finding { mono: time, kind: FindingKind::Returned { call, socket, errno } };
-                    self.announcements.push(finding, pending, due);
-                }
-                Transition::Forgotten(netns) => self.tracker.forget(netns),
+            if let Some(process) = transitions::server_of(&transition) {
+                self.server_names.is_server(&self.state.processes.describe(process));
+            }
+            let recovered = self.follow_up(&transition);
+            for finding in transitions::finding_of(transition).into_iter().chain(recovered) {
+                self.announcements.announce(finding, &self.queries, self.progress.now);
             }
         }
-        findings.extend(self.announcements.ready(&self.queries, self.progress));
-        findings
+        self.announcements.ready(&self.queries, self.progress)
     }
 
-    fn announce(&mut self, time: Mono, change: ListenerChange, listener: Listener) {
-        let pending = self.pending_description(&listener);
-        let finding = Finding { mono: time, kind: FindingKind::Listener { change, listener } };
-        self.announcements.push(finding, pending, self.due_by());
-    }
-
-    /// The queries that a line about a socket waits for: its process, and its namespace.
-    fn pending_description(&self, socket: &Listener) -> Vec<QueryId> {
-        let key = socket.process.key();
-        self.queries.pending(|kind| match kind {
-            QueryKind::Process(process) => Some(*process) == key,
-            QueryKind::Namespace { netns, .. } => *netns == socket.netns,
-            _ => false,
-        })
+    /// What a change of the state means for refusals: gives the recoveries that it shows.
+    fn follow_up(&mut self, transition: &Transition) -> Vec<Finding> {
+        match transition {
+            Transition::Found { time, listener } => {
+                self.follow.extend(listener.process.pid);
+                if self.state.health.ready {
+                    return self.tracker.recover(listener, *time);
+                }
+            }
+            Transition::Opened { time, listener } => self.tracker.opened(listener, *time),
+            Transition::Forgotten(netns) => self.tracker.forget(*netns),
+            Transition::Closed { .. } | Transition::Returned { .. } => {}
+        }
+        Vec::new()
     }
 
     /// Answers that showed more than the events that had been taken by then.

@@ -24,6 +24,24 @@ pub struct Finding {
     pub kind: FindingKind,
 }
 
+impl Finding {
+    /// The socket of a change that it reports.
+    pub fn socket(&self) -> Option<&Listener> {
+        match &self.kind {
+            FindingKind::Listener { listener: socket, .. } | FindingKind::Returned { socket, .. } => {
+                Some(socket)
+            }
+            FindingKind::Refused(_)
+            | FindingKind::Repeated(_)
+            | FindingKind::Recovered(_)
+            | FindingKind::Fallback { .. }
+            | FindingKind::Failed(_)
+            | FindingKind::Config(_)
+            | FindingKind::Lost(_) => None,
+        }
+    }
+}
+
 /// What was found out.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FindingKind {

@@ -24,4 +24,5 @@ mod names;
 pub mod refusals;
 pub mod repeats;
 pub mod requests;
+pub mod transitions;
 pub mod upstream;
