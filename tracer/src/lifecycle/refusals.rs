@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::counts::RefusalCounts;
 use super::fallbacks::{Fallback, Fallbacks};
 use super::finding::{Finding, FindingKind, Recovered, RefusalId, RefusedFinding};
 use super::in_flight::InFlight;
+use super::progress::Progress;
 use super::repeats::{self, Key, RepeatGroups, Repeats, Waiting};
 use crate::model::cause::{Because, Cause};
 use crate::model::kernel_event::{Connected, Refused, Role};
@@ -74,14 +76,6 @@ enum State {
     Reported,
 }
 
-/// How far the stream has been taken, and what time it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Every event until then has been taken.
-    pub complete_until: Mono,
-    pub now: Mono,
-}
-
 /// What is to be reported, and how much.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
@@ -89,18 +83,6 @@ pub struct Scope {
     pub netns: Option<NetnsId>,
     /// Refusals after which nothing more is reported.
     pub count: Option<u64>,
-}
-
-/// Refusals that were reported or counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RefusalCounts {
-    /// Those on the ports of the run, and in `by_cause`.
-    pub refused: u64,
-    /// Those on every port.
-    pub by_role: BTreeMap<Role, u64>,
-    /// Those that a fallback has not followed.
-    pub settled: u64,
-    pub by_cause: BTreeMap<usize, (Cause, u64)>,
 }
 
 /// Every refusal that is not reported yet, or that something may still follow.

@@ -9,11 +9,10 @@ use super::hints;
 use super::schema::{self, Body, Confidence, Line, VERSION};
 use super::view::View;
 use super::wording::Wording;
-use crate::lifecycle::core::Counts;
+use crate::lifecycle::counts::{Counts, RefusalCounts};
 use crate::lifecycle::finding::{
     ConfigFinding, Finding, FindingKind, ListenerChange, Recovered, RefusalId, RefusedFinding,
 };
-use crate::lifecycle::refusals::RefusalCounts;
 use crate::lifecycle::repeats::Repeats;
 use crate::model::clock::Clock;
 use crate::model::errno::Errno;
