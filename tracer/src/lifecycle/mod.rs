@@ -23,6 +23,7 @@ pub mod in_flight;
 pub mod inquiry;
 mod names;
 pub mod progress;
+pub mod recoveries;
 pub mod refusals;
 pub mod repeats;
 pub mod requests;

@@ -1,13 +1,14 @@
 //! Each refusal, from its record to its report: deferred, waiting, reported.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use super::counts::RefusalCounts;
 use super::fallbacks::{Fallback, Fallbacks};
 use super::finding::{Finding, FindingKind, Recovered, RefusalId, RefusedFinding};
 use super::in_flight::InFlight;
 use super::progress::Progress;
-use super::repeats::{self, Key, RepeatGroups, Repeats, Waiting};
+use super::recoveries::{OpenedListener, Recoveries, Waiting};
+use super::repeats::{self, Key, RepeatGroups, Repeats};
 use crate::model::cause::{Because, Cause};
 use crate::model::kernel_event::{Connected, Refused, Role};
 use crate::model::process::OwnerEnd;
@@ -15,28 +16,18 @@ use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::Mono;
 use crate::query::{QueryId, QueryKind};
 use crate::state::HostState;
-use crate::verdict::coverage::{self, Destination};
+use crate::verdict::coverage::Destination;
 use crate::verdict::evidence::{self, Verdict};
 use crate::verdict::planner::{self, Purpose};
 use crate::verdict::rules::{self, Classification};
 use crate::verdict::scene;
 use crate::verdict::uncertainty::{self, CHANGING_NS};
 
-/// Connects of clients whose refusal is not reported yet; on more, the oldest is dropped.
-const EARLY_MAX: usize = 1_024;
-
 /// Refusals that are not reported yet: on more, the oldest is reported by what is known.
 const TRACKED_MAX: usize = 4_096;
 
-/// How long a destination must be covered without a gap to be answered again: a listener that closes before that tried
-/// whether the port is free.
-pub const COVERED_NS: u64 = 250_000_000;
-
 /// How long after a process closed its listener its own end may follow: a server that ends in order closes first.
 pub const ENDING_NS: u64 = 100_000_000;
-
-/// Listeners that opened a moment ago and may end the wait of a destination; on more, the oldest is taken to stay.
-const OPENED_MAX: usize = 1_024;
 
 /// A refusal that is not reported yet.
 #[derive(Clone, Debug)]
@@ -96,10 +87,7 @@ pub struct RefusalTracker {
     reported: u64,
     groups: RepeatGroups,
     fallbacks: Fallbacks,
-    /// Connects of clients whose refusal is not reported yet.
-    early: VecDeque<Connected>,
-    /// Listeners that cover a destination that was refused, the oldest first.
-    opened: VecDeque<(Listener, Mono)>,
+    recoveries: Recoveries,
     /// Until when every event has been taken.
     complete_until: Mono,
     pub counts: RefusalCounts,
@@ -178,16 +166,14 @@ impl RefusalTracker {
                 findings.extend(self.step(number, tracked, state, queries, progress));
             }
         }
-        let covered = |(_, opened): &(Listener, Mono)| opened.plus(COVERED_NS) <= progress.complete_until;
-        while self.opened.len() > OPENED_MAX || self.opened.front().is_some_and(covered) {
-            let Some((listener, opened)) = self.opened.pop_front() else { break };
-            if state.listeners.get(listener.netns, listener.key).is_some() {
-                findings.extend(self.recover(&listener, opened));
-            }
+        while let Some(OpenedListener { listener, time }) =
+            self.recoveries.next_stayed(&state.listeners, progress.complete_until)
+        {
+            findings.extend(self.recover(&listener, time));
         }
         self.counts.settled += self.fallbacks.settled(progress.complete_until);
         if self.tracked.is_empty() {
-            self.early.clear();
+            self.fallbacks.forget_kept();
         }
         findings
     }
@@ -343,7 +329,7 @@ impl RefusalTracker {
         };
         // What is answered elsewhere, or was never asked, cannot be seen to recover.
         if !matches!(cause, Cause::Filtered | Cause::Remote | Cause::Intercepted) {
-            self.groups.wait(destination, of, &refused);
+            self.recoveries.wait(destination, of, &refused);
         }
         // A process that holds a listener asks for its clients: what it asks next is another one's.
         let may_fall_back = refused.role == Role::Client && refused.dst.is_loopback();
@@ -360,42 +346,36 @@ impl RefusalTracker {
 
     /// The connect that followed a refusal before it was reported.
     fn reached_before(&mut self, refused: &Refused) -> Option<Finding> {
-        let is_of_client = |connected: &Connected| {
-            connected.pid.is_some() && connected.pid == refused.client.pid && connected.time >= refused.time
+        let Self { tracked, fallbacks, .. } = self;
+        let is_refused_until = |time: Mono| {
+            let is_earlier = |tracked: &Tracked| {
+                tracked.refused.client.pid == refused.client.pid && tracked.refused.time <= time
+            };
+            tracked.values().any(is_earlier)
         };
-        let index = self.early.iter().position(is_of_client)?;
-        // It follows the last refusal before it, which may not be reported yet.
-        let time = self.early[index].time;
-        let is_later = |tracked: &Tracked| {
-            tracked.refused.client.pid == refused.client.pid && tracked.refused.time <= time
-        };
-        if self.tracked.values().any(is_later) {
-            return None;
-        }
-        let connected = self.early.remove(index)?;
+        let connected = fallbacks.kept_after(refused, is_refused_until)?;
         self.fallback(&connected)
     }
 
     /// A listener has opened: what it covers is answered again, if it stays.
     pub fn opened(&mut self, listener: &Listener, time: Mono) {
-        if self.groups.is_awaited(listener) {
-            self.opened.push_back((listener.clone(), time));
-        }
+        self.recoveries.opened(listener, time);
     }
 
     /// A client was answered: the listener that covers its destination is there to stay.
     fn answered(&mut self, connected: &Connected) -> Vec<Finding> {
         let Connected { netns, dst: addr, dst_port: port, .. } = *connected;
         let destination = Destination { netns, addr, port, route: None };
-        let covers = |(listener, _): &(Listener, Mono)| coverage::mismatch(listener, &destination).is_none();
-        let first = self.opened.iter().position(covers).and_then(|index| self.opened.remove(index));
-        first.map_or_else(Vec::new, |(listener, opened)| self.recover(&listener, opened))
+        let opened = self.recoveries.answered(&destination);
+        opened.map_or_else(Vec::new, |OpenedListener { listener, time }| self.recover(&listener, time))
     }
 
     /// A listener is up: the destinations that it covers are answered again.
     pub fn recover(&mut self, listener: &Listener, time: Mono) -> Vec<Finding> {
         let mut findings = Vec::new();
-        for (waiting, ended) in self.groups.recover(listener) {
+        for waiting in self.recoveries.recover(listener) {
+            // Its next refusal is reported.
+            let ended = self.groups.end(&waiting.destination);
             findings.extend(ended.into_iter().map(|repeats| repeated(repeats, time)));
             let Waiting { destination, netns, device, of, first, refusals, processes } = waiting;
             let recovered = Recovered {
@@ -426,10 +406,7 @@ impl RefusalTracker {
             tracked.refused.client.pid.is_some() && tracked.refused.client.pid == connected.pid
         };
         if self.tracked.values().any(is_of_client) {
-            if self.early.len() >= EARLY_MAX {
-                self.early.pop_front();
-            }
-            self.early.push_back(connected.clone());
+            self.fallbacks.keep(connected.clone());
             return None;
         }
         self.fallback(connected)
@@ -444,14 +421,7 @@ impl RefusalTracker {
 
     /// The counts of repeated refusals that are due by then.
     pub fn repeats(&mut self, until: Mono) -> Vec<Finding> {
-        let due = self.groups.due(until);
-        // At the end, time is at its end too.
-        let at = |repeats: &Repeats| if until == Mono::MAX { repeats.last } else { until };
-        let finding = |repeats: Repeats| {
-            let at = at(&repeats);
-            repeated(repeats, at)
-        };
-        due.into_iter().map(finding).collect()
+        self.groups.due(until).into_iter().map(|repeats| repeated(repeats, until)).collect()
     }
 
     /// Reports the refusals of a namespace that has ended, by what is known.
@@ -469,14 +439,19 @@ impl RefusalTracker {
         let tracked = std::mem::take(&mut self.tracked);
         let mut findings: Vec<Finding> =
             tracked.into_values().flat_map(|tracked| self.report(tracked, state, queries)).collect();
-        self.counts.settled += self.fallbacks.settled(Mono::MAX);
-        findings.extend(self.repeats(Mono::MAX));
+        self.counts.settled += self.fallbacks.settle_all();
+        // Each at its last refusal: the run has no later time for it.
+        findings.extend(self.groups.end_all().into_iter().map(|repeats| {
+            let last = repeats.last;
+            repeated(repeats, last)
+        }));
         findings
     }
 
     /// Forgets what may follow refusals in a namespace that has ended.
     pub fn forget(&mut self, netns: NetnsId) {
         self.groups.forget(netns);
+        self.recoveries.forget(netns);
         self.fallbacks.forget(netns);
     }
 
@@ -502,8 +477,7 @@ impl RefusalTracker {
         // Whether a refusal counts matters only where the count ends the trace.
         let settled = self.fallbacks.deadline().filter(|_| self.scope.count.is_some());
         let tracked = self.tracked.values().map(of).min();
-        let covered = self.opened.front().map(|(_, opened)| opened.plus(COVERED_NS));
-        [tracked, covered, settled, self.groups.deadline()].into_iter().flatten().min()
+        [tracked, self.recoveries.deadline(), settled, self.groups.deadline()].into_iter().flatten().min()
     }
 }
 
