@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::finding::{Finding, FindingKind, ListenerChange};
 use super::in_flight::InFlight;
 use super::progress::Progress;
-use super::refusals::ENDING_NS;
+use super::tracked::ENDING_NS;
 use crate::model::process::{ExitStatus, OwnerEnd};
 use crate::model::socket::Listener;
 use crate::model::time::Mono;

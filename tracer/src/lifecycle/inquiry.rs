@@ -10,7 +10,7 @@ use crate::model::time::{Interval, Mono};
 use crate::query::{Observation, QueryKind};
 use crate::state::HostState;
 use crate::verdict::evidence::{self, Verdict};
-use crate::verdict::planner::{self, Purpose};
+use crate::verdict::planner::{self, Purpose, Task};
 use crate::verdict::{rules, uncertainty};
 
 /// How often it is asked on: each answer can lead to a question, and no rule needs more than a few.
@@ -63,7 +63,8 @@ pub fn inquire(
     for _ in 0..ROUNDS_MAX {
         let verdict = evidence::gather(&refused, classification.clone(), state);
         let purpose = Purpose::Report(&verdict);
-        let mut queries = planner::plan(&refused, &classification, state, (purpose, time));
+        let task = Task { classification: &classification, purpose, now: time };
+        let mut queries = planner::plan(&refused, task, state);
         queries.retain(|query| !asked.iter().any(|before| before.is_about_the_same(query)));
         if queries.is_empty() {
             break;

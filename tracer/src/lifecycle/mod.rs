@@ -27,5 +27,6 @@ pub mod recoveries;
 pub mod refusals;
 pub mod repeats;
 pub mod requests;
+pub mod tracked;
 pub mod transitions;
 pub mod upstream;

@@ -37,13 +37,17 @@ pub enum Purpose<'a> {
     Report(&'a Verdict),
 }
 
-/// Names what is to be asked.
-pub fn plan(
-    refused: &Refused,
-    classification: &Classification,
-    state: &HostState,
-    (purpose, now): (Purpose<'_>, Mono),
-) -> Vec<QueryKind> {
+/// What the queries of a refusal are planned for.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'a> {
+    pub classification: &'a Classification,
+    pub purpose: Purpose<'a>,
+    pub now: Mono,
+}
+
+/// The queries that are to be answered before a refusal is reported.
+pub fn plan(refused: &Refused, task: Task<'_>, state: &HostState) -> Vec<QueryKind> {
+    let Task { classification, purpose, now } = task;
     let plan = Plan { refused, state, now };
     let mut queries = plan.of_namespaces(classification);
     if queries.is_empty() {
