@@ -8,6 +8,7 @@ use crate::model::time::Mono;
 use crate::query::{QueryId, QueryKind};
 use crate::state::HostState;
 use crate::verdict::coverage::Destination;
+use crate::verdict::packet_filter;
 use crate::verdict::planner::{self, Purpose, Task};
 use crate::verdict::rules;
 use crate::verdict::scene;
@@ -110,7 +111,7 @@ impl Tracked {
         // asked about does not wait for that.
         let until = refused.started.plus(CHANGING_NS);
         let is_changing = classification.cause == Cause::Intercepted
-            && !scene::is_filtered(refused)
+            && !packet_filter::is_filtered(refused)
             && refused.time < until
             && complete_until < until;
         let is_new = matches!(purpose, Purpose::Report(_));

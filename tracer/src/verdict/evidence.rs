@@ -1,35 +1,23 @@
 //! What led to a verdict: the listeners that were considered, failed binds, candidates.
 
-use super::coverage::{self, Destination};
+use super::considered::{CONSIDERED_MAX, ConsideredListener, Moment, nearest};
+use super::coverage::Destination;
 use super::locate::{Place, locate};
-use super::published::Published;
 use super::rules::{self, Classification};
-use super::scene::{Scene, WILDCARDS, is_shown, mismatch_at, was_there};
+use super::scene::Scene;
+use super::scene::published::Published;
+use super::scene::turns::Turns;
 use super::server::{KnownBy, Server};
-use super::turns::Turns;
 use crate::model::cause::{Because, Cause, Mismatch};
 use crate::model::kernel_event::Refused;
 use crate::model::process::Process;
 use crate::model::socket::{Listener, NetnsId};
-use crate::model::time::Mono;
 use crate::query::LocalEndpoint;
 use crate::state::HostState;
 use crate::state::binds::{BoundSocket, FailedBind};
-use crate::state::listeners::{ClosedListener, Listeners};
-use crate::state::namespaces::Namespaces;
+use crate::state::listeners::ClosedListener;
 use crate::state::servers::ServerCandidate;
 use crate::state::settings::SHOWN_MAX;
-use std::net::IpAddr;
-
-/// Listeners shown in one verdict.
-pub const CONSIDERED_MAX: usize = 16;
-
-/// A listener beside the connect that it did not answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConsideredListener {
-    pub listener: Listener,
-    pub mismatch: Option<Mismatch>,
-}
 
 /// The server of a verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,8 +85,8 @@ pub fn gather(refused: &Refused, classification: Classification, state: &HostSta
     let Classification { cause, because, destination } = classification;
     let scene = Scene::new(refused, locate(refused, state), state);
     let closed_since = scene.closed_since();
-    let moments = (refused.started, refused.time);
-    let (mut considered, mut total) = nearest(&destination, moments, &state.listeners, closed_since);
+    let moment = Moment::of(refused);
+    let (mut considered, mut total) = nearest(&destination, moment, &state.listeners, closed_since);
     if matches!(scene.place, Place::Nowhere(_)) {
         // The address is in none of the namespaces that they are in.
         considered.iter_mut().for_each(|one| one.mismatch = Some(Mismatch::Netns));
@@ -232,115 +220,4 @@ fn shown_failures(scene: &Scene<'_>, cause: Cause) -> Vec<FailedBind> {
         counted
     };
     shown.into_iter().map(count).collect()
-}
-
-/// How near a listener was to answering: the order in which they are shown. A cause that one of them decides
-/// is decided by the nearest, so that none is decided by a listener that is not shown.
-fn distance(listener: &Listener, mismatch: Option<Mismatch>, destination: &Destination) -> u8 {
-    match mismatch {
-        None => 0,
-        Some(Mismatch::Closed) => 1,
-        Some(Mismatch::Device) => 2,
-        Some(Mismatch::V6only | Mismatch::Family)
-            if coverage::answers_other_family(listener, destination) =>
-        {
-            3
-        }
-        Some(Mismatch::V6only) => 4,
-        Some(Mismatch::Family) => 5,
-        Some(Mismatch::Address) => 6,
-        Some(Mismatch::NotYet) => 7,
-        Some(Mismatch::Port) => 8,
-        Some(Mismatch::Netns) => 9,
-    }
-}
-
-/// A listener with how near it was to answering, and why it did not.
-type Near<'a> = (u8, &'a Listener, Option<Mismatch>);
-
-/// The listeners on the port in every namespace that had opened when the connect was refused, or would have answered had
-/// they, in no order.
-fn on_port<'a>(
-    destination: &'a Destination,
-    (connected, refused): (Mono, Mono),
-    listeners: &'a Listeners,
-) -> impl Iterator<Item = Near<'a>> {
-    let on_port = listeners.open().filter(|listener| listener.port == destination.port);
-    on_port
-        .map(move |listener| beside(listener, destination, connected))
-        .filter(move |(_, listener, mismatch)| is_shown(listener, *mismatch, refused))
-}
-
-fn beside<'a>(listener: &'a Listener, destination: &Destination, connected: Mono) -> Near<'a> {
-    let mismatch = mismatch_at(listener, destination, connected);
-    (distance(listener, mismatch, destination), listener, mismatch)
-}
-
-/// What they are ordered by, the nearest first.
-fn order((distance, listener, _): &Near<'_>) -> impl Ord + use<> {
-    (*distance, listener.netns, listener.addr, listener.process.pid, listener.key.inode)
-}
-
-/// The listeners on the port in every namespace, and those that have closed since, nearest first, and how many there are.
-fn nearest<'a>(
-    destination: &'a Destination,
-    moments: (Mono, Mono),
-    listeners: &'a Listeners,
-    closed_since: impl Iterator<Item = &'a Listener>,
-) -> (Vec<ConsideredListener>, u64) {
-    let closed_since = closed_since.map(|listener| beside(listener, destination, moments.0));
-    let mut near: Vec<Near<'_>> = on_port(destination, moments, listeners).chain(closed_since).collect();
-    let total = near.len() as u64;
-    if near.len() > CONSIDERED_MAX {
-        near.select_nth_unstable_by_key(CONSIDERED_MAX - 1, order);
-        near.truncate(CONSIDERED_MAX);
-    }
-    near.sort_unstable_by_key(order);
-    let considered = near
-        .into_iter()
-        .map(|(_, listener, mismatch)| ConsideredListener { listener: listener.clone(), mismatch })
-        .collect();
-    (considered, total)
-}
-
-/// What a client inside a namespace would get from an address now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prospect {
-    pub destination: Destination,
-    pub answered: bool,
-    /// Nearest first, at most [`CONSIDERED_MAX`].
-    pub considered: Vec<ConsideredListener>,
-    pub total: u64,
-}
-
-/// Says what a connect made now, inside `netns`, would get.
-pub fn foresee(
-    netns: NetnsId,
-    addr: IpAddr,
-    port: u16,
-    listeners: &Listeners,
-    namespaces: &Namespaces,
-) -> Prospect {
-    let route = namespaces.get(netns).and_then(|namespace| namespace.route_to(addr, None));
-    let destination = Destination { netns, addr, port, route };
-    let (considered, total) = nearest(&destination, (Mono::MAX, Mono::MAX), listeners, std::iter::empty());
-    Prospect { destination, answered: is_answered(&destination, listeners), considered, total }
-}
-
-/// Whether a connect made now would be answered.
-pub fn is_answered(destination: &Destination, listeners: &Listeners) -> bool {
-    let Destination { netns, addr, port, .. } = *destination;
-    let mut near = WILDCARDS.into_iter().chain([addr]).flat_map(|addr| listeners.bound_to(netns, addr, port));
-    destination.route.is_some() && near.any(|listener| coverage::mismatch(listener, destination).is_none())
-}
-
-/// Whether a connect made when another was refused would have been answered.
-pub fn was_answered(destination: &Destination, refused: Mono, listeners: &Listeners) -> bool {
-    let Destination { netns, addr, port, .. } = *destination;
-    let near = WILDCARDS.into_iter().chain([addr]).flat_map(|addr| listeners.bound_to(netns, addr, port));
-    let mut near = near.chain(listeners.closed_after(refused).map(|closed| &closed.listener));
-    let answers = |listener: &Listener| {
-        was_there(listener, refused) && coverage::mismatch(listener, destination).is_none()
-    };
-    destination.route.is_some() && near.any(answers)
 }

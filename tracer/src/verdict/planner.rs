@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::coverage::{self, Destination};
-use super::evidence::{ConsideredListener, Verdict};
-use super::locate;
+use super::conflict;
+use super::considered::ConsideredListener;
+use super::coverage::Destination;
+use super::evidence::Verdict;
+use super::packet_filter;
 use super::rules::{self, Classification, Need};
 use crate::model::cause::{Because, Cause, Mismatch};
 use crate::model::errno::Errno;
@@ -85,7 +87,7 @@ impl Plan<'_> {
         {
             return vec![QueryKind::Namespace { netns, pid_hint: refused.client.pid }];
         }
-        let filter = locate::packet_filter(refused, state).map(|filter| filter.netns);
+        let filter = packet_filter::find(refused, state).map(|filter| filter.netns);
         let elsewhere = [Some(classification.destination.netns), filter].into_iter().flatten();
         let is_due = |other: &NetnsId| *other != netns && is_stale(*other);
         let due: BTreeSet<NetnsId> = elsewhere.filter(is_due).collect();
@@ -101,7 +103,7 @@ impl Plan<'_> {
         let rule = rules::rule(cause);
         // That a packet filter is another namespace's rests on which namespaces there are.
         let is_beyond =
-            locate::packet_filter(refused, state).is_some_and(|filter| filter.netns != refused.netns);
+            packet_filter::find(refused, state).is_some_and(|filter| filter.netns != refused.netns);
         let asks_host = rule.needs.contains(&Need::EveryNamespace)
             || because.contains(&Because::AmbiguousNetns)
             || is_beyond
@@ -182,8 +184,7 @@ impl Plan<'_> {
     fn may_be_held_unseen(&self, netns: NetnsId, port: u16) -> bool {
         let Self { state, .. } = self;
         state.binds.failed_with(netns, port, Errno::EADDRINUSE).any(|failed| {
-            let mut on_port = state.listeners.open_in(netns).filter(|listener| listener.port == port);
-            !on_port.any(|listener| coverage::conflict(listener, failed))
+            conflict::holders(failed, &state.listeners, &state.binds).listeners().next().is_none()
         })
     }
 

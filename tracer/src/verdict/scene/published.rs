@@ -5,16 +5,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::coverage::{self, Destination};
-use super::evidence;
-use super::locate::Place;
-use super::scene::{Scene, was_there};
+use super::Scene;
 use crate::model::cause::Because;
 use crate::model::forward::Target;
 use crate::model::process::Process;
 use crate::model::service;
 use crate::model::socket::Listener;
 use crate::query::Forwarder;
+use crate::verdict::coverage::{self, Destination, was_there};
+use crate::verdict::locate::Place;
+use crate::verdict::prospect;
 
 /// A forwarder that publishes the port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl Scene<'_> {
             // The same address in several: which one it leads to is not known.
             several => {
                 let is_answered =
-                    |one: &Destination| evidence::was_answered(one, self.refused.time, &self.state.listeners);
+                    |one: &Destination| prospect::was_answered(one, self.refused.time, &self.state.listeners);
                 if several.iter().any(is_answered) { Behind::Unknown } else { Behind::Nothing }
             }
         }
