@@ -1,4 +1,4 @@
-//! What led to a verdict: the listeners that were considered, failed binds, candidates.
+//! What led to a verdict: a classification with the listeners, the binds and the processes that it rests on.
 
 use super::considered::{CONSIDERED_MAX, ConsideredListener, Moment, nearest};
 use super::coverage::Destination;
@@ -84,48 +84,9 @@ impl Verdict {
 pub fn gather(refused: &Refused, classification: Classification, state: &HostState) -> Verdict {
     let Classification { cause, because, destination } = classification;
     let scene = Scene::new(refused, locate(refused, state), state);
-    let closed_since = scene.closed_since();
-    let moment = Moment::of(refused);
-    let (mut considered, mut total) = nearest(&destination, moment, &state.listeners, closed_since);
-    if matches!(scene.place, Place::Nowhere(_)) {
-        // The address is in none of the namespaces that they are in.
-        considered.iter_mut().for_each(|one| one.mismatch = Some(Mismatch::Netns));
-    }
-    let closed = scene.closed();
-    if let Some(closed) = closed {
-        let at = usize::from(considered.first().is_some_and(|first| first.mismatch.is_none()));
-        let one = ConsideredListener { listener: closed.listener.clone(), mismatch: Some(Mismatch::Closed) };
-        considered.insert(at, one);
-        total += 1;
-        if because.contains(&Because::SeveralOwners)
-            && let Some(before) = scene.predecessor()
-        {
-            let mismatch = Some(Mismatch::Closed);
-            considered.insert(at + 1, ConsideredListener { listener: before.listener.clone(), mismatch });
-            total += 1;
-        }
-        considered.truncate(CONSIDERED_MAX);
-    }
-    let candidates = match cause {
-        Cause::Starting => scene.starting(),
-        Cause::NeverListened => scene.ended(),
-        Cause::NotOnTcp => scene.not_on_tcp().into_iter().map(|(known, _)| known).collect(),
-        Cause::Stopped => scene.starting(),
-        _ => Vec::new(),
-    };
-    let local = match cause {
-        Cause::NotOnTcp => scene.not_on_tcp().into_iter().map(|(_, endpoint)| endpoint.clone()).collect(),
-        _ => Vec::new(),
-    };
-    let shows_others = cause == Cause::OtherPort || because.contains(&Because::SeveralOwners);
-    let elsewhere: Vec<&Listener> = if shows_others {
-        scene.elsewhere().into_iter().map(|other| other.listener).collect()
-    } else {
-        scene.elsewhere_of_failed()
-    };
+    let Shown { considered, total } = considered(&scene, &because);
+    let candidates = candidates(&scene, cause);
     let published = scene.published().filter(|_| cause == Cause::OtherPort);
-    let elsewhere = elsewhere.into_iter().chain(published.iter().map(|one| &one.forwarder.listener));
-    let elsewhere = elsewhere.cloned().collect();
     let server = match &published {
         Some(published) => Some(server_behind(published)),
         None => server_of(&scene, cause, &candidates, &considered),
@@ -138,24 +99,96 @@ pub fn gather(refused: &Refused, classification: Classification, state: &HostSta
     Verdict {
         server,
         cause,
-        because,
         destination,
         considered,
         total,
-        closed: closed.filter(|_| cause == Cause::Stopped).cloned(),
+        closed: scene.closed().filter(|_| cause == Cause::Stopped).cloned(),
         failed_binds: shown_failures(&scene, cause),
-        bound: scene
-            .bound()
-            .filter(|_| cause == Cause::BoundNotListening)
-            .map(|(socket, time)| BoundSocket { socket: state.described_socket(socket), time }),
+        bound: bound(&scene, cause),
         candidates: candidates.into_iter().cloned().collect(),
-        local,
+        local: local(&scene, cause),
         filter: scene.packet_filter().map(|filter| filter.netns),
         unfiltered: (cause == Cause::Filtered).then(|| rules::cause_after(Cause::Filtered, &scene)),
-        elsewhere,
+        elsewhere: elsewhere(&scene, cause, &because, published.as_ref()),
+        because,
         turns: (cause == Cause::Stopped).then(|| scene.turns()).flatten(),
-        published: published.clone(),
+        published,
     }
+}
+
+/// The listeners that a verdict shows, and how many there are.
+struct Shown {
+    considered: Vec<ConsideredListener>,
+    total: u64,
+}
+
+/// The listeners on the port, with those that covered the destination and closed.
+fn considered(scene: &Scene<'_>, because: &[Because]) -> Shown {
+    let Scene { refused, destination, state, .. } = scene;
+    let closed_since = scene.closed_since();
+    let (mut considered, mut total) =
+        nearest(destination, Moment::of(refused), &state.listeners, closed_since);
+    if matches!(scene.place, Place::Nowhere(_)) {
+        // The address is in none of the namespaces that they are in.
+        considered.iter_mut().for_each(|one| one.mismatch = Some(Mismatch::Netns));
+    }
+    if let Some(closed) = scene.closed() {
+        let several = because.contains(&Because::SeveralOwners);
+        let before = several.then(|| scene.predecessor()).flatten();
+        let closed = [Some(closed), before].into_iter().flatten();
+        let closed = closed.map(|closed| ConsideredListener {
+            listener: closed.listener.clone(),
+            mismatch: Some(Mismatch::Closed),
+        });
+        let closed: Vec<ConsideredListener> = closed.collect();
+        total += closed.len() as u64;
+        // Behind the listener that answers now.
+        let at = usize::from(considered.first().is_some_and(|first| first.mismatch.is_none()));
+        considered.splice(at..at, closed);
+        considered.truncate(CONSIDERED_MAX);
+    }
+    Shown { considered, total }
+}
+
+/// The server candidates that a cause is about.
+fn candidates<'a>(scene: &Scene<'a>, cause: Cause) -> Vec<&'a ServerCandidate> {
+    match cause {
+        Cause::Starting | Cause::Stopped => scene.starting(),
+        Cause::NeverListened => scene.ended(),
+        Cause::NotOnTcp => scene.not_on_tcp().into_iter().map(|(known, _)| known).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// What each of the candidates listens on instead of a TCP port.
+fn local(scene: &Scene<'_>, cause: Cause) -> Vec<LocalEndpoint> {
+    if cause != Cause::NotOnTcp {
+        return Vec::new();
+    }
+    scene.not_on_tcp().into_iter().map(|(_, endpoint)| endpoint.clone()).collect()
+}
+
+/// What listens on other ports instead, and the forwarder that publishes the port.
+fn elsewhere(
+    scene: &Scene<'_>,
+    cause: Cause,
+    because: &[Because],
+    published: Option<&Published>,
+) -> Vec<Listener> {
+    let shows_others = cause == Cause::OtherPort || because.contains(&Because::SeveralOwners);
+    let elsewhere: Vec<&Listener> = if shows_others {
+        scene.elsewhere().into_iter().map(|other| other.listener).collect()
+    } else {
+        scene.elsewhere_of_failed()
+    };
+    let forwarder = published.map(|one| &one.forwarder.listener);
+    elsewhere.into_iter().chain(forwarder).cloned().collect()
+}
+
+/// The socket that is bound and does not listen.
+fn bound(scene: &Scene<'_>, cause: Cause) -> Option<BoundSocket> {
+    let (socket, time) = scene.bound().filter(|_| cause == Cause::BoundNotListening)?;
+    Some(BoundSocket { socket: scene.state.described_socket(socket), time })
 }
 
 /// The process behind a forwarder; where that is not known, the forwarder, which is known by its name.
