@@ -62,6 +62,9 @@ const IMPURE: &[&str] = &[
     "tokio::",
 ];
 
+/// Folders whose `mod.rs` lists each file with its job.
+const LISTED: &[&str] = &["lifecycle", "verdict", "verdict/scene"];
+
 /// A file of tracer/src.
 struct Source {
     /// Below tracer/src.
@@ -208,6 +211,34 @@ fn each_file_says_what_it_is_for() {
     let all = sources();
     let silent = all.iter().filter(|source| !source.text.starts_with("//! "));
     assert_none("no first line `//! ...`", &silent.map(|source| source.path.clone()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_folder_with_a_list_of_its_files_lists_them_all() {
+    let all = sources();
+    let mut found = Vec::new();
+    for folder in LISTED {
+        let index = all.iter().find(|source| source.path == format!("{folder}/mod.rs"));
+        let list = &index.expect("a folder has a mod.rs").text;
+        let below = |source: &&Source| source.path.starts_with(&format!("{folder}/"));
+        for source in all.iter().filter(below) {
+            let name = source.path[folder.len() + 1..].trim_end_matches(".rs").trim_end_matches("/mod");
+            let is_in_list = list.lines().any(|line| {
+                let name = format!("`{name}`");
+                line.starts_with("//! | ") && line.contains(&name)
+            });
+            // A folder in it has a list of its own.
+            let is_listed_below = LISTED.iter().any(|other| {
+                other.starts_with(&format!("{folder}/"))
+                    && source.path.starts_with(&format!("{other}/"))
+                    && !source.path.ends_with("/mod.rs")
+            });
+            if name != "mod" && !is_in_list && !is_listed_below {
+                found.push(source.path.clone());
+            }
+        }
+    }
+    assert_none("not in the list of the folder", &found);
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! Findings about listeners and binds, in order: each waits for the description of its process, and not for long. That a
-//! listener has closed waits for the end of its process as well: a server that ends in order closes first.
+//! Findings about sockets, in order: each waits until its process and its namespace are described, or for 100 ms.
+//!
+//! That a listener has closed waits for the end of its process as well: a server that ends in order closes first.
 
 use std::collections::VecDeque;
 
@@ -30,7 +31,8 @@ impl Announcement {
         self.ending.is_some_and(|ending| complete_until < ending)
     }
 
-    /// The finding, as far as events are known: of a process that may be about to end it is not known whether it goes on.
+    /// The finding, as far as events are known: of a process that may be about to end it is not known whether it is still
+    /// running.
     fn finding(mut self, complete_until: Mono) -> Finding {
         if self.may_be_ending(complete_until) {
             self.set_owner(OwnerEnd::Unknown);
@@ -71,7 +73,7 @@ impl Announcements {
         self.0.push_back(Announcement { finding, pending, due, ending });
     }
 
-    /// A process has ended: nothing that waits says any more that it is running.
+    /// A process has ended: the findings that wait do not show it as running any more.
     pub fn ended(&mut self, pid: u32, status: ExitStatus) {
         let is_of_it = |one: &&mut Announcement| {
             let FindingKind::Listener { listener, .. } = &one.finding.kind else { return false };

@@ -1,5 +1,6 @@
-//! Refusals that a connect to the other family may follow: `curl localhost` is refused at `::1` and answered at
-//! `127.0.0.1`.
+//! Refusals that a connect to the other family may follow, and the connects that may be it.
+//!
+//! `curl localhost` is refused at `::1` and answered at `127.0.0.1`.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

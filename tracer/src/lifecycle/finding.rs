@@ -1,4 +1,4 @@
-//! What the core has found out: each becomes a line of the log.
+//! What the core has found: each finding becomes a line of the log.
 
 use std::path::PathBuf;
 

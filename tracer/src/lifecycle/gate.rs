@@ -1,4 +1,4 @@
-//! The gate in front of the core: events wait here for an answer, and answers for the events that came before them.
+//! Events that wait for an answer, and answers that wait for the events that came before them.
 
 use std::collections::VecDeque;
 

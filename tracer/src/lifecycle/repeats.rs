@@ -169,9 +169,14 @@ impl RepeatGroups {
         self.due
     }
 
-    /// Every count, in the order of what they repeat: the run ends, and none is due later.
+    /// Every count, in the order of what they repeat: the run ends.
     pub fn end_all(&mut self) -> Vec<Repeats> {
-        self.due(Mono::MAX)
+        self.groups.retain(|_, group| group.count > 0);
+        let mut reported = std::mem::take(&mut self.ended);
+        reported.extend(self.groups.values_mut().map(Group::report));
+        self.due = None;
+        reported.sort_by_key(|repeats| repeats.of);
+        reported
     }
 
     /// The counts that are to be reported by now, in the order of what they repeat.
@@ -185,10 +190,7 @@ impl RepeatGroups {
             self.due = None;
             for group in self.groups.values_mut().filter(|group| group.count > 0) {
                 if group.due <= now {
-                    reported.push(group.repeats());
-                    group.count = 0;
-                    group.processes.clear();
-                    group.due = Mono(group.due.0.saturating_add(PERIOD_NS).max(group.last.0));
+                    reported.push(group.report());
                 } else {
                     self.due = earliest(self.due, group.due);
                 }
@@ -212,6 +214,15 @@ impl Group {
     /// Whether it has been silent for so long that the next one is reported.
     fn is_over(&self, now: Mono) -> bool {
         self.count == 0 && now.since(self.last) > SILENCE_NS
+    }
+
+    /// Gives the count, and begins the next one.
+    fn report(&mut self) -> Repeats {
+        let repeats = self.repeats();
+        self.count = 0;
+        self.processes.clear();
+        self.due = Mono(self.due.0.saturating_add(PERIOD_NS).max(self.last.0));
+        repeats
     }
 
     fn repeats(&self) -> Repeats {

@@ -1,5 +1,4 @@
-//! Connects of servers to other servers: which processes the kernel side records them of, and which further ports it is to
-//! watch for them.
+//! Connects of servers to other servers: of which processes the kernel side records them, and which ports it adds for them.
 
 use super::holders::Holders;
 use super::in_flight::InFlight;

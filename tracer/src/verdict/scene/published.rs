@@ -1,4 +1,4 @@
-//! The port at another one: what a forwarder publishes.
+//! The port at which a forwarder publishes the one that was refused.
 //!
 //! A forwarder is known by its arguments, which it chose, and by its own listener. Where the port that it leads to is in a
 //! namespace of this host, a listener there is known too.
