@@ -35,7 +35,7 @@ pub struct ConfigChanges {
 }
 
 impl ConfigChanges {
-    /// Takes a change, and asks what its users' settings are now.
+    /// Takes a change, and queries the settings of the processes that use the file.
     pub fn changed(&mut self, changed: ConfigChanged, queries: &mut InFlight, now: Mono) {
         let patience_ns = PATIENCES * queries.patience_ns();
         let mut asked: Vec<QueryId> = changed

@@ -144,7 +144,7 @@ impl RefusalTracker {
                 purpose: verdict.as_ref().map_or(Purpose::Count, Purpose::Report),
                 now: context.progress.now,
             };
-            if tracked.waits(task, context) {
+            if tracked.begin_wait(task, context) {
                 self.tracked.insert(number, tracked);
                 return Vec::new();
             }
@@ -192,7 +192,7 @@ impl RefusalTracker {
                 id
             }
         };
-        self.wait_for_sequel(of, &refused, cause, destination);
+        self.wait_for_followups(of, &refused, cause, destination);
         let is_unsettled = cause == Cause::WrongFamily && may_fall_back(&refused);
         match (is_counted, is_unsettled) {
             (true, true) => self.fallbacks.unsettled(of, &refused),
@@ -229,7 +229,13 @@ impl RefusalTracker {
 
     /// Waits for what may follow a refusal: that its destination is answered again, and that its client tries the other
     /// family.
-    fn wait_for_sequel(&mut self, of: RefusalId, refused: &Refused, cause: Cause, destination: Destination) {
+    fn wait_for_followups(
+        &mut self,
+        of: RefusalId,
+        refused: &Refused,
+        cause: Cause,
+        destination: Destination,
+    ) {
         // What is answered elsewhere, or was never asked, cannot be seen to recover.
         if !matches!(cause, Cause::Filtered | Cause::Remote | Cause::Intercepted) {
             self.recoveries.wait(destination, of, refused);

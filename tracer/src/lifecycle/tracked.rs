@@ -95,8 +95,8 @@ impl Tracked {
         }
     }
 
-    /// Sends the queries that it rests on, and finds out what it waits for. Gives whether it waits.
-    pub fn waits(&mut self, task: Task<'_>, context: &mut Context<'_>) -> bool {
+    /// Sends the queries that it rests on, and begins to wait for what it must wait for. `false`: it can be reported.
+    pub fn begin_wait(&mut self, task: Task<'_>, context: &mut Context<'_>) -> bool {
         let wait = self.next_wait(task, context);
         let waits = wait.is_some();
         self.wait = wait.unwrap_or(Wait::New);

@@ -26,7 +26,7 @@ const EXPENSIVE_NS: u64 = 50_000_000;
 /// Processes whose Unix and UDP sockets are read for one refusal.
 const LOCAL_SOCKETS_MAX: usize = 16;
 
-/// For how long after a dump of a namespace's listeners it is enough to ask their owners.
+/// For how long after a dump of a namespace's listeners it is enough to query their owners.
 const DUMPED_NS: u64 = 1_000_000_000;
 
 /// What a refusal is planned for.
@@ -215,7 +215,7 @@ impl Plan<'_> {
         let shown = verdict.considered.iter().find(is_open).map(|one| one.listener.netns);
         let read = |netns: &NetnsId| state.owners_read(*netns).map(|owners| owners.read);
         // A socket that was passed on to another process shows in no event; but where the one that had it has ended, another
-        // holds it, and what was read before says nothing of that one.
+        // holds it, and what was read before does not show that one.
         let is_orphaned = |one: &ConsideredListener| {
             state.listeners.orphaned_by(one.listener.netns, one.listener.key).is_some()
         };

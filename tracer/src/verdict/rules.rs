@@ -180,7 +180,7 @@ pub fn rule(cause: Cause) -> &'static Rule {
     &RULES[place(cause)]
 }
 
-/// A verdict without its evidence: all that a repeated refusal needs.
+/// A verdict without its evidence: enough to count a repeated refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Classification {
     pub cause: Cause,

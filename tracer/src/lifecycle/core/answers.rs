@@ -59,14 +59,14 @@ impl Core {
             (None, None) => Vec::new(),
         };
         if std::mem::replace(&mut self.state.health.ready, true) {
-            // The first is what was asked for: it is taken whatever its namespace's name.
+            // The query was about the first event: it is taken whatever the answer is.
             let first = self.gate.first_event();
             findings.extend(first.into_iter().flat_map(|event| self.take(event)));
         }
         findings
     }
 
-    /// Takes an answer of the host: first what it asks for next, then what it shows.
+    /// Takes an answer of the host: first the queries that it raises, then what it shows.
     fn observe(&mut self, id: QueryId, result: Observation, interval: Interval) -> Vec<Finding> {
         let mut owners = Vec::new();
         match &result {
@@ -136,7 +136,7 @@ impl Core {
         findings
     }
 
-    /// What was asked could not be read. That of a namespace, or of the host, is an uncertainty of its own.
+    /// A query could not be answered. For a namespace, or for the host, that is an uncertainty of its own.
     fn unreadable(&mut self, kind: &QueryKind, interval: Interval) {
         if !matches!(kind, QueryKind::Host | QueryKind::Namespace { .. }) {
             self.tracker.unanswered(kind);
@@ -144,7 +144,7 @@ impl Core {
         self.unknown(kind, interval);
     }
 
-    /// What was asked could not be read, or not in time: it is not asked again at once.
+    /// A query was not answered, or not in time: it is not sent again immediately.
     pub(super) fn unknown(&mut self, kind: &QueryKind, interval: Interval) {
         match kind {
             QueryKind::Host => self.state.unreadable(interval),

@@ -70,7 +70,7 @@ pub struct Core {
 }
 
 impl Core {
-    /// A core that knows nothing: the first scan of the host is what it asks first.
+    /// A core that queries the host first: nothing is reported before that scan.
     pub fn new(settings: Settings, now: Mono) -> Self {
         let mut core = Self::without_scan(settings);
         core.progress.now = now;
@@ -103,7 +103,7 @@ impl Core {
         }
     }
 
-    /// Asks the host.
+    /// Sends a query to the host.
     pub fn ask(&mut self, kind: QueryKind, now: Mono) -> QueryId {
         self.queries.ask(kind, now)
     }
@@ -194,7 +194,7 @@ impl Core {
         findings
     }
 
-    /// What does not wait any longer.
+    /// The findings that do not wait any longer.
     fn due(&mut self) -> Vec<Finding> {
         let Self { state, queries, progress, .. } = self;
         let mut findings = self.config_changes.ready(state, queries, progress.now);

@@ -25,7 +25,7 @@ impl<'a> Scene<'a> {
         state.binds.failures(destination.netns, destination.port, refused.time, covers)
     }
 
-    /// The bind that failed last, where that says why the destination is not answered: the server's, for an address that
+    /// The bind that failed last, where that is why the destination is not answered: the server's, for an address that
     /// covers it; for any, where nothing listens and the process never did.
     pub fn failed_bind(&self) -> Option<&'a FailedBind> {
         let would_cover =

@@ -157,7 +157,7 @@ impl<'a> Scene<'a> {
                 && self.elsewhere_of_instance(known).next().is_none()
             {
                 let endpoints = self.state.servers.local_sockets(pid);
-                // A path says more than a port.
+                // A path is more specific than a port.
                 let unix = |endpoint: &&LocalEndpoint| matches!(endpoint, LocalEndpoint::Unix(_));
                 let endpoint = endpoints.iter().find(unix).or(endpoints.first());
                 found.extend(endpoint.map(|endpoint| (known, endpoint)));
