@@ -8,13 +8,15 @@ use std::path::PathBuf;
 
 use tracer::lifecycle::core::{Core, Settings};
 use tracer::lifecycle::finding::Finding;
+use tracer::lifecycle::requests::Requests;
 use tracer::model::clock::Clock;
 use tracer::model::container::Container;
 use tracer::model::errno::Errno;
 use tracer::model::forward::{Forward, Target};
 use tracer::model::kernel_event::{
     Bound, Closed, Closer, Connected, Destroyed, Executed, ExecutedProgram, Exited, Failed, Forked,
-    IcmpSender, KernelEvent, Listened, Lost, LostWhere, Opened, Reached, Refused, Role, SentBy, Shutdown, Via,
+    IcmpSender, KernelEvent, Listened, Lost, LostWhere, Opened, Reached, Refused, Role, SentBy, Shutdown,
+    Via,
 };
 use tracer::model::namespace::{Link, LocalRoute, Namespace};
 use tracer::model::ports::Ports;
@@ -278,6 +280,8 @@ pub struct Simulation {
     held_back: Option<Vec<Query>>,
     settings: Option<SettingsRead>,
     writer: Option<Process>,
+    followed: Vec<u32>,
+    unfollowed: Vec<u32>,
     /// The log, in order.
     pub log: Vec<Line>,
 }
@@ -323,6 +327,8 @@ pub fn simulation() -> Simulation {
         held_back: None,
         settings: None,
         writer: None,
+        followed: Vec::new(),
+        unfollowed: Vec::new(),
         log,
     }
 }
@@ -463,7 +469,7 @@ impl Simulation {
     /// Takes an answer to a question that the test asks in the core's place.
     fn answer(&mut self, kind: QueryKind, result: Option<Observation>) {
         let id = self.core.ask(kind, self.now);
-        self.core.queries();
+        self.take_queries();
         let findings = self.core.advance(self.now, self.now);
         self.log_all(findings);
         let findings = self.core.answer(Answer { id, interval: self.interval(), result }, self.now);
@@ -471,12 +477,21 @@ impl Simulation {
         self.settle(self.now);
     }
 
+    /// The queries of the core. What it requests of the kernel side is kept for the test.
+    fn take_queries(&mut self) -> Vec<Query> {
+        let Requests { queries, unfollow, holders, port_changes: _, follow: _, watch_names: _ } =
+            self.core.take_requests();
+        self.followed.extend(holders.into_iter().map(|(pid, _)| pid));
+        self.unfollowed.extend(unfollow);
+        queries
+    }
+
     /// Answers what the core asks, until it asks no more.
     fn settle(&mut self, now: Mono) {
         let findings = self.core.advance(self.now, now);
         self.log_all(findings);
         for _ in 0..16 {
-            let queries = self.core.queries();
+            let queries = self.take_queries();
             if let Some(held_back) = &mut self.held_back {
                 held_back.extend(queries);
                 break;
@@ -557,7 +572,9 @@ impl Simulation {
             }
             QueryKind::Forwarders { netns, port } => {
                 let is_asked = |one: &&Forwarder| {
-                    one.listener.netns == *netns && one.forward.target_port == *port && one.since <= self.now
+                    one.listener.netns == *netns
+                        && one.forward.target_port == *port
+                        && one.since.is_none_or(|since| since <= self.now)
                 };
                 let found = self.forwarders.iter().filter(is_asked).cloned().collect();
                 Some(Observation::Forwarders { netns: *netns, port: *port, found })
@@ -899,12 +916,12 @@ impl Simulation {
 
     /// The processes that the kernel side is asked to record every connect of, since the last call.
     pub fn followed(&mut self) -> Vec<u32> {
-        self.core.holders().into_iter().map(|(pid, _)| pid).collect()
+        std::mem::take(&mut self.followed)
     }
 
     /// The processes whose connects are not to be recorded any more, since the last call.
     pub fn unfollowed(&mut self) -> Vec<u32> {
-        self.core.unfollow()
+        std::mem::take(&mut self.unfollowed)
     }
 
     /// A connect that ends otherwise than by a refusal.

@@ -85,6 +85,10 @@ fn names_behind<'a>(line: &'a str, path: &'a str) -> impl Iterator<Item = &'a st
     line.match_indices(path).map(move |(at, _)| &line[at + path.len()..])
 }
 
+/// Folders whose `mod.rs` lists each file with its job.
+const LISTED: &[&str] =
+    &["model", "query", "host", "bpf", "stream", "state", "lifecycle", "verdict", "verdict/scene"];
+
 /// A file of tracer/src.
 struct Source {
     /// Below tracer/src.
@@ -268,18 +272,31 @@ fn each_file_says_what_it_is_for() {
 }
 
 #[test]
-fn the_guide_of_a_room_lists_each_of_its_files() {
-    const GUIDES: [&str; 6] = ["model", "query", "host", "bpf", "stream", "state"];
+fn a_folder_with_a_list_of_its_files_lists_them_all() {
     let all = sources();
-    let is_listed = |source: &Source| {
-        let guide = all.iter().find(|guide| guide.path == format!("{}/mod.rs", source.room()));
-        let name = Path::new(&source.path).file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-        let rows = guide.into_iter().flat_map(|guide| guide.text.lines());
-        let mut rows = rows.filter(|line| line.starts_with("//! | "));
-        name == "mod" || rows.any(|row| row.contains(&format!("`{name}`")))
-    };
-    let missing = all.iter().filter(|one| GUIDES.contains(&one.room()) && !is_listed(one));
-    assert_none("not in its room's mod.rs", &missing.map(|one| one.path.clone()).collect::<Vec<_>>());
+    let mut found = Vec::new();
+    for folder in LISTED {
+        let index = all.iter().find(|source| source.path == format!("{folder}/mod.rs"));
+        let list = &index.expect("a folder has a mod.rs").text;
+        let below = |source: &&Source| source.path.starts_with(&format!("{folder}/"));
+        for source in all.iter().filter(below) {
+            let name = source.path[folder.len() + 1..].trim_end_matches(".rs").trim_end_matches("/mod");
+            let is_in_list = list.lines().any(|line| {
+                let name = format!("`{name}`");
+                line.starts_with("//! | ") && line.contains(&name)
+            });
+            // A folder in it has a list of its own.
+            let is_listed_below = LISTED.iter().any(|other| {
+                other.starts_with(&format!("{folder}/"))
+                    && source.path.starts_with(&format!("{other}/"))
+                    && !source.path.ends_with("/mod.rs")
+            });
+            if name != "mod" && !is_in_list && !is_listed_below {
+                found.push(source.path.clone());
+            }
+        }
+    }
+    assert_none("not in the list of the folder", &found);
 }
 
 #[test]

@@ -158,8 +158,7 @@ pub fn replay(bytes: &[u8]) {
     write(&first);
     while let Ok(Some(input)) = recording.next_input() {
         run.take(input).iter().for_each(&mut write);
-        run.queries();
-        run.follow();
+        run.take_requests();
         run.deadline();
     }
 }

@@ -8,20 +8,20 @@ use std::num::NonZeroU64;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::lifecycle::core::{Core, PortChange, Settings};
+use crate::lifecycle::core::{Core, Settings};
 use crate::lifecycle::finding::Finding;
 use crate::lifecycle::refusals::Scope;
+use crate::lifecycle::requests::Requests;
 use crate::model::cause::Cause;
 use crate::model::clock::Clock;
 use crate::model::kernel_event::{KernelEvent, Lost};
 use crate::model::ports::Ports;
-use crate::model::process::Text;
 use crate::model::socket::NetnsId;
-use crate::model::time::{Mono, StartTime};
+use crate::model::time::Mono;
 use crate::output::lines::{self, Lines};
 use crate::output::schema::{Body, Line, Start, StopReason};
 use crate::products::recognise::{Pattern, Recognition};
-use crate::query::{Answer, ConfigChanged, Query};
+use crate::query::{Answer, ConfigChanged};
 
 /// What a run is made with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,33 +207,8 @@ impl Run {
         self.core.deadline()
     }
 
-    /// The queries that are to be handed to the host.
-    pub fn queries(&mut self) -> Vec<Query> {
-        self.core.queries()
-    }
-
-    /// Names of programs whose start the kernel side is to report.
-    pub fn watch_names(&mut self) -> Vec<Text> {
-        self.core.watch_names()
-    }
-
-    /// Processes that were found to hold a listener on a watched port.
-    pub fn holders(&mut self) -> Vec<(u32, Option<StartTime>)> {
-        self.core.holders()
-    }
-
-    /// Processes whose connects on every port are not to be recorded any more.
-    pub fn unfollow(&mut self) -> Vec<u32> {
-        self.core.unfollow()
-    }
-
-    /// Ports that are to be watched from now on, or no longer: to be taken before [`Self::queries`].
-    pub fn port_changes(&mut self) -> Vec<PortChange> {
-        self.core.port_changes()
-    }
-
-    /// Processes whose end the kernel side is to report.
-    pub fn follow(&mut self) -> Vec<u32> {
-        self.core.follow()
+    /// What the run requests since the last call.
+    pub fn take_requests(&mut self) -> Requests {
+        self.core.take_requests()
     }
 }

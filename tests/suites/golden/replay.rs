@@ -142,11 +142,10 @@ impl Replay {
         let remaining = self.events.iter().filter_map(|due| due.event.time()).min();
         let complete_until = remaining.map_or(now, |first| now.min(Mono(first.0.saturating_sub(1))));
         self.take(Input::Advance { complete_until, now });
-        for query in self.run.queries() {
+        for query in self.run.take_requests().queries {
             let answer = self.host.answer(&query, now);
             self.answers.push(answer);
         }
-        self.run.follow();
     }
 
     fn take(&mut self, input: Input) {

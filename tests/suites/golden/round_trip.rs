@@ -24,8 +24,7 @@ fn lines(bytes: &[u8]) -> Result<(Vec<Line>, usize), Error> {
     while let Some(input) = recording.next_input()? {
         inputs += 1;
         lines.extend(run.take(input));
-        run.queries();
-        run.follow();
+        run.take_requests();
     }
     Ok((lines, inputs))
 }

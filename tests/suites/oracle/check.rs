@@ -16,8 +16,9 @@ use tracer::model::socket::{Listener, NetnsId};
 use tracer::model::time::{Interval, Mono};
 use tracer::query::Scan;
 use tracer::state::{Health, HostState};
+use tracer::verdict::considered::ConsideredListener;
 use tracer::verdict::coverage::Destination;
-use tracer::verdict::evidence::{self, ConsideredListener, Verdict};
+use tracer::verdict::evidence::{self, Verdict};
 use tracer::verdict::rules;
 
 use super::case::{self, Client, Server};

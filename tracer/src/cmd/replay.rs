@@ -45,9 +45,8 @@ pub fn replay(options: &Replay) -> Result<Exit> {
             for line in run.take(input) {
                 sink.write(line)?;
             }
-            // What it asks and follows was answered and followed when it was recorded.
-            run.queries();
-            run.follow();
+            // What it requests was done when it was recorded.
+            run.take_requests();
         }
         sink.release_all()?;
         sink.flush()?;

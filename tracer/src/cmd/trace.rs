@@ -26,7 +26,7 @@ use crate::exit::{Exit, Failure, talk};
 use crate::host::config_watch::ConfigWatch;
 use crate::host::lanes::Host;
 use crate::host::{clock, identity, netns, netns_argument, process};
-use crate::lifecycle::core::PortChange;
+use crate::lifecycle::requests::{PortChange, Requests};
 use crate::memory;
 use crate::model::cause::Cause;
 use crate::model::limit::Limit;
@@ -76,9 +76,8 @@ pub fn trace(options: &Trace, record: Option<&Path>) -> Result<Exit> {
 
 /// The namespace that `--netns` names.
 fn resolve(argument: &str) -> Result<Netns, Failure> {
-    let (id, name) =
-        netns_argument::resolve(argument)
-            .map_err(|error| Failure::usage(error.to_string(), netns_argument::NotFound::HINT))?;
+    let (id, name) = netns_argument::resolve(argument)
+        .map_err(|error| Failure::usage(error.to_string(), netns_argument::NotFound::HINT))?;
     Ok(Netns { id: id.0, name })
 }
 
@@ -247,23 +246,25 @@ impl Session {
     /// Hands what the core asks to the host, and what it follows to the kernel side.
     fn hand_out(&mut self, now: Mono) {
         self.host.replace_stuck(self.config_watch.watch(), now);
+        let Requests { port_changes, queries, follow, watch_names, unfollow, holders } =
+            self.run.take_requests();
         // Before the queries: what they show of a port is joined with its events.
-        for PortChange { port, is_watched } in self.run.port_changes() {
+        for PortChange { port, is_watched } in port_changes {
             self.kernel.watch(port, is_watched);
         }
-        for query in self.run.queries() {
+        for query in queries {
             self.host.ask(&query, self.config_watch.watch(), now);
         }
-        for pid in self.run.follow() {
+        for pid in follow {
             self.kernel.follow(pid);
         }
-        for name in self.run.watch_names() {
+        for name in watch_names {
             self.kernel.watch_name(name.as_bytes());
         }
-        for pid in self.run.unfollow() {
+        for pid in unfollow {
             self.kernel.unfollow_upstream(pid);
         }
-        for (pid, start) in self.run.holders() {
+        for (pid, start) in holders {
             self.kernel.follow_upstream(pid, start);
         }
     }

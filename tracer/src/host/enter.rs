@@ -71,7 +71,9 @@ fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
 }
 
 /// The same of several at a time, in their order.
-pub(super) fn on_threads<T: Send, W: FnOnce() -> T + Send>(work: impl IntoIterator<Item = W>) -> io::Result<Vec<T>> {
+pub(super) fn on_threads<T: Send, W: FnOnce() -> T + Send>(
+    work: impl IntoIterator<Item = W>,
+) -> io::Result<Vec<T>> {
     thread::scope(|scope| {
         let begin = |work| thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, work);
         let workers: Vec<_> = work.into_iter().map(begin).collect::<io::Result<_>>()?;

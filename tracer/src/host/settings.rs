@@ -78,7 +78,12 @@ fn of(pid: u32, start: Option<StartTime>, product: ProductRef) -> Option<ServerS
 }
 
 /// The configuration file at `path` inside of a root; `None`: there is none.
-fn config_file(root: &OwnedFd, path: &Path, reader: &Credentials, product: &dyn Product) -> Option<ConfigFile> {
+fn config_file(
+    root: &OwnedFd,
+    path: &Path,
+    reader: &Credentials,
+    product: &dyn Product,
+) -> Option<ConfigFile> {
     let (file, settings) = match open(root, path, reader) {
         Err(Unreadable::Absent) => return None,
         Err(why) => (None, Err(why)),

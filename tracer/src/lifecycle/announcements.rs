@@ -1,14 +1,17 @@
-//! Findings about listeners and binds, in order: each waits for the description of its process, and not for long. That a
-//! listener has closed waits for the end of its process as well: a server that ends in order closes first.
+//! Findings about sockets, in order: each waits until its process and its namespace are described, or for 100 ms.
+//!
+//! That a listener has closed waits for the end of its process as well: a server that ends in order closes first.
 
 use std::collections::VecDeque;
 
 use super::finding::{Finding, FindingKind, ListenerChange};
 use super::in_flight::InFlight;
-use super::refusals::{ENDING_NS, Progress};
+use super::progress::Progress;
 use crate::model::process::{ExitStatus, OwnerEnd};
+use crate::model::socket::Listener;
 use crate::model::time::Mono;
-use crate::query::QueryId;
+use crate::query::{QueryId, QueryKind};
+use crate::state::listeners::ENDING_NS;
 
 /// Findings that wait at a time; on more, the first is reported as it is.
 const WAITING_MAX: usize = 4_096;
@@ -28,7 +31,8 @@ impl Announcement {
         self.ending.is_some_and(|ending| complete_until < ending)
     }
 
-    /// The finding, as far as events are known: of a process that may be about to end it is not known whether it goes on.
+    /// The finding, as far as events are known: of a process that may be about to end it is not known whether it is still
+    /// running.
     fn finding(mut self, complete_until: Mono) -> Finding {
         if self.may_be_ending(complete_until) {
             self.set_owner(OwnerEnd::Unknown);
@@ -52,6 +56,12 @@ impl Announcement {
 pub struct Announcements(VecDeque<Announcement>);
 
 impl Announcements {
+    /// Adds a finding that waits for the description of what it shows, for as long as a query may take.
+    pub fn announce(&mut self, finding: Finding, queries: &InFlight, now: Mono) {
+        let pending = finding.socket().map_or_else(Vec::new, |socket| description_of(socket, queries));
+        self.push(finding, pending, now.plus(queries.patience_ns()));
+    }
+
     /// Adds a finding that waits for these queries, until `due`.
     pub fn push(&mut self, finding: Finding, pending: Vec<QueryId>, due: Mono) {
         let is_by_running = matches!(
@@ -63,7 +73,7 @@ impl Announcements {
         self.0.push_back(Announcement { finding, pending, due, ending });
     }
 
-    /// A process has ended: nothing that waits says any more that it is running.
+    /// A process has ended: the findings that wait do not show it as running any more.
     pub fn ended(&mut self, pid: u32, status: ExitStatus) {
         let is_of_it = |one: &&mut Announcement| {
             let FindingKind::Listener { listener, .. } = &one.finding.kind else { return false };
@@ -102,4 +112,14 @@ impl Announcements {
     pub fn deadline(&self) -> Option<Mono> {
         self.0.front().map(|first| first.ending.map_or(first.due, |ending| ending.min(first.due)))
     }
+}
+
+/// The queries that a line about a socket waits for: of its process, and of its namespace.
+fn description_of(socket: &Listener, queries: &InFlight) -> Vec<QueryId> {
+    let key = socket.process.key();
+    queries.pending(|kind| match kind {
+        QueryKind::Process(process) => Some(*process) == key,
+        QueryKind::Namespace { netns, .. } => *netns == socket.netns,
+        _ => false,
+    })
 }

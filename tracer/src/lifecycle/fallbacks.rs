@@ -1,5 +1,6 @@
-//! Refusals that a connect to the other family may follow: `curl localhost` is refused at `::1` and answered at
-//! `127.0.0.1`.
+//! Refusals that a connect to the other family may follow, and the connects that may be it.
+//!
+//! `curl localhost` is refused at `::1` and answered at `127.0.0.1`.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -22,6 +23,9 @@ pub const SETTLE_NS: u64 = 100_000_000;
 
 /// Refusals that a fallback may still follow.
 const RECENT_MAX: usize = 1_024;
+
+/// Connects of clients whose refusal is not reported yet; on more, the oldest is dropped.
+const EARLY_MAX: usize = 1_024;
 
 /// A refusal that a fallback may follow.
 #[derive(Clone, Debug)]
@@ -55,6 +59,8 @@ pub struct Fallbacks {
     recent: VecDeque<Recent>,
     /// The first due first.
     unsettled: VecDeque<Unsettled>,
+    /// Connects of clients whose refusal is not reported yet.
+    early: VecDeque<Connected>,
 }
 
 impl Fallbacks {
@@ -79,6 +85,42 @@ impl Fallbacks {
     /// When [`Self::settled`] has something to count.
     pub fn deadline(&self) -> Option<Mono> {
         self.unsettled.front().map(|unsettled| unsettled.due)
+    }
+
+    /// Keeps a connect until the refusal that it may follow is reported.
+    pub fn keep(&mut self, connected: Connected) {
+        if self.early.len() >= EARLY_MAX {
+            self.early.pop_front();
+        }
+        self.early.push_back(connected);
+    }
+
+    /// The connect of a refusal's client that was kept, and that no refusal follows until its time. `is_refused_until`: the
+    /// client has another refusal until then, which is not reported yet.
+    pub fn kept_after(
+        &mut self,
+        refused: &Refused,
+        is_refused_until: impl Fn(Mono) -> bool,
+    ) -> Option<Connected> {
+        let is_of_client = |connected: &Connected| {
+            connected.pid.is_some() && connected.pid == refused.client.pid && connected.time >= refused.time
+        };
+        let index = self.early.iter().position(is_of_client)?;
+        // It follows the last refusal before it.
+        if is_refused_until(self.early[index].time) {
+            return None;
+        }
+        self.early.remove(index)
+    }
+
+    /// Forgets the connects that were kept: every refusal is reported.
+    pub fn forget_kept(&mut self) {
+        self.early.clear();
+    }
+
+    /// Every refusal counts: the run ends. Gives how many did not count yet.
+    pub fn settle_all(&mut self) -> u64 {
+        std::mem::take(&mut self.unsettled).len() as u64
     }
 
     /// How many refusals count by now.

@@ -1,4 +1,4 @@
-//! What the core has found out: each becomes a line of the log.
+//! What the core has found: each finding becomes a line of the log.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::state::settings::{ConfiguredValue, SettingChange};
 use crate::verdict::coverage::Destination;
 use crate::verdict::evidence::Verdict;
 
-/// Tells a reported refusal from every other of a run.
+/// Identifies a reported refusal in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RefusalId(pub u64);
 
@@ -22,6 +22,24 @@ pub struct RefusalId(pub u64);
 pub struct Finding {
     pub mono: Mono,
     pub kind: FindingKind,
+}
+
+impl Finding {
+    /// The socket of a change that it reports.
+    pub fn socket(&self) -> Option<&Listener> {
+        match &self.kind {
+            FindingKind::Listener { listener: socket, .. } | FindingKind::Returned { socket, .. } => {
+                Some(socket)
+            }
+            FindingKind::Refused(_)
+            | FindingKind::Repeated(_)
+            | FindingKind::Recovered(_)
+            | FindingKind::Fallback { .. }
+            | FindingKind::Failed(_)
+            | FindingKind::Config(_)
+            | FindingKind::Lost(_) => None,
+        }
+    }
 }
 
 /// What was found out.

@@ -12,7 +12,7 @@ const KNOWN_MAX: usize = 16_384;
 enum Known {
     /// It was handed over.
     Holder(Option<StartTime>),
-    /// It executed a program then: what was found before says nothing of its descriptors.
+    /// It executed a program then: what was found before may be wrong about its descriptors.
     Executed(Mono),
 }
 

@@ -1,4 +1,4 @@
-//! Queries of the host that are not answered yet: each question is asked once at a time.
+//! Queries of the host that are not answered yet: no query is sent a second time while it is not answered.
 
 use crate::model::hash::HashMap;
 use crate::model::time::{Interval, Mono};

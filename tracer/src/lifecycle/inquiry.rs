@@ -1,4 +1,4 @@
-//! What a connect would be refused for if it were made now: the rules of a trace, asked once and without its history.
+//! The verdict on a connect that is not made, for `tracer status`: the rules of a trace, without its history.
 
 use std::net::IpAddr;
 
@@ -10,13 +10,13 @@ use crate::model::time::{Interval, Mono};
 use crate::query::{Observation, QueryKind};
 use crate::state::HostState;
 use crate::verdict::evidence::{self, Verdict};
-use crate::verdict::planner::{self, Purpose};
+use crate::verdict::planner::{self, Purpose, Task};
 use crate::verdict::{rules, uncertainty};
 
-/// How often it is asked on: each answer can lead to a question, and no rule needs more than a few.
+/// Rounds of queries: an answer can lead to another query, and no rule leads to more than a few rounds.
 const ROUNDS_MAX: usize = 8;
 
-/// Who would connect, from where and whereto.
+/// The client that would connect, its namespace and the destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intended {
     pub client: Process,
@@ -49,8 +49,8 @@ impl Intended {
     }
 }
 
-/// Finds the verdict on a connect that would be refused: what the rules need to know is asked, until nothing is left to
-/// ask. What is not answered stays unknown.
+/// Finds the verdict on a connect that would be refused: the queries of the rules are sent until there are no more. What is
+/// not answered stays unknown.
 pub fn inquire(
     intended: Intended,
     time: Mono,
@@ -63,7 +63,8 @@ pub fn inquire(
     for _ in 0..ROUNDS_MAX {
         let verdict = evidence::gather(&refused, classification.clone(), state);
         let purpose = Purpose::Report(&verdict);
-        let mut queries = planner::plan(&refused, &classification, state, (purpose, time));
+        let task = Task { classification: &classification, purpose, now: time };
+        let mut queries = planner::plan(&refused, task, state);
         queries.retain(|query| !asked.iter().any(|before| before.is_about_the_same(query)));
         if queries.is_empty() {
             break;
@@ -76,7 +77,7 @@ pub fn inquire(
         }
         classification = rules::classify(&refused, state);
     }
-    // Nobody has watched the port until now: what failed, and what closed, is not known.
+    // The port was not watched until now: which binds failed and which listeners closed is not known.
     classification.because.push(Because::BeforeReady);
     classification.because = uncertainty::in_order(classification.because);
     let verdict = evidence::gather(&refused, classification, state);

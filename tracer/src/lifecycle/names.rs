@@ -1,4 +1,4 @@
-//! The names of programs that were seen to be servers: a process that starts one of them again may be the server.
+//! The names of programs that were servers: a process that executes one of them may be the server.
 
 use crate::model::hash::HashSet;
 use crate::model::path::without_deleted;

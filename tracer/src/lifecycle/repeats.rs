@@ -1,4 +1,4 @@
-//! What follows a reported refusal: the same one again, and the end of it.
+//! Refusals like one that was reported: counted in groups, and reported as counts.
 
 use std::net::IpAddr;
 
@@ -7,9 +7,9 @@ use crate::model::cause::Cause;
 use crate::model::hash::{HashMap, HashSet};
 use crate::model::kernel_event::{Refused, Role};
 use crate::model::process::Text;
-use crate::model::socket::{Listener, NetnsId};
+use crate::model::socket::NetnsId;
 use crate::model::time::Mono;
-use crate::verdict::coverage::{self, Destination};
+use crate::verdict::coverage::Destination;
 
 /// How often repeats are reported.
 const PERIOD_NS: u64 = 10_000_000_000;
@@ -20,14 +20,8 @@ const SILENCE_NS: u64 = 60_000_000_000;
 /// Repeat groups at a time; on more, the one silent longest is reported and dropped.
 const GROUPS_MAX: usize = 4_096;
 
-/// Destinations waited for.
-const WAITING_MAX: usize = 4_096;
-
-/// Refusals of one destination that are named when it recovers.
-const NAMED_MAX: usize = 64;
-
 /// Distinct processes in one count.
-const PROCESSES_MAX: usize = 1_024;
+pub(super) const PROCESSES_MAX: usize = 1_024;
 
 /// What makes two refusals alike.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -68,11 +62,11 @@ struct Group {
     processes: HashSet<u32>,
     first: Mono,
     last: Mono,
-    /// When the count is told next.
+    /// When the count is reported next.
     due: Mono,
 }
 
-/// A count that is to be told.
+/// A count that is to be reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repeats {
     pub of: RefusalId,
@@ -83,39 +77,25 @@ pub struct Repeats {
     pub last: Mono,
 }
 
-/// A destination that was refused and may recover.
-#[derive(Clone, Debug)]
-pub struct Waiting {
-    pub destination: Destination,
-    /// The clients' namespace.
-    pub netns: NetnsId,
-    pub device: Option<u32>,
-    pub of: Vec<RefusalId>,
-    pub first: Mono,
-    pub refusals: u64,
-    pub processes: HashSet<u32>,
-}
-
-/// Every refusal that something may still follow.
+/// Refusals that were reported, and that others may repeat.
 #[derive(Debug, Default)]
 pub struct RepeatGroups {
     groups: HashMap<Key, Group>,
-    /// No count is due before this; `None`: there is none. Each turn asks, and there may be thousands of groups.
+    /// No count is due before this; `None`: there is none. Each turn reads this, and there may be thousands of groups.
     due: Option<Mono>,
     /// When silent groups are dropped next.
     swept: Mono,
-    waiting: HashMap<(NetnsId, IpAddr, u16), Waiting>,
-    /// Counts whose namespace has ended, still to be told.
+    /// Counts whose namespace has ended, not reported yet.
     ended: Vec<Repeats>,
 }
 
 impl RepeatGroups {
-    /// Whether a refusal at `time` is to be told, and not only counted.
+    /// Whether a refusal at `time` is to be reported, and not only counted.
     pub fn is_new(&self, key: &Key, time: Mono) -> bool {
         self.groups.get(key).is_none_or(|group| group.is_over(time))
     }
 
-    /// Counts a refusal like one that was told; `None`: there was none, and this one is to be told.
+    /// Counts a refusal like one that was reported; `None`: there was none, and this one is to be reported.
     pub fn repeat(&mut self, key: &Key, refused: &Refused) -> Option<RefusalId> {
         let group = self.groups.get_mut(key)?;
         if group.is_over(refused.time) {
@@ -137,7 +117,7 @@ impl RepeatGroups {
         Some(group.of)
     }
 
-    /// Makes room for one more. Gives a count that had to go, to be told.
+    /// Makes room for one more. Gives the count that was removed for it: it is to be reported.
     pub fn make_room(&mut self) -> Option<Repeats> {
         if self.groups.len() < GROUPS_MAX {
             return None;
@@ -147,7 +127,7 @@ impl RepeatGroups {
         (group.count > 0).then(|| group.repeats())
     }
 
-    /// Notes a refusal that is told as line `of`, and the namespace that its destination is in.
+    /// Notes a refusal that is reported as line `of`, and the namespace that its destination is in.
     pub fn begin(&mut self, key: Key, of: RefusalId, netns: NetnsId, time: Mono) {
         let due = Mono(time.0.saturating_add(PERIOD_NS));
         self.groups.insert(
@@ -156,65 +136,9 @@ impl RepeatGroups {
         );
     }
 
-    /// Waits for a destination to recover.
-    pub fn wait(&mut self, destination: Destination, of: RefusalId, refused: &Refused) {
-        let key = (destination.netns, destination.addr, destination.port);
-        if self.waiting.len() >= WAITING_MAX && !self.waiting.contains_key(&key) {
-            let oldest = self.waiting.iter().min_by_key(|(_, waiting)| waiting.first).map(|(key, _)| *key);
-            oldest.and_then(|key| self.waiting.remove(&key));
-        }
-        let waiting = self.waiting.entry(key).or_insert_with(|| Waiting {
-            destination,
-            netns: refused.netns,
-            device: refused.device,
-            of: Vec::new(),
-            first: refused.time,
-            refusals: 0,
-            processes: HashSet::default(),
-        });
-        waiting.destination = destination;
-        waiting.refusals += 1;
-        if waiting.of.len() < NAMED_MAX && !waiting.of.contains(&of) {
-            waiting.of.push(of);
-        }
-        if waiting.processes.len() < PROCESSES_MAX {
-            waiting.processes.extend(refused.client.pid);
-        }
-    }
-
-    /// The destinations that a listener now covers, which are waited for no longer. Their next refusal will
-    /// be told anew.
-    pub fn recover(&mut self, listener: &Listener) -> Vec<(Waiting, Vec<Repeats>)> {
-        let covers = |waiting: &&Waiting| coverage::mismatch(listener, &waiting.destination).is_none();
-        let mut covered: Vec<Waiting> = if listener.addr.is_unspecified() {
-            self.waiting.values().filter(covers).cloned().collect()
-        } else {
-            // Listeners that come and go by the thousand do not look at thousands of destinations each.
-            let key = (listener.netns, listener.addr, listener.port);
-            self.waiting.get(&key).filter(covers).cloned().into_iter().collect()
-        };
-        covered.sort_by_key(|waiting| waiting.of.first().copied());
-        covered
-            .into_iter()
-            .map(|waiting| {
-                let Destination { netns, addr, port, .. } = waiting.destination;
-                self.waiting.remove(&(netns, addr, port));
-                (waiting, self.end(netns, addr, port))
-            })
-            .collect()
-    }
-
-    /// Whether a destination that a listener covers waits to be answered again.
-    pub fn is_awaited(&self, listener: &Listener) -> bool {
-        let covers = |waiting: &Waiting| coverage::mismatch(listener, &waiting.destination).is_none();
-        if listener.addr.is_unspecified() {
-            return self.waiting.values().any(covers);
-        }
-        self.waiting.get(&(listener.netns, listener.addr, listener.port)).is_some_and(covers)
-    }
-
     /// Forgets the refusals of one destination, and gives what they still count.
-    fn end(&mut self, netns: NetnsId, addr: IpAddr, port: u16) -> Vec<Repeats> {
+    pub fn end(&mut self, destination: &Destination) -> Vec<Repeats> {
+        let Destination { netns, addr, port, .. } = *destination;
         let mut ended = Vec::new();
         self.groups.retain(|key, group| {
             let is_it = group.netns == netns && key.dst == addr && key.port == port;
@@ -228,9 +152,9 @@ impl RepeatGroups {
     }
 
     /// Forgets the refusals in a namespace, and of its addresses: its number now belongs to another. What they still
-    /// count is told when time next passes.
+    /// count is reported when time next passes.
     pub fn forget(&mut self, netns: NetnsId) {
-        let Self { groups, waiting, ended, .. } = self;
+        let Self { groups, ended, .. } = self;
         groups.retain(|key, group| {
             let is_it = group.netns == netns || key.netns == netns;
             if is_it && group.count > 0 {
@@ -238,7 +162,6 @@ impl RepeatGroups {
             }
             !is_it
         });
-        waiting.retain(|(destination, _, _), one| *destination != netns && one.netns != netns);
     }
 
     /// When [`Self::due`] may have something to give.
@@ -246,7 +169,17 @@ impl RepeatGroups {
         self.due
     }
 
-    /// The counts that are to be told by now, in the order of what they repeat.
+    /// Every count, in the order of what they repeat: the run ends.
+    pub fn end_all(&mut self) -> Vec<Repeats> {
+        self.groups.retain(|_, group| group.count > 0);
+        let mut reported = std::mem::take(&mut self.ended);
+        reported.extend(self.groups.values_mut().map(Group::report));
+        self.due = None;
+        reported.sort_by_key(|repeats| repeats.of);
+        reported
+    }
+
+    /// The counts that are to be reported by now, in the order of what they repeat.
     pub fn due(&mut self, now: Mono) -> Vec<Repeats> {
         if self.swept <= now {
             self.groups.retain(|_, group| group.count > 0 || now.since(group.last) <= SILENCE_NS);
@@ -257,10 +190,7 @@ impl RepeatGroups {
             self.due = None;
             for group in self.groups.values_mut().filter(|group| group.count > 0) {
                 if group.due <= now {
-                    reported.push(group.repeats());
-                    group.count = 0;
-                    group.processes.clear();
-                    group.due = Mono(group.due.0.saturating_add(PERIOD_NS).max(group.last.0));
+                    reported.push(group.report());
                 } else {
                     self.due = earliest(self.due, group.due);
                 }
@@ -275,15 +205,24 @@ fn earliest(one: Option<Mono>, other: Mono) -> Option<Mono> {
     Some(one.map_or(other, |one| one.min(other)))
 }
 
-/// How many processes; `None`: none is known, though there was one.
+/// How many processes; `None`: none is known, although there was one.
 pub fn distinct(processes: &HashSet<u32>) -> Option<u64> {
     (!processes.is_empty()).then_some(processes.len() as u64)
 }
 
 impl Group {
-    /// Whether it has been silent for so long that the next one is news.
+    /// Whether it has been silent for so long that the next one is reported.
     fn is_over(&self, now: Mono) -> bool {
         self.count == 0 && now.since(self.last) > SILENCE_NS
+    }
+
+    /// Gives the count, and begins the next one.
+    fn report(&mut self) -> Repeats {
+        let repeats = self.repeats();
+        self.count = 0;
+        self.processes.clear();
+        self.due = Mono(self.due.0.saturating_add(PERIOD_NS).max(self.last.0));
+        repeats
     }
 
     fn repeats(&self) -> Repeats {
@@ -339,20 +278,9 @@ mod tests {
             let of = RefusalId(u64::from(number));
             groups.begin(key.clone(), of, refused.netns, refused.time);
             assert_eq!(groups.repeat(&key, &refused), Some(of));
-            let Refused { netns, dst: addr, dst_port: port, .. } = refused;
-            groups.wait(Destination { netns, addr, port, route: None }, of, &refused);
-            // Again and again, of ever another process, to one destination.
-            let other = super::tests::refused(1);
-            let one = Destination { netns, addr: other.dst, port, route: None };
-            let another = Refused { client: refused.client.clone(), ..other };
-            groups.wait(one, of, &another);
         }
-        let RepeatGroups { groups: kept, waiting, .. } = &groups;
-        assert_eq!((kept.len(), waiting.len()), (GROUPS_MAX, WAITING_MAX));
-        for one in waiting.values() {
-            assert!(one.of.len() <= NAMED_MAX && one.processes.len() <= PROCESSES_MAX);
-        }
-        counted += groups.due(Mono::MAX).iter().map(|repeats| repeats.count).sum::<u64>();
+        assert_eq!(groups.groups.len(), GROUPS_MAX);
+        counted += groups.end_all().iter().map(|repeats| repeats.count).sum::<u64>();
         assert_eq!(counted, u64::from(REFUSALS));
     }
 }

@@ -9,11 +9,10 @@ use super::hints;
 use super::schema::{self, Body, Confidence, Line, VERSION};
 use super::view::View;
 use super::wording::Wording;
-use crate::lifecycle::core::Counts;
+use crate::lifecycle::counts::{Counts, RefusalCounts};
 use crate::lifecycle::finding::{
     ConfigFinding, Finding, FindingKind, ListenerChange, Recovered, RefusalId, RefusedFinding,
 };
-use crate::lifecycle::refusals::RefusalCounts;
 use crate::lifecycle::repeats::Repeats;
 use crate::model::clock::Clock;
 use crate::model::errno::Errno;
@@ -26,8 +25,11 @@ use crate::state::HostState;
 use crate::state::binds::FailedBind;
 use crate::state::servers::ServerCandidate;
 use crate::state::settings::{ConfiguredValue, SettingChange, ValueSource};
-use crate::verdict::coverage::{self, Destination};
-use crate::verdict::evidence::{self, CONSIDERED_MAX, Verdict};
+use crate::verdict::conflict;
+use crate::verdict::considered::CONSIDERED_MAX;
+use crate::verdict::coverage::Destination;
+use crate::verdict::evidence::Verdict;
+use crate::verdict::prospect;
 
 /// Holders of a port shown in one line.
 const HELD_BY_MAX: usize = 16;
@@ -160,7 +162,7 @@ fn answers(view: View<'_>, only: Option<NetnsId>, ports: &[u16]) -> Vec<schema::
                     netns: view.netns(namespace.id),
                     addr: addr.to_string(),
                     port: *port,
-                    answered: evidence::is_answered(&destination, listeners),
+                    answered: prospect::is_answered(&destination, listeners),
                 });
             }
         }
@@ -356,14 +358,11 @@ impl Writer<'_> {
             state: state.to_owned(),
             process: self.view.process(&socket.process),
         };
-        let keeps = |socket: &Listener| coverage::conflict(socket, asked);
-        let on_port = listeners.open_in(asked.netns).filter(|listener| listener.port == asked.port);
-        let on_port = on_port.filter(|listener| keeps(listener));
-        let mut open: Vec<&Listener> = on_port.collect();
+        let holders = conflict::holders(asked, listeners, binds);
+        let mut open: Vec<&Listener> = holders.listeners().collect();
         open.sort_by_key(|listener| (listener.addr, listener.key.inode));
         if open.is_empty() {
-            let holders = binds.holders(asked.netns, asked.port).unwrap_or_default();
-            let shown = holders.iter().filter(|holder| keeps(&holder.socket)).take(HELD_BY_MAX);
+            let shown = holders.queried().into_iter().flatten().take(HELD_BY_MAX);
             return shown.map(|one| held_by(&one.socket, one.state.name())).collect();
         }
         open.into_iter().take(HELD_BY_MAX).map(|listener| held_by(listener, "LISTEN")).collect()

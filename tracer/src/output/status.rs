@@ -12,7 +12,7 @@ use crate::model::socket::{Listener, NetnsId};
 use crate::products::Access;
 use crate::state::settings::SHOWN_MAX;
 use crate::verdict::coverage::{self, Destination};
-use crate::verdict::evidence::{self, Prospect};
+use crate::verdict::prospect::{self, Prospect};
 
 /// The process that asks for a status, and how far it can see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(super) fn status(
 ) -> schema::Status {
     let state = view.state;
     let Prospect { destination, answered, considered, total } =
-        evidence::foresee(netns, addr, port, &state.listeners, &state.namespaces);
+        prospect::foresee(netns, addr, port, &state.listeners, &state.namespaces);
     let is_local = destination.route.is_some();
     let summary = match considered.first() {
         _ if !is_local => "not an address of this network namespace".to_owned(),

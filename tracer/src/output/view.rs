@@ -9,7 +9,7 @@ use crate::model::process::Process;
 use crate::model::socket::{Listener, NetnsId};
 use crate::state::HostState;
 use crate::state::namespaces::Namespaces;
-use crate::verdict::evidence::ConsideredListener;
+use crate::verdict::considered::ConsideredListener;
 
 /// What is known, and the clock that it is shown by.
 #[derive(Clone, Copy)]

@@ -19,12 +19,15 @@ use crate::query::{Candidate, Forwarder, LocalEndpoint};
 use crate::state::HostState;
 use crate::state::listeners::ClosedListener;
 use crate::state::servers::ServerCandidate;
+use crate::verdict::conflict;
+use crate::verdict::considered::ConsideredListener;
 use crate::verdict::coverage::{self, Destination};
-use crate::verdict::evidence::{self, ConsideredListener, Verdict};
-use crate::verdict::published::Published;
-use crate::verdict::scene;
+use crate::verdict::evidence::Verdict;
+use crate::verdict::packet_filter;
+use crate::verdict::prospect;
+use crate::verdict::scene::published::Published;
+use crate::verdict::scene::turns::Turns;
 use crate::verdict::server::KnownBy;
-use crate::verdict::turns::Turns;
 use crate::verdict::uncertainty;
 
 /// Addresses named in one sentence before the rest is counted.
@@ -293,8 +296,9 @@ impl<'a> Wording<'a> {
 
     /// Whether a socket kept the bind that failed from its address: one on the port for another address did not.
     fn kept_from(&self, socket: &Listener) -> bool {
+        let HostState { listeners, binds, .. } = self.view.state;
         let failed = self.verdict.failed_binds.first();
-        failed.is_none_or(|failed| coverage::conflict(socket, &failed.socket))
+        failed.is_none_or(|failed| conflict::holders(&failed.socket, listeners, binds).includes(socket))
     }
 
     /// What a namespace holds was not read, or could not be: only its events are known.
@@ -446,7 +450,7 @@ impl<'a> Wording<'a> {
         let route =
             self.view.state.namespaces.get(self.netns()).and_then(|namespace| namespace.route_to(addr, None));
         let destination = Destination { addr, route, ..self.verdict.destination };
-        evidence::was_answered(&destination, self.refused.time, &self.view.state.listeners)
+        prospect::was_answered(&destination, self.refused.time, &self.view.state.listeners)
     }
 
     /// The namespace's other addresses that are refused.
@@ -460,7 +464,7 @@ impl<'a> Wording<'a> {
 
     /// A filter that would refuse with a listener too.
     pub fn is_filtered(&self) -> bool {
-        scene::is_filtered(self.refused)
+        packet_filter::is_filtered(self.refused)
     }
 
     /// The listener that would have answered the counterpart of the address.

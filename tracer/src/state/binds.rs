@@ -359,7 +359,12 @@ impl Binds {
     }
 
     /// The sockets that were bound to a port then and are closed by now, and since when they were bound.
-    pub fn closed_since(&self, netns: NetnsId, port: u16, at: Mono) -> impl Iterator<Item = (&Listener, Mono)> {
+    pub fn closed_since(
+        &self,
+        netns: NetnsId,
+        port: u16,
+        at: Mono,
+    ) -> impl Iterator<Item = (&Listener, Mono)> {
         self.ports.get(&(netns, port)).into_iter().flat_map(move |port| port.sockets.closed_since(at))
     }
 
@@ -444,7 +449,8 @@ mod tests {
         let unknown = Listener { process: Process::default(), ..socket(0, 1, 0) };
         binds.failed(Call::Bind, &unknown, Errno::EADDRINUSE, Mono(1));
         binds.failed(Call::Bind, &unknown, Errno::EADDRINUSE, Mono(2));
-        let times: Vec<u64> = binds.failures(NetnsId(0), 80, Mono(3), |_| false).map(|one| one.times).collect();
+        let times: Vec<u64> =
+            binds.failures(NetnsId(0), 80, Mono(3), |_| false).map(|one| one.times).collect();
         assert_eq!(times, [1, 1]);
         assert!(!binds.has_called(&Process::default()));
     }

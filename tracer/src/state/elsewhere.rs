@@ -112,6 +112,9 @@ mod tests {
             elsewhere.set_other_ports(NetnsId(number), Vec::new(), read);
             assert!(elsewhere.other_ports.len() <= OTHER_PORTS_MAX);
         }
-        assert!(elsewhere.other_ports_read(NetnsId(3 * OTHER_PORTS_MAX as u32 - 1)).is_some(), "the newest stays");
+        assert!(
+            elsewhere.other_ports_read(NetnsId(3 * OTHER_PORTS_MAX as u32 - 1)).is_some(),
+            "the newest stays"
+        );
     }
 }

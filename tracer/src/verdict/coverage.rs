@@ -1,10 +1,15 @@
-//! Does a listener answer a connect?
+//! Whether a listener answers a connect.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::cause::Mismatch;
 use crate::model::routing::{LO, Route};
 use crate::model::socket::{Listener, NetnsId, counterpart};
+use crate::model::time::Mono;
+
+/// What a listener on every address is bound to.
+pub(super) const WILDCARDS: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
 
 /// Where a connect goes, as its socket holds it in SYN_SENT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,18 +84,21 @@ pub fn answers_other_family(listener: &Listener, destination: &Destination) -> b
     }
 }
 
-/// Whether two sockets cannot be bound to one port of a namespace, unless both are to share it.
-pub fn conflict(one: &Listener, other: &Listener) -> bool {
-    if one.device.is_some() && other.device.is_some() && one.device != other.device {
-        return false;
+/// Why a listener did not answer a connect that began then. One that opened later could not.
+pub(super) fn mismatch_at(
+    listener: &Listener,
+    destination: &Destination,
+    connected: Mono,
+) -> Option<Mismatch> {
+    match mismatch(listener, destination) {
+        None if listener.since.is_some_and(|since| since > connected) => Some(Mismatch::NotYet),
+        mismatch => mismatch,
     }
-    if one.addr.is_ipv4() == other.addr.is_ipv4() {
-        return one.addr == other.addr || one.addr.is_unspecified() || other.addr.is_unspecified();
-    }
-    let takes_both = |socket: &Listener| {
-        socket.addr.is_ipv6() && socket.addr.is_unspecified() && socket.v6only != Some(true)
-    };
-    takes_both(one) || takes_both(other)
+}
+
+/// Whether a listener had opened by then.
+pub(super) fn was_there(listener: &Listener, moment: Mono) -> bool {
+    listener.since.is_none_or(|since| since <= moment)
 }
 
 #[cfg(test)]

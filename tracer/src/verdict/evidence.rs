@@ -1,36 +1,24 @@
-//! What led to a verdict: the listeners that were considered, failed binds, candidates.
+//! What led to a verdict: a classification with the listeners, the binds and the processes that it rests on.
 
-use super::coverage::{self, Destination};
+use super::considered::{CONSIDERED_MAX, ConsideredListener, Moment, nearest};
+use super::coverage::Destination;
 use super::locate::{Place, locate};
-use super::published::Published;
 use super::rules::{self, Classification};
-use super::scene::{Scene, WILDCARDS, is_shown, mismatch_at, was_there};
+use super::scene::Scene;
+use super::scene::published::Published;
+use super::scene::turns::Turns;
 use super::server::{KnownBy, Server};
-use super::turns::Turns;
 use crate::model::cause::{Because, Cause, Mismatch};
 use crate::model::kernel_event::Refused;
 use crate::model::process::Process;
 use crate::model::socket::{Listener, NetnsId};
-use crate::model::time::Mono;
 use crate::query::LocalEndpoint;
 use crate::state::HostState;
 use crate::state::binds::FailedBind;
 use crate::state::bound_sockets::BoundSocket;
-use crate::state::listeners::{ClosedListener, Listeners};
-use crate::state::namespaces::Namespaces;
+use crate::state::listeners::ClosedListener;
 use crate::state::servers::ServerCandidate;
 use crate::state::settings::SHOWN_MAX;
-use std::net::IpAddr;
-
-/// Listeners shown in one verdict.
-pub const CONSIDERED_MAX: usize = 16;
-
-/// A listener beside the connect that it did not answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConsideredListener {
-    pub listener: Listener,
-    pub mismatch: Option<Mismatch>,
-}
 
 /// The server of a verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,48 +85,9 @@ impl Verdict {
 pub fn gather(refused: &Refused, classification: Classification, state: &HostState) -> Verdict {
     let Classification { cause, because, destination } = classification;
     let scene = Scene::new(refused, locate(refused, state), state);
-    let closed_since = scene.closed_since();
-    let moments = (refused.started, refused.time);
-    let (mut considered, mut total) = nearest(&destination, moments, &state.listeners, closed_since);
-    if matches!(scene.place, Place::Nowhere(_)) {
-        // The address is in none of the namespaces that they are in.
-        considered.iter_mut().for_each(|one| one.mismatch = Some(Mismatch::Netns));
-    }
-    let closed = scene.closed();
-    if let Some(closed) = closed {
-        let at = usize::from(considered.first().is_some_and(|first| first.mismatch.is_none()));
-        let one = ConsideredListener { listener: closed.listener.clone(), mismatch: Some(Mismatch::Closed) };
-        considered.insert(at, one);
-        total += 1;
-        if because.contains(&Because::SeveralOwners)
-            && let Some(before) = scene.predecessor()
-        {
-            let mismatch = Some(Mismatch::Closed);
-            considered.insert(at + 1, ConsideredListener { listener: before.listener.clone(), mismatch });
-            total += 1;
-        }
-        considered.truncate(CONSIDERED_MAX);
-    }
-    let candidates = match cause {
-        Cause::Starting => scene.starting(),
-        Cause::NeverListened => scene.ended(),
-        Cause::NotOnTcp => scene.not_on_tcp().into_iter().map(|(known, _)| known).collect(),
-        Cause::Stopped => scene.starting(),
-        _ => Vec::new(),
-    };
-    let local = match cause {
-        Cause::NotOnTcp => scene.not_on_tcp().into_iter().map(|(_, endpoint)| endpoint.clone()).collect(),
-        _ => Vec::new(),
-    };
-    let shows_others = cause == Cause::OtherPort || because.contains(&Because::SeveralOwners);
-    let elsewhere: Vec<&Listener> = if shows_others {
-        scene.elsewhere().into_iter().map(|other| other.listener).collect()
-    } else {
-        scene.elsewhere_of_failed()
-    };
+    let Shown { considered, total } = considered(&scene, &because);
+    let candidates = candidates(&scene, cause);
     let published = scene.published().filter(|_| cause == Cause::OtherPort);
-    let elsewhere = elsewhere.into_iter().chain(published.iter().map(|one| &one.forwarder.listener));
-    let elsewhere = elsewhere.cloned().collect();
     let server = match &published {
         Some(published) => Some(server_behind(published)),
         None => server_of(&scene, cause, &candidates, &considered),
@@ -151,24 +100,96 @@ pub fn gather(refused: &Refused, classification: Classification, state: &HostSta
     Verdict {
         server,
         cause,
-        because,
         destination,
         considered,
         total,
-        closed: closed.filter(|_| cause == Cause::Stopped).cloned(),
+        closed: scene.closed().filter(|_| cause == Cause::Stopped).cloned(),
         failed_binds: shown_failures(&scene, cause),
-        bound: scene
-            .bound()
-            .filter(|_| cause == Cause::BoundNotListening)
-            .map(|(socket, time)| BoundSocket { socket: state.described_socket(socket), time }),
+        bound: bound(&scene, cause),
         candidates: candidates.into_iter().cloned().collect(),
-        local,
+        local: local(&scene, cause),
         filter: scene.packet_filter().map(|filter| filter.netns),
         unfiltered: (cause == Cause::Filtered).then(|| rules::cause_after(Cause::Filtered, &scene)),
-        elsewhere,
+        elsewhere: elsewhere(&scene, cause, &because, published.as_ref()),
+        because,
         turns: (cause == Cause::Stopped).then(|| scene.turns()).flatten(),
-        published: published.clone(),
+        published,
     }
+}
+
+/// The listeners that a verdict shows, and how many there are.
+struct Shown {
+    considered: Vec<ConsideredListener>,
+    total: u64,
+}
+
+/// The listeners on the port, with those that covered the destination and closed.
+fn considered(scene: &Scene<'_>, because: &[Because]) -> Shown {
+    let Scene { refused, destination, state, .. } = scene;
+    let closed_since = scene.closed_since();
+    let (mut considered, mut total) =
+        nearest(destination, Moment::of(refused), &state.listeners, closed_since);
+    if matches!(scene.place, Place::Nowhere(_)) {
+        // The address is in none of the namespaces that they are in.
+        considered.iter_mut().for_each(|one| one.mismatch = Some(Mismatch::Netns));
+    }
+    if let Some(closed) = scene.closed() {
+        let several = because.contains(&Because::SeveralOwners);
+        let before = several.then(|| scene.predecessor()).flatten();
+        let closed = [Some(closed), before].into_iter().flatten();
+        let closed = closed.map(|closed| ConsideredListener {
+            listener: closed.listener.clone(),
+            mismatch: Some(Mismatch::Closed),
+        });
+        let closed: Vec<ConsideredListener> = closed.collect();
+        total += closed.len() as u64;
+        // Behind the listener that answers now.
+        let at = usize::from(considered.first().is_some_and(|first| first.mismatch.is_none()));
+        considered.splice(at..at, closed);
+        considered.truncate(CONSIDERED_MAX);
+    }
+    Shown { considered, total }
+}
+
+/// The server candidates that a cause is about.
+fn candidates<'a>(scene: &Scene<'a>, cause: Cause) -> Vec<&'a ServerCandidate> {
+    match cause {
+        Cause::Starting | Cause::Stopped => scene.starting(),
+        Cause::NeverListened => scene.ended(),
+        Cause::NotOnTcp => scene.not_on_tcp().into_iter().map(|(known, _)| known).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// What each of the candidates listens on instead of a TCP port.
+fn local(scene: &Scene<'_>, cause: Cause) -> Vec<LocalEndpoint> {
+    if cause != Cause::NotOnTcp {
+        return Vec::new();
+    }
+    scene.not_on_tcp().into_iter().map(|(_, endpoint)| endpoint.clone()).collect()
+}
+
+/// What listens on other ports instead, and the forwarder that publishes the port.
+fn elsewhere(
+    scene: &Scene<'_>,
+    cause: Cause,
+    because: &[Because],
+    published: Option<&Published>,
+) -> Vec<Listener> {
+    let shows_others = cause == Cause::OtherPort || because.contains(&Because::SeveralOwners);
+    let elsewhere: Vec<&Listener> = if shows_others {
+        scene.elsewhere().into_iter().map(|other| other.listener).collect()
+    } else {
+        scene.elsewhere_of_failed()
+    };
+    let forwarder = published.map(|one| &one.forwarder.listener);
+    elsewhere.into_iter().chain(forwarder).cloned().collect()
+}
+
+/// The socket that is bound and does not listen.
+fn bound(scene: &Scene<'_>, cause: Cause) -> Option<BoundSocket> {
+    let (socket, time) = scene.bound().filter(|_| cause == Cause::BoundNotListening)?;
+    Some(BoundSocket { socket: scene.state.described_socket(socket), time })
 }
 
 /// The process behind a forwarder; where that is not known, the forwarder, which is known by its name.
@@ -233,115 +254,4 @@ fn shown_failures(scene: &Scene<'_>, cause: Cause) -> Vec<FailedBind> {
         counted
     };
     shown.into_iter().map(count).collect()
-}
-
-/// How near a listener was to answering: the order in which they are shown. A cause that one of them decides
-/// is decided by the nearest, so that none is decided by a listener that is not shown.
-fn distance(listener: &Listener, mismatch: Option<Mismatch>, destination: &Destination) -> u8 {
-    match mismatch {
-        None => 0,
-        Some(Mismatch::Closed) => 1,
-        Some(Mismatch::Device) => 2,
-        Some(Mismatch::V6only | Mismatch::Family)
-            if coverage::answers_other_family(listener, destination) =>
-        {
-            3
-        }
-        Some(Mismatch::V6only) => 4,
-        Some(Mismatch::Family) => 5,
-        Some(Mismatch::Address) => 6,
-        Some(Mismatch::NotYet) => 7,
-        Some(Mismatch::Port) => 8,
-        Some(Mismatch::Netns) => 9,
-    }
-}
-
-/// A listener with how near it was to answering, and why it did not.
-type Near<'a> = (u8, &'a Listener, Option<Mismatch>);
-
-/// The listeners on the port in every namespace that had opened when the connect was refused, or would have answered had
-/// they, in no order.
-fn on_port<'a>(
-    destination: &'a Destination,
-    (connected, refused): (Mono, Mono),
-    listeners: &'a Listeners,
-) -> impl Iterator<Item = Near<'a>> {
-    let on_port = listeners.open().filter(|listener| listener.port == destination.port);
-    on_port
-        .map(move |listener| beside(listener, destination, connected))
-        .filter(move |(_, listener, mismatch)| is_shown(listener, *mismatch, refused))
-}
-
-fn beside<'a>(listener: &'a Listener, destination: &Destination, connected: Mono) -> Near<'a> {
-    let mismatch = mismatch_at(listener, destination, connected);
-    (distance(listener, mismatch, destination), listener, mismatch)
-}
-
-/// What they are ordered by, the nearest first.
-fn order((distance, listener, _): &Near<'_>) -> impl Ord + use<> {
-    (*distance, listener.netns, listener.addr, listener.process.pid, listener.key.inode)
-}
-
-/// The listeners on the port in every namespace, and those that have closed since, nearest first, and how many there are.
-fn nearest<'a>(
-    destination: &'a Destination,
-    moments: (Mono, Mono),
-    listeners: &'a Listeners,
-    closed_since: impl Iterator<Item = &'a Listener>,
-) -> (Vec<ConsideredListener>, u64) {
-    let closed_since = closed_since.map(|listener| beside(listener, destination, moments.0));
-    let mut near: Vec<Near<'_>> = on_port(destination, moments, listeners).chain(closed_since).collect();
-    let total = near.len() as u64;
-    if near.len() > CONSIDERED_MAX {
-        near.select_nth_unstable_by_key(CONSIDERED_MAX - 1, order);
-        near.truncate(CONSIDERED_MAX);
-    }
-    near.sort_unstable_by_key(order);
-    let considered = near
-        .into_iter()
-        .map(|(_, listener, mismatch)| ConsideredListener { listener: listener.clone(), mismatch })
-        .collect();
-    (considered, total)
-}
-
-/// What a client inside a namespace would get from an address now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prospect {
-    pub destination: Destination,
-    pub answered: bool,
-    /// Nearest first, at most [`CONSIDERED_MAX`].
-    pub considered: Vec<ConsideredListener>,
-    pub total: u64,
-}
-
-/// Says what a connect made now, inside `netns`, would get.
-pub fn foresee(
-    netns: NetnsId,
-    addr: IpAddr,
-    port: u16,
-    listeners: &Listeners,
-    namespaces: &Namespaces,
-) -> Prospect {
-    let route = namespaces.get(netns).and_then(|namespace| namespace.route_to(addr, None));
-    let destination = Destination { netns, addr, port, route };
-    let (considered, total) = nearest(&destination, (Mono::MAX, Mono::MAX), listeners, std::iter::empty());
-    Prospect { destination, answered: is_answered(&destination, listeners), considered, total }
-}
-
-/// Whether a connect made now would be answered.
-pub fn is_answered(destination: &Destination, listeners: &Listeners) -> bool {
-    let Destination { netns, addr, port, .. } = *destination;
-    let mut near = WILDCARDS.into_iter().chain([addr]).flat_map(|addr| listeners.bound_to(netns, addr, port));
-    destination.route.is_some() && near.any(|listener| coverage::mismatch(listener, destination).is_none())
-}
-
-/// Whether a connect made when another was refused would have been answered.
-pub fn was_answered(destination: &Destination, refused: Mono, listeners: &Listeners) -> bool {
-    let Destination { netns, addr, port, .. } = *destination;
-    let near = WILDCARDS.into_iter().chain([addr]).flat_map(|addr| listeners.bound_to(netns, addr, port));
-    let mut near = near.chain(listeners.closed_after(refused).map(|closed| &closed.listener));
-    let answers = |listener: &Listener| {
-        was_there(listener, refused) && coverage::mismatch(listener, destination).is_none()
-    };
-    destination.route.is_some() && near.any(answers)
 }

@@ -1,20 +1,20 @@
-//! What to ask the host before a refusal is reported: every query at once, from what is known by then.
+//! Which queries are sent to the host before a refusal is reported: all in one step, by what is known then.
 
 use std::collections::BTreeSet;
 
-use super::coverage::{self, Destination};
-use super::evidence::{ConsideredListener, Verdict};
-use super::locate;
-use super::rules::{self, Classification, Need};
+use super::conflict;
+use super::considered::ConsideredListener;
+use super::coverage::Destination;
+use super::evidence::Verdict;
+use super::packet_filter;
+use super::rules::{self, Classification, PlannedQuery, Rule};
 use crate::model::cause::{Because, Cause, Mismatch};
 use crate::model::errno::Errno;
 use crate::model::kernel_event::Refused;
 use crate::model::socket::NetnsId;
 use crate::model::time::{Interval, Mono};
 use crate::query::{KnownSocket, QueryKind};
-use crate::state::HostState;
-
-pub use crate::state::FRESH_NS;
+use crate::state::{FRESH_NS, HostState};
 
 /// How old the result of an expensive query may be: it takes a few milliseconds.
 const EXPENSIVE_NS: u64 = 50_000_000;
@@ -22,7 +22,7 @@ const EXPENSIVE_NS: u64 = 50_000_000;
 /// Processes whose Unix and UDP sockets are read for one refusal.
 const LOCAL_SOCKETS_MAX: usize = 16;
 
-/// For how long after a dump of a namespace's listeners it is enough to ask their owners.
+/// For how long after a dump of a namespace's listeners it is enough to query their owners.
 const DUMPED_NS: u64 = 1_000_000_000;
 
 /// What a refusal is planned for.
@@ -35,13 +35,17 @@ pub enum Purpose<'a> {
     Report(&'a Verdict),
 }
 
-/// Names what is to be asked.
-pub fn plan(
-    refused: &Refused,
-    classification: &Classification,
-    state: &HostState,
-    (purpose, now): (Purpose<'_>, Mono),
-) -> Vec<QueryKind> {
+/// What the queries of a refusal are planned for.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'a> {
+    pub classification: &'a Classification,
+    pub purpose: Purpose<'a>,
+    pub now: Mono,
+}
+
+/// The queries that are to be answered before a refusal is reported.
+pub fn plan(refused: &Refused, task: Task<'_>, state: &HostState) -> Vec<QueryKind> {
+    let Task { classification, purpose, now } = task;
     let plan = Plan { refused, state, now };
     let mut queries = plan.of_namespaces(classification);
     if queries.is_empty() {
@@ -79,7 +83,7 @@ impl Plan<'_> {
         {
             return vec![QueryKind::Namespace { netns, pid_hint: refused.client.pid }];
         }
-        let filter = locate::packet_filter(refused, state).map(|filter| filter.netns);
+        let filter = packet_filter::find(refused, state).map(|filter| filter.netns);
         let elsewhere = [Some(classification.destination.netns), filter].into_iter().flatten();
         let is_due = |other: &NetnsId| *other != netns && is_stale(*other);
         let due: BTreeSet<NetnsId> = elsewhere.filter(is_due).collect();
@@ -88,96 +92,111 @@ impl Plan<'_> {
 
     /// What the cause rests on.
     fn of_cause(&self, classification: &Classification) -> Vec<QueryKind> {
+        let rule = rules::rule(classification.cause);
+        let mut queries: Vec<QueryKind> = self.of_host(classification, rule).into_iter().collect();
+        if rule.queries.contains(&PlannedQuery::Candidates) {
+            queries.extend(self.of_candidate_settings(classification.destination.netns));
+        }
+        let planned = rule.queries.iter().filter_map(|query| self.of_rule(*query, classification));
+        queries.extend(planned);
+        queries
+    }
+
+    /// The query of every namespace, where the verdict rests on what is in none of them.
+    fn of_host(&self, classification: &Classification, rule: &Rule) -> Option<QueryKind> {
         let Self { refused, state, now } = *self;
-        let Classification { cause, because, destination: Destination { netns, port, .. } } = classification;
-        let (cause, netns, port) = (*cause, *netns, *port);
-        let mut queries = Vec::new();
-        let rule = rules::rule(cause);
         // That a packet filter is another namespace's rests on which namespaces there are.
         let is_beyond =
-            locate::packet_filter(refused, state).is_some_and(|filter| filter.netns != refused.netns);
-        let asks_host = rule.needs.contains(&Need::EveryNamespace)
-            || because.contains(&Because::AmbiguousNetns)
+            packet_filter::find(refused, state).is_some_and(|filter| filter.netns != refused.netns);
+        let asks_host = rule.queries.contains(&PlannedQuery::EveryNamespace)
+            || classification.because.contains(&Because::AmbiguousNetns)
             || is_beyond
             || state.health.lost;
-        let unverified = rule.needs.contains(&Need::AbsenceVerified) && !state.health.is_absence_verified;
-        let is_host_due = if state.health.lost {
-            let read = state.health.host_read;
+        let unverified =
+            rule.queries.contains(&PlannedQuery::AbsenceVerified) && !state.health.is_absence_verified;
+        let read = state.health.host_read;
+        let is_due = if state.health.lost {
             read.is_none_or(|read| read.is_due_after_loss(refused.time, now))
         } else {
-            self.is_due(state.health.host_read, 0)
+            self.is_due(read, 0)
         };
-        if asks_host && is_host_due || unverified {
-            queries.push(QueryKind::Host);
+        (asks_host && is_due || unverified).then_some(QueryKind::Host)
+    }
+
+    /// Whether the port is one that a candidate serves is configured: the settings that were not read yet.
+    fn of_candidate_settings(&self, netns: NetnsId) -> Vec<QueryKind> {
+        let Self { refused, state, .. } = *self;
+        let running = state.servers.running(netns, refused.time);
+        let known = running.iter().filter(|known| known.candidate.product.is_some());
+        let pids = known.filter_map(|known| known.candidate.process.pid);
+        let is_new = |pid: &u32| state.settings.last_read(*pid).is_none();
+        pids.filter(is_new).take(LOCAL_SOCKETS_MAX).map(|pid| QueryKind::Settings { pid }).collect()
+    }
+
+    /// The query that a rule names; `None`: what was read is new enough, or another function plans it.
+    fn of_rule(&self, query: PlannedQuery, classification: &Classification) -> Option<QueryKind> {
+        let Self { refused, state, .. } = *self;
+        let Destination { netns, port, .. } = classification.destination;
+        let has_failed = || state.binds.last_failure(netns, port).is_some();
+        match query {
+            PlannedQuery::EveryNamespace | PlannedQuery::AbsenceVerified => None,
+            PlannedQuery::BoundSockets => self.of_bound_sockets(classification),
+            PlannedQuery::PortHolders => {
+                let is_due = state.binds.holders_read(netns, port).is_none();
+                (is_due && self.may_be_held_unseen(netns, port)).then_some(QueryKind::Holders { netns, port })
+            }
+            PlannedQuery::Candidates => {
+                self.is_due(state.servers.last_search(), EXPENSIVE_NS).then_some(QueryKind::Candidates)
+            }
+            PlannedQuery::OtherPorts => {
+                self.of_other_ports(netns, || state.has_server(netns, refused.time) || has_failed())
+            }
+            PlannedQuery::OtherPortsOfFailed => self.of_other_ports(netns, has_failed),
+            PlannedQuery::Forwarders => {
+                let read = state.forwarders.last_read(netns, port);
+                self.is_due(read, EXPENSIVE_NS).then_some(QueryKind::Forwarders { netns, port })
+            }
+            PlannedQuery::LocalSockets => self.of_local_sockets(netns),
         }
-        let holders = state.binds.holders_read(netns, port);
-        if rule.needs.contains(&Need::Candidates) {
-            // Whether the port is one that a candidate serves is configured.
-            let running = state.servers.running(netns, refused.time);
-            let known = running.iter().filter(|known| known.candidate.product.is_some());
-            let pids = known.filter_map(|known| known.candidate.process.pid);
-            let is_new = |pid: &u32| state.settings.last_read(*pid).is_none();
-            queries
-                .extend(pids.filter(is_new).take(LOCAL_SOCKETS_MAX).map(|pid| QueryKind::Settings { pid }));
-        }
-        for need in rule.needs {
-            let query = match need {
-                Need::EveryNamespace | Need::AbsenceVerified => None,
-                Need::BoundSockets => {
-                    let are_followed =
-                        state.binds.bound_to(netns, port).next().is_some_and(|(_, time)| time.is_some());
-                    let is_due = holders.is_none_or(|read| {
-                        // A socket whose end is not reported may be closed by now.
-                        if cause == Cause::BoundNotListening && !are_followed {
-                            read.is_worth_it(refused.time, now, FRESH_NS)
-                        } else {
-                            read.is_due(refused.time, now, FRESH_NS)
-                        }
-                    });
-                    let are_listed = state
-                        .health
-                        .undetectable
-                        .is_none_or(|unseen| rules::is_before(Cause::BoundNotListening, unseen));
-                    (are_listed && is_due).then_some(QueryKind::Holders { netns, port })
-                }
-                Need::PortHolders => (holders.is_none() && self.may_be_held_unseen(netns, port))
-                    .then_some(QueryKind::Holders { netns, port }),
-                Need::Candidates => {
-                    self.is_due(state.servers.last_search(), EXPENSIVE_NS).then_some(QueryKind::Candidates)
-                }
-                Need::OtherPorts => (self.is_due(state.elsewhere.other_ports_read(netns), EXPENSIVE_NS)
-                    && (state.has_server(netns, refused.time)
-                        || state.binds.last_failure(netns, port).is_some()))
-                .then_some(QueryKind::OtherPorts { netns }),
-                Need::OtherPortsOfFailed => {
-                    let has_failed = state.binds.last_failure(netns, port).is_some();
-                    (has_failed && self.is_due(state.elsewhere.other_ports_read(netns), EXPENSIVE_NS))
-                        .then_some(QueryKind::OtherPorts { netns })
-                }
-                Need::Forwarders => {
-                    let read = state.forwarders.last_read(netns, port);
-                    self.is_due(read, EXPENSIVE_NS).then_some(QueryKind::Forwarders { netns, port })
-                }
-                Need::LocalSockets => {
-                    let is_due =
-                        |pid: &u32| self.is_due(state.elsewhere.local_sockets_read(*pid), EXPENSIVE_NS);
-                    let running = state.servers.running(netns, refused.time);
-                    let pids = running.iter().filter_map(|known| known.candidate.process.pid);
-                    let pids: Vec<u32> = pids.filter(is_due).take(LOCAL_SOCKETS_MAX).collect();
-                    (!pids.is_empty()).then_some(QueryKind::LocalSockets { netns, pids })
-                }
-            };
-            queries.extend(query);
-        }
-        queries
+    }
+
+    fn of_bound_sockets(&self, classification: &Classification) -> Option<QueryKind> {
+        let Self { refused, state, now } = *self;
+        let Destination { netns, port, .. } = classification.destination;
+        let are_followed = state.binds.bound_to(netns, port).next().is_some_and(|(_, time)| time.is_some());
+        let is_due = state.binds.holders_read(netns, port).is_none_or(|read| {
+            // A socket whose end is not reported may be closed by now.
+            if classification.cause == Cause::BoundNotListening && !are_followed {
+                read.is_worth_it(refused.time, now, FRESH_NS)
+            } else {
+                read.is_due(refused.time, now, FRESH_NS)
+            }
+        });
+        let unseen = state.health.undetectable;
+        let are_listed = unseen.is_none_or(|unseen| rules::is_before(Cause::BoundNotListening, unseen));
+        (are_listed && is_due).then_some(QueryKind::Holders { netns, port })
+    }
+
+    /// What processes of a namespace listen on besides the watched ports. `is_any`: one of them may be the server.
+    fn of_other_ports(&self, netns: NetnsId, is_any: impl FnOnce() -> bool) -> Option<QueryKind> {
+        let is_due = self.is_due(self.state.elsewhere.other_ports_read(netns), EXPENSIVE_NS);
+        (is_due && is_any()).then_some(QueryKind::OtherPorts { netns })
+    }
+
+    fn of_local_sockets(&self, netns: NetnsId) -> Option<QueryKind> {
+        let Self { refused, state, .. } = *self;
+        let is_due = |pid: &u32| self.is_due(state.elsewhere.local_sockets_read(*pid), EXPENSIVE_NS);
+        let running = state.servers.running(netns, refused.time);
+        let pids = running.iter().filter_map(|known| known.candidate.process.pid);
+        let pids: Vec<u32> = pids.filter(is_due).take(LOCAL_SOCKETS_MAX).collect();
+        (!pids.is_empty()).then_some(QueryKind::LocalSockets { netns, pids })
     }
 
     /// Whether a bind failed for an address that no open listener takes: another socket holds it, or held it.
     fn may_be_held_unseen(&self, netns: NetnsId, port: u16) -> bool {
         let Self { state, .. } = self;
         state.binds.failed_with(netns, port, Errno::EADDRINUSE).any(|failed| {
-            let mut on_port = state.listeners.open_in(netns).filter(|listener| listener.port == port);
-            !on_port.any(|listener| coverage::conflict(listener, failed))
+            conflict::holders(failed, &state.listeners, &state.binds).listeners().next().is_none()
         })
     }
 
@@ -192,7 +211,7 @@ impl Plan<'_> {
         let shown = verdict.considered.iter().find(is_open).map(|one| one.listener.netns);
         let read = |netns: &NetnsId| state.owners_read(*netns).map(|owners| owners.read);
         // A socket that was passed on to another process shows in no event; but where the one that had it has ended, another
-        // holds it, and what was read before says nothing of that one.
+        // holds it, and what was read before does not show that one.
         let is_orphaned = |one: &ConsideredListener| {
             state.listeners.orphaned_by(one.listener.netns, one.listener.key).is_some()
         };

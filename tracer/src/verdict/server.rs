@@ -3,8 +3,8 @@
 //! The strongest evidence comes first: a socket that answered there, then what took the port, then a name. Names and
 //! arguments are a process's own choice, so that what rests on them alone is never certain.
 
-use super::coverage;
-use super::scene::{Scene, was_there};
+use super::coverage::{self, was_there};
+use super::scene::Scene;
 use crate::model::process::Process;
 use crate::model::service;
 use crate::model::socket::Listener;

@@ -1,8 +1,9 @@
 //! What makes a verdict less than certain: one function an uncertainty, which the rules name.
 
 use super::locate::Place;
+use super::packet_filter;
 use super::rules;
-use super::scene::{self, Scene};
+use super::scene::Scene;
 use super::server::KnownBy;
 use crate::model::cause::{Because, Cause};
 use crate::model::kernel_event::{Refused, SentBy, Via};
@@ -84,7 +85,8 @@ impl Uncertainty {
         let is_forgotten = |is: bool| is.then_some(Because::HistoryForgotten);
         match self {
             Self::Opening => is_changing(
-                !scene::is_filtered(refused) && scene.covered_for().is_some_and(|age| age < CHANGING_NS),
+                !packet_filter::is_filtered(refused)
+                    && scene.covered_for().is_some_and(|age| age < CHANGING_NS),
             ),
             Self::Closing => is_changing(scene.closed().is_some_and(|closed| closed.time > refused.started)),
             Self::History => {

@@ -6,8 +6,8 @@ use crate::model::escape::{in_quotes, quoted};
 use crate::model::process::ExitStatus;
 use crate::model::service;
 use crate::model::trust;
-use crate::output::hints::owner::{self, Kind};
 use crate::output::hints::Case;
+use crate::output::hints::owner::{self, Kind};
 use crate::output::wording::{ago, who};
 
 pub const RESTART: &str = "the file is already right. The process took its bind when it started: end it and start a new one (restart the \

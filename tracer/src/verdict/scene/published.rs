@@ -1,14 +1,11 @@
-//! The port at another one: what a forwarder publishes.
+//! The port at which a forwarder publishes the one that was refused.
 //!
 //! A forwarder is known by its arguments, which it chose, and by its own listener. Where the port that it leads to is in a
 //! namespace of this host, a listener there is known too.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::coverage::{self, Destination};
-use super::evidence;
-use super::locate::Place;
-use super::scene::{Scene, was_there};
+use super::Scene;
 use crate::model::cause::Because;
 use crate::model::forward::Target;
 use crate::model::process::Process;
@@ -16,6 +13,9 @@ use crate::model::service;
 use crate::model::socket::Listener;
 use crate::model::trust;
 use crate::query::Forwarder;
+use crate::verdict::coverage::{self, Destination, was_there};
+use crate::verdict::locate::Place;
+use crate::verdict::prospect;
 
 /// A forwarder that publishes the port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +49,8 @@ impl Scene<'_> {
         }
         let Destination { netns, port, .. } = self.destination;
         let forwarders = self.state.forwarders.to(netns, port).iter();
-        let there = forwarders
-            .filter(|forwarder| forwarder.since.is_none_or(|since| since <= self.refused.time));
+        let there =
+            forwarders.filter(|forwarder| forwarder.since.is_none_or(|since| since <= self.refused.time));
         let published = there.filter_map(|forwarder| self.published_by(forwarder));
         published.min_by_key(|one| {
             let is_asked = one.at.ip() == self.destination.addr;
@@ -103,7 +103,7 @@ impl Scene<'_> {
             // The same address in several: which one it leads to is not known.
             several => {
                 let is_answered =
-                    |one: &Destination| evidence::was_answered(one, self.refused.time, &self.state.listeners);
+                    |one: &Destination| prospect::was_answered(one, self.refused.time, &self.state.listeners);
                 if several.iter().any(is_answered) { Behind::Unknown } else { Behind::Nothing }
             }
         }

@@ -1,11 +1,11 @@
 //! Services that take a port in turn: each has ended the other, or waits until it is free.
 
-use super::coverage;
-use super::scene::Scene;
+use super::Scene;
 use crate::model::process::Process;
 use crate::model::service;
 use crate::model::trust;
 use crate::state::listeners::ClosedListener;
+use crate::verdict::coverage;
 
 /// How long ago a listener has closed at most that counts as a turn.
 const TURNS_NS: u64 = 600_000_000_000;
@@ -64,7 +64,7 @@ impl<'a> Scene<'a> {
 
     /// What held the destination before, of another service: also a stranger's, who may have held it to be taken for the
     /// server, or to have it taken for one.
-    pub(super) fn predecessor(&self) -> Option<&'a ClosedListener> {
+    pub(in crate::verdict) fn predecessor(&self) -> Option<&'a ClosedListener> {
         let server = self.server?;
         let is_of_server = |process: &Process| {
             !service::is_another(process, server.process)

@@ -1,0 +1,157 @@
+//! What binds and bound sockets show of the port: which failed, which are made good, what holds it without listening.
+
+use super::Scene;
+use crate::model::errno::Errno;
+use crate::model::process::Process;
+use crate::model::service;
+use crate::model::socket::Listener;
+use crate::model::time::Mono;
+use crate::state::HostState;
+use crate::state::binds::FailedBind;
+use crate::state::callers::Caller;
+use crate::state::listeners::{ClosedListener, EXEC_CLOSES_NS};
+use crate::verdict::conflict;
+use crate::verdict::coverage::{self, Destination, was_there};
+
+impl<'a> Scene<'a> {
+    /// The bind that failed last on the port, and is not made good.
+    pub(in crate::verdict) fn last_failure(&self) -> Option<&'a FailedBind> {
+        self.failures().next()
+    }
+
+    /// The binds that failed on the port and are not made good, the last first.
+    pub fn failures(&self) -> impl Iterator<Item = &'a FailedBind> + use<'a> {
+        let Self { refused, destination, state, .. } = *self;
+        let covers = move |taken: &Listener| coverage::mismatch(taken, &destination).is_none();
+        state.binds.failures(destination.netns, destination.port, refused.time, covers)
+    }
+
+    /// The bind that failed last, where that is why the destination is not answered: the server's, for an address that
+    /// covers it; for any, where nothing listens and the process never did.
+    pub fn failed_bind(&self) -> Option<&'a FailedBind> {
+        let would_cover =
+            |failed: &FailedBind| coverage::mismatch(&failed.socket, &self.destination).is_none();
+        let failed = self
+            .failures()
+            .filter(|failed| self.is_of_server(&failed.socket.process))
+            .find(|failed| would_cover(failed) || !self.has_on_port() && !self.has_listened(failed))?;
+        // A bind that failed while the listener was still up, which has closed since, is not what is wrong now; but of
+        // another process that waits for the port, which is free now.
+        let waits = |closed: &ClosedListener| {
+            failed.errno == Errno::EADDRINUSE
+                && would_cover(failed)
+                && !self.is_by_instance_of(failed, &closed.listener.process)
+                && !self.is_over(failed)
+        };
+        let is_latest = self.closed().is_none_or(|closed| closed.time < failed.last || waits(closed));
+        (is_latest && !self.has_later_instance(failed.last) && self.is_still_so(failed)).then_some(failed)
+    }
+
+    /// Whether an instance of the server started after that, running or ended: what earlier ones failed to do is not the
+    /// cause any more.
+    fn has_later_instance(&self, time: Mono) -> bool {
+        self.instances_by_then().any(|known| known.candidate.since > time)
+    }
+
+    /// Whether what made a bind fail is still so, as far as is known: the port is held, or the process goes on without it.
+    fn is_still_so(&self, failed: &FailedBind) -> bool {
+        let netns = self.destination.netns;
+        let processes = self.processes_of(&failed.socket.process, failed.first);
+        let elsewhere = || processes.iter().flat_map(|pid| self.elsewhere_of(*pid));
+        let held = || processes.iter().flat_map(|pid| self.state.listeners.held_by(netns, *pid));
+        let listens = || elsewhere().next().is_some() || held().next().is_some();
+        // A port that was open before, such as one for metrics, is not where it went instead.
+        let has_gone_elsewhere =
+            elsewhere().any(|listener| listener.since.is_none_or(|since| since > failed.last));
+        !has_gone_elsewhere
+            && (failed.errno != Errno::EADDRINUSE
+                || self.is_held(failed)
+                || !self.is_over(failed) && !listens())
+    }
+
+    /// Whether the instance of the process that failed has ended, or was replaced by another program.
+    fn is_over(&self, failed: &FailedBind) -> bool {
+        let (pid, now) = (failed.socket.process.pid, self.refused.time);
+        let instance = pid.and_then(|pid| self.state.servers.instance_of(pid, failed.first));
+        instance.map_or_else(|| failed.ended_by(now).is_some(), |known| known.instance.is_over(now))
+    }
+
+    /// Whether a process is of the instance of the one that failed.
+    fn is_by_instance_of(&self, failed: &FailedBind, process: &Process) -> bool {
+        let own = failed.socket.process.pid;
+        let instance = own.and_then(|pid| self.state.servers.instance_of(pid, failed.first));
+        process.pid == own
+            || process.pid.is_some_and(|pid| instance.is_some_and(|known| known.instance.ever_had(pid)))
+    }
+
+    /// Whether another socket keeps a bind that failed from its address; where that is not known, it does.
+    pub fn is_held(&self, failed: &FailedBind) -> bool {
+        let HostState { listeners, binds, .. } = self.state;
+        let is_other = |process: &Process| process.pid.is_none() || process.pid != failed.socket.process.pid;
+        let holders = conflict::holders(&failed.socket, listeners, binds);
+        holders.listeners().next().is_some()
+            || self.closed_here_since().any(|listener| holders.includes(listener))
+            || holders
+                .queried()
+                .is_none_or(|mut queried| queried.any(|holder| is_other(&holder.socket.process)))
+    }
+
+    /// Whether the process that failed held a listener on the port by then.
+    fn has_listened(&self, failed: &FailedBind) -> bool {
+        let Destination { netns, port, .. } = self.destination;
+        let HostState { listeners, servers, .. } = self.state;
+        let process = &failed.socket.process;
+        // Of one that has ended, its instance shows when it started.
+        let instance = || servers.instance_of(process.pid?, failed.first).map(|known| known.candidate.since);
+        let executed = process.pid.and_then(|pid| servers.last_execution(pid)).or_else(instance);
+        let is_it = |(listener, closed): (&Listener, Option<Mono>)| {
+            let holder = &listener.process;
+            // A fork is part of the instance that its parent is of. An exec replaces it, also by the same program.
+            let is_by_exec = executed.zip(closed).is_some_and(|(executed, closed)| {
+                closed >= executed && closed.since(executed) < EXEC_CLOSES_NS
+            });
+            let is_before = executed > listener.since && (is_by_exec || process.comm != holder.comm);
+            let is_parents = holder.pid.is_some()
+                && holder.pid == process.ppid
+                && service::is_same_program(holder, process);
+            listener.port == port
+                && (holder.pid == process.pid && !is_before || is_parents)
+                && was_there(listener, self.refused.time)
+        };
+        let closed = listeners.closed_in(netns).filter(|closed| !closed.is_short());
+        let closed = closed.map(|closed| (&closed.listener, Some(closed.time)));
+        closed.chain(listeners.open_in(netns).map(|listener| (listener, None))).any(is_it)
+    }
+
+    /// The process that took the port last, whatever became of its socket.
+    pub(in crate::verdict) fn last_caller(&self) -> Option<&'a Caller> {
+        let Destination { netns, port, .. } = self.destination;
+        self.state.binds.last_caller(netns, port, self.refused.time)
+    }
+
+    /// A socket that is bound to the port and does not listen, and since when; `None`: since before the trace.
+    pub(in crate::verdict) fn any_bound(&self) -> Option<(&'a Listener, Option<Mono>)> {
+        self.bound_sockets().next()
+    }
+
+    fn bound_sockets(&self) -> impl Iterator<Item = (&'a Listener, Option<Mono>)> + use<'a> {
+        let Self { refused, destination: Destination { netns, port, .. }, state, .. } = *self;
+        let HostState { listeners, binds, .. } = state;
+        let is_before = move |time: Option<Mono>| time.is_none_or(|time| time <= refused.time);
+        let has_listened = move |socket: &Listener| {
+            listeners.get(netns, socket.key).is_some_and(|listener| was_there(listener, refused.time))
+        };
+        let bound = binds
+            .bound_to(netns, port)
+            .filter(move |(socket, time)| is_before(*time) && !has_listened(socket));
+        let gone = binds.closed_since(netns, port, refused.time);
+        let has_closed = move |socket: &Listener| listeners.closed_since(netns, socket.key, Mono(0));
+        let gone = gone.filter(move |(socket, _)| !has_closed(socket));
+        bound.chain(gone.map(|(socket, time)| (socket, Some(time))))
+    }
+
+    /// The same of a socket of the server.
+    pub fn bound(&self) -> Option<(&'a Listener, Option<Mono>)> {
+        self.bound_sockets().find(|(socket, _)| self.is_of_server(&socket.process))
+    }
+}

@@ -1,0 +1,114 @@
+//! What the server listens on instead of the port, and whether it will stay there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Scene;
+use crate::model::process::Process;
+use crate::model::socket::Listener;
+use crate::model::time::Mono;
+use crate::query::Candidate;
+use crate::state::HostState;
+use crate::state::servers::ServerCandidate;
+use crate::verdict::coverage::{Destination, was_there};
+
+/// A listener of a server on another port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherPort<'a> {
+    pub listener: &'a Listener,
+    /// When its process was there, at the latest.
+    pub since: Mono,
+    /// Nothing but the time for which it has listened there shows that it will not open this port.
+    pub is_by_time: bool,
+}
+
+/// How long a process must have run, that listens elsewhere, for that to be where it settled.
+pub(super) const SETTLED_NS: u64 = 5_000_000_000;
+
+/// Ports that the kernel gives out by itself (`net.ipv4.ip_local_port_range`, its default): one of them is not where a
+/// server is expected.
+const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+
+impl<'a> Scene<'a> {
+    /// What a process listens on in the namespace besides the port, on watched ports and on others.
+    pub(super) fn elsewhere_of(&self, pid: u32) -> impl Iterator<Item = &'a Listener> + use<'a> {
+        let Self { refused, destination: Destination { netns, port, .. }, state, .. } = *self;
+        let HostState { listeners, elsewhere, .. } = state;
+        // One that has closed while the refusal waited was there.
+        let closed = listeners.closed_after(refused.time).map(|closed| &closed.listener);
+        let closed = closed.filter(move |one| one.netns == netns && one.process.pid == Some(pid));
+        let watched = listeners.held_by(netns, pid).chain(closed);
+        let watched = watched.filter(move |listener| listener.port != port);
+        let is_there = move |listener: &&Listener| was_there(listener, refused.time);
+        elsewhere.other_listeners(netns, pid, refused.time).chain(watched).filter(is_there)
+    }
+
+    /// Where a candidate listens instead, and how that is known to be all that it opens; `None`: it may still open the port.
+    pub(super) fn settled(&self, known: &'a ServerCandidate) -> Option<OtherPort<'a>> {
+        let Candidate { product, process, since, .. } = &known.candidate;
+        let is_set = |listener: &Listener| {
+            let port = product.map(|product| product.port());
+            let setting = port.and_then(|port| self.state.settings.of(process)?.effective(port));
+            setting.is_some_and(|set| set.value.parse() == Ok(listener.port))
+        };
+        let has_tried = || self.has_tried(known);
+        let is_old = || self.refused.time.since(*since) >= SETTLED_NS;
+        self.elsewhere_of_instance(known).find_map(|listener| {
+            let is_by_time = !is_set(listener) && !has_tried();
+            let is_settled = !is_by_time || is_old() && !EPHEMERAL.contains(&listener.port);
+            is_settled.then_some(OtherPort { listener, since: *since, is_by_time })
+        })
+    }
+
+    /// What an instance listens on besides the port.
+    pub(super) fn elsewhere_of_instance(
+        &self,
+        known: &'a ServerCandidate,
+    ) -> impl Iterator<Item = &'a Listener> {
+        self.processes(known).into_iter().flat_map(|pid| self.elsewhere_of(pid))
+    }
+
+    /// What the processes that failed to take the port listen on instead.
+    pub fn elsewhere_of_failed(&self) -> Vec<&'a Listener> {
+        let failed = self.failures().map(|failed| self.processes_of(&failed.socket.process, failed.first));
+        let failed: BTreeSet<u32> = failed.flatten().collect();
+        failed.into_iter().flat_map(|pid| self.elsewhere_of(pid)).collect()
+    }
+
+    /// What the processes that held or tried the port, and the server candidates, listen on instead.
+    pub fn elsewhere(&self) -> Vec<OtherPort<'a>> {
+        let running = self.running();
+        let started = |pid: u32| {
+            let known = running.iter().find(|known| known.candidate.process.pid == Some(pid));
+            known.map(|known| known.candidate.since)
+        };
+        let acted_by = |process: &Process, since: Mono| {
+            self.processes_of(process, since).into_iter().map(move |pid| (pid, since))
+        };
+        let last_owner = self
+            .closed_on_port()
+            .map(|closed| acted_by(&closed.listener.process, closed.listener.since.unwrap_or(closed.time)));
+        let may_be = |process: &Process| self.server.is_none_or(|server| server.may_be(process));
+        let of_server = self.failures().filter(|failed| may_be(&failed.socket.process));
+        let failed = of_server.flat_map(|failed| acted_by(&failed.socket.process, failed.first));
+        let acted: BTreeMap<u32, Mono> = failed.chain(last_owner.into_iter().flatten()).collect();
+        let of_acted = acted.iter().flat_map(|(pid, acted)| {
+            let since = started(*pid).unwrap_or(*acted);
+            let elsewhere = self.elsewhere_of(*pid);
+            elsewhere.map(move |listener| OtherPort { listener, since, is_by_time: false })
+        });
+        let of_named = running.iter().filter(|known| self.is_instance(known)).filter_map(|known| {
+            let has_acted = known.candidate.process.pid.is_some_and(|pid| acted.contains_key(&pid));
+            let settled = self.settled(known).filter(|_| !has_acted)?;
+            let elsewhere: Vec<&'a Listener> = self.elsewhere_of_instance(known).collect();
+            Some(elsewhere.into_iter().map(move |listener| OtherPort { listener, ..settled }))
+        });
+        of_acted.chain(of_named.flatten()).collect()
+    }
+
+    /// Whether the server has settled on another port: an instance that started after those that have may still open this
+    /// one, and is waited for.
+    pub fn is_on_another_port(&self) -> bool {
+        let newest = self.elsewhere().iter().map(|other| other.since).max();
+        newest.is_some_and(|since| !self.has_starting_after(since))
+    }
+}

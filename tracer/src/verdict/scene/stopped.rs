@@ -1,0 +1,100 @@
+//! The listener that covered the destination and closed, and whether the server has come back since.
+
+use super::Scene;
+use crate::model::cause::Cause;
+use crate::model::kernel_event::Refused;
+use crate::model::process::OwnerEnd;
+use crate::model::socket::Listener;
+use crate::model::time::Mono;
+use crate::state::listeners::ClosedListener;
+use crate::state::servers::ServerCandidate;
+use crate::state::{HostState, SERVED_NS};
+use crate::verdict::coverage::{self, Destination, was_there};
+use crate::verdict::locate::locate;
+use crate::verdict::uncertainty::CHANGING_NS;
+
+/// Until when the end of the process may come that closed the listener a refusal is about; `None`: it has ended, or the
+/// refusal is about none.
+pub fn may_be_ending(refused: &Refused, cause: Cause, state: &HostState, within: u64) -> Option<Mono> {
+    if cause != Cause::Stopped {
+        return None;
+    }
+    let scene = Scene::new(refused, locate(refused, state), state);
+    let closed = scene.closed().filter(|closed| closed.owner == OwnerEnd::Running)?;
+    Some(closed.time.plus(within)).filter(|until| *until > refused.time)
+}
+
+impl<'a> Scene<'a> {
+    /// The listener that covered the destination and closed last before the refusal, or so shortly after the
+    /// connect that it was on its way out.
+    pub fn closed(&self) -> Option<&'a ClosedListener> {
+        let Self { refused, destination, state, .. } = *self;
+        state
+            .listeners
+            .closed_in(destination.netns)
+            .filter(|closed| closed.time.since(refused.started) < CHANGING_NS)
+            .filter(|closed| was_there(&closed.listener, refused.time) && !closed.is_probe())
+            .find(|closed| coverage::mismatch(&closed.listener, &destination).is_none())
+    }
+
+    /// The listener on the port of the namespace that closed last before the refusal, whatever it covered.
+    pub(in crate::verdict) fn closed_on_port(&self) -> Option<&'a ClosedListener> {
+        let Self { refused, destination, state, .. } = *self;
+        let mut closed = state.listeners.closed_in(destination.netns);
+        closed.find(|closed| {
+            closed.listener.port == destination.port && closed.time <= refused.time && !closed.is_probe()
+        })
+    }
+
+    /// Whether the server, or one that may be, has opened anything on the port of that namespace since then.
+    pub fn has_opened_since(&self, time: Mono) -> bool {
+        let Destination { netns, port, .. } = self.destination;
+        let is_it = |listener: &Listener| {
+            listener.port == port
+                && listener.since.is_some_and(|since| since > time && since <= self.refused.time)
+                && self.decides(listener)
+        };
+        self.state.listeners.count_in(netns, port) > 0 && self.state.listeners.open_in(netns).any(is_it)
+            || self.closed_here_since().any(is_it)
+    }
+
+    /// Whether the server opened another listener on the port before it closed this one, and after it had served by it: as
+    /// at a reload, which opens the new address first.
+    fn has_moved_from(&self, closed: &Listener) -> bool {
+        let Destination { netns, port, .. } = self.destination;
+        let served = closed.since.map(|since| since.plus(SERVED_NS));
+        let is_later = |listener: &Listener| {
+            listener.since.is_some_and(|since| served.is_none_or(|served| since > served))
+        };
+        let on_port = self.state.listeners.open_in(netns).filter(|listener| listener.port == port);
+        on_port.chain(self.closed_here_since()).any(|listener| {
+            is_later(listener)
+                && was_there(listener, self.refused.time)
+                && self.server.is_some_and(|server| server.is(&listener.process))
+        })
+    }
+
+    /// Whether an instance that started after that has ended without listening, or listens on another port.
+    fn has_failed_since(&self, closed: &ClosedListener) -> bool {
+        // The program that replaced the one that listened started before the listener was closed.
+        let is_later = |known: &ServerCandidate| {
+            let since = known.candidate.since;
+            let is_heir = known.candidate.process.pid == closed.listener.process.pid;
+            since > closed.time || is_heir && closed.listener.since.is_some_and(|opened| since > opened)
+        };
+        self.ended().iter().any(|known| is_later(known))
+            || self
+                .running()
+                .iter()
+                .any(|known| is_later(known) && self.is_instance(known) && self.settled(known).is_some())
+    }
+
+    /// The listener that covered the destination and closed, where nothing has come of the server since.
+    pub fn stopped(&self) -> Option<&'a ClosedListener> {
+        self.closed().filter(|closed| {
+            !self.has_opened_since(closed.time)
+                && !self.has_moved_from(&closed.listener)
+                && !self.has_failed_since(closed)
+        })
+    }
+}
