@@ -41,5 +41,6 @@ pub mod record;
 pub mod run;
 pub mod sandbox;
 pub mod state;
+pub mod stdio;
 pub mod stream;
 pub mod verdict;

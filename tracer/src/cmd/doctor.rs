@@ -6,7 +6,8 @@ use anyhow::Result;
 
 use crate::bpf::loader::{self, BindHook, Servers};
 use crate::bpf::preflight;
-use crate::exit::{Exit, print};
+use crate::exit::Exit;
+use crate::stdio::print;
 
 /// Loads and attaches the programs for a moment, as a trace would, and says what came of it.
 ///
@@ -35,7 +36,8 @@ pub fn doctor() -> Result<Exit> {
         writeln!(out, "limit    {}: {}", limit.code(), limit.reason())?;
     }
     writeln!(out, "This host can run it.")?;
-    print(out.as_bytes())
+    print(out.as_bytes())?;
+    Ok(Exit::Done)
 }
 
 /// Any will do.

@@ -2,7 +2,11 @@
 
 use std::fmt;
 
+use anyhow::Result;
+
+use crate::exit::Exit;
 use crate::output::schema::Cause;
+use crate::stdio::print;
 
 /// A cause in words.
 struct Explanation {
@@ -132,6 +136,17 @@ const fn of(cause: Cause) -> Explanation {
             cure: "Start the server. If it runs under another name: `--server TEXT`; on another port: `ss -ltnp`.",
         },
     }
+}
+
+/// Prints the page of a cause; `None`: of every one.
+///
+/// # Errors
+/// When stdout does not take it.
+pub fn explain(cause: Option<Cause>) -> Result<Exit> {
+    let causes = cause.map_or_else(|| Cause::ALL.to_vec(), |cause| vec![cause]);
+    let pages: Vec<String> = causes.into_iter().map(|cause| Page(cause).to_string()).collect();
+    print(pages.join("\n").as_bytes())?;
+    Ok(Exit::Done)
 }
 
 /// A cause explained, as a page.

@@ -2,14 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::os::fd::OwnedFd;
 
 use anstream::{AutoStream, ColorChoice};
 use clap::ValueEnum;
 use jiff::tz::TimeZone;
-use rustix::event::{PollFd, PollFlags, Timespec};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use crate::lifecycle::fallbacks::SETTLE_NS;
 use crate::model::time::Mono;
@@ -152,39 +148,6 @@ impl Sink {
     /// When stdout does not take it.
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
-    }
-}
-
-/// Tells when nobody reads stdout any more, also while there is nothing to write.
-pub struct Readers(Option<AsyncFd<OwnedFd>>);
-
-impl Readers {
-    /// Needs a runtime. A file has no readers that could go.
-    pub fn of_stdout() -> Self {
-        let register = |stdout: OwnedFd| {
-            // SAFETY: an `OwnedFd` keeps its descriptor open, and the same, until it is dropped.
-            unsafe { AsyncFd::register_with_interest(stdout, Interest::WRITABLE) }.ok()
-        };
-        Self(rustix::io::dup(io::stdout()).ok().and_then(register))
-    }
-
-    /// Waits until they have gone.
-    pub async fn gone(&mut self) {
-        let Some(stdout) = &mut self.0 else {
-            return std::future::pending().await;
-        };
-        loop {
-            match stdout.writable_mut().await {
-                // Written to is not gone: wait for the next change.
-                Ok(mut guard) => guard.clear_ready(),
-                Err(_) => return std::future::pending().await,
-            }
-            let mut poll = [PollFd::new(stdout.get_ref(), PollFlags::empty())];
-            let polled = rustix::event::poll(&mut poll, Some(&Timespec::default()));
-            if polled.is_ok() && poll[0].revents().contains(PollFlags::ERR) {
-                return;
-            }
-        }
     }
 }
 
