@@ -1,8 +1,25 @@
-//! The log: its line types, its wording, and its two forms.
+//! The log: findings become lines, and lines become JSON or text on stdout.
+//!
+//! | file | job |
+//! |---|---|
+//! | `schema.rs` | the published types of a line |
+//! | `published.rs` | the model's types as those of the schema |
+//! | `clock.rs` | monotonic moments as wall-clock times |
+//! | `view.rs` | what is known, as a line shows it: names, escaped text |
+//! | `lines.rs` | gives lines their numbers and times |
+//! | `status.rs` | the answer of `tracer status` |
+//! | `wording.rs` | the sentence of a verdict |
+//! | `hints/` | what to do about a refusal |
+//! | `limits.rs` | the limits of a run in words |
+//! | `json.rs` | a line as JSON, and the JSON Schema |
+//! | `text.rs` | a line as text for people |
+//! | `renderer.rs` | one of the two forms |
+//! | `sink.rs` | writes the log to stdout |
 
 pub mod clock;
 pub mod hints;
 pub mod json;
+pub mod limits;
 pub mod lines;
 mod published;
 pub mod renderer;
