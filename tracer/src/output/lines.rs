@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::hints;
 use super::schema::{self, Body, Confidence, Line, VERSION};
+use super::subject::Subject;
 use super::view::View;
-use super::wording::Wording;
 use crate::lifecycle::core::Counts;
 use crate::lifecycle::finding::{
     ConfigFinding, Finding, FindingKind, ListenerChange, Recovered, RefusalId, RefusedFinding,
@@ -295,8 +295,8 @@ impl Writer<'_> {
     /// What led to a refusal, in words and with its evidence.
     fn verdict(self, refused: &Refused, verdict: &Verdict) -> schema::Verdict {
         let View { state, clock, .. } = self.view;
-        let wording = Wording { refused, verdict, view: self.view, now: refused.time };
-        let (summary, hint) = (wording.summary(), hints::hint(&wording));
+        let subject = Subject { refused, verdict, view: self.view, now: refused.time };
+        let (summary, hint) = (subject.summary(), hints::hint(&subject));
         let netns = verdict.destination.netns;
         let claims = verdict
             .servers()

@@ -8,8 +8,11 @@
 //! | `view.rs` | what is known, as a line shows it: names, escaped text |
 //! | `lines.rs` | gives lines their numbers and times |
 //! | `status.rs` | the answer of `tracer status` |
+//! | `subject.rs` | a refusal, its verdict, and the facts that follow from both |
+//! | `phrases.rs` | phrases about a subject that sentences and hints have in common |
 //! | `wording.rs` | the sentence of a verdict |
 //! | `hints/` | what to do about a refusal |
+//! | `words.rs` | the vocabulary: processes, addresses, counts, times, signals |
 //! | `limits.rs` | the limits of a run in words |
 //! | `json.rs` | a line as JSON, and the JSON Schema |
 //! | `text.rs` | a line as text for people |
@@ -21,11 +24,14 @@ pub mod hints;
 pub mod json;
 pub mod limits;
 pub mod lines;
+pub mod phrases;
 mod published;
 pub mod renderer;
 pub mod schema;
 pub mod sink;
 pub mod status;
+pub mod subject;
 pub mod text;
 pub mod view;
 pub mod wording;
+pub mod words;

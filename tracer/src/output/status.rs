@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::lines::configured;
 use super::schema;
 use super::view::View;
-use super::wording;
+use super::words::who;
 use crate::model::namespace::Namespace;
 use crate::model::socket::{Listener, NetnsId};
 use crate::products::Access;
@@ -45,7 +45,7 @@ pub(super) fn status(
             let only = if answered { "" } else { " only" };
             let elsewhere = if listener.netns == netns { "" } else { ", in another network namespace" };
             let owner = match listener.process.pid {
-                Some(_) => wording::who(&listener.process),
+                Some(_) => who(&listener.process),
                 None => format!("owner: not readable as uid {}", reader.uid),
             };
             format!("{at}{only}{elsewhere} ({owner})")

@@ -22,7 +22,7 @@ use crate::output::schema::{
     Netns, Owner, OwnerState, Probe, ProbeOutcome, Process, Ready, Recovered, Refused, Repeated, Role,
     SettingChange, Start, Status, Stop, Time, Verdict,
 };
-use crate::output::wording::{ago, counted, in_brackets};
+use crate::output::words::{ago, counted, in_brackets};
 
 /// Columns that details are indented by: a time and two spaces.
 const INDENT: usize = 14;
@@ -637,7 +637,7 @@ fn container_label(container: &Container) -> String {
 }
 
 fn who(process: &Process) -> String {
-    crate::output::wording::who_in_line(process)
+    crate::output::words::who_in_line(process)
 }
 
 /// A namespace by its name, or by its number as `lsns` prints it.
@@ -720,7 +720,7 @@ fn fate(owner: Option<&Owner>) -> String {
             format!(" (exited with code {code})")
         }
         Some(Owner { state: OwnerState::Ended, signal: Some(signal), .. }) => {
-            format!(" (ended by {})", crate::output::wording::signal_name(*signal))
+            format!(" (ended by {})", crate::output::words::signal_name(*signal))
         }
         Some(Owner { state: OwnerState::Ended, .. }) => " (ended)".to_owned(),
         Some(Owner { state: OwnerState::Unknown, .. }) | None => String::new(),

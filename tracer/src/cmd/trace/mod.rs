@@ -30,7 +30,7 @@ use crate::model::limit::Limit;
 use crate::model::time::Mono;
 use crate::output::schema::{Body, Netns, Start, StopReason};
 use crate::output::sink::Sink;
-use crate::output::wording::counted;
+use crate::output::words::counted;
 use crate::products::recognise::Recognition;
 use crate::query::Answer;
 use crate::record::Recorder;

@@ -16,12 +16,10 @@ use crate::model::cause::{Because, Cause};
 use crate::model::clock::Clock;
 use crate::model::errno::Errno;
 use crate::model::escape::{escape, quoted};
-use crate::model::process::ExitStatus;
-use crate::model::process::OwnerEnd;
-use crate::model::process::Process;
+use crate::model::process::{ExitStatus, OwnerEnd, Process};
 use crate::model::socket::Listener;
-use crate::model::unit::Unit;
-use crate::output::wording::{Wording, who};
+use crate::output::subject::{PortHolder, Subject};
+use crate::output::words::{unit_of, who};
 use crate::products::hint::HintFacts;
 use crate::products::{Origin, ServerSettings};
 use crate::state::settings::Rewrite;
@@ -31,7 +29,7 @@ use table::AnyRow;
 /// What a row of the table sees.
 pub struct Case<'a> {
     /// The refusal, and what is known around it.
-    pub wording: &'a Wording<'a>,
+    pub subject: &'a Subject<'a>,
     /// What the rows of products see as well.
     pub facts: HintFacts<'a>,
     /// The socket that the cause is about.
@@ -44,17 +42,17 @@ pub struct Case<'a> {
 }
 
 /// What to do; `None`: nothing true can be said.
-pub fn hint(wording: &Wording<'_>) -> Option<String> {
-    if wording.is_led_away() {
-        // What is not at its own destination would not have been asked.
-        let port = wording.port();
+pub fn hint(subject: &Subject<'_>) -> Option<String> {
+    if subject.is_led_away() {
+        // A listener that is missing at the connect's own destination is not why it was refused.
+        let port = subject.port();
         return Some(format!(
             "conntrack -L -p tcp --dport {port} shows whereto; see what listens there, or take the NAT rule away: nft list \
              ruleset | grep -n {port} (also iptables-save -t nat{})",
-            wording.inside()
+            subject.inside()
         ));
     }
-    let case = Case::of(wording);
+    let case = Case::of(subject);
     select(&case).map(|row| row.hint(&case))
 }
 
@@ -78,47 +76,47 @@ fn precision(changed: Timestamp) -> Duration {
 }
 
 impl<'a> Case<'a> {
-    fn of(wording: &'a Wording<'a>) -> Self {
-        let socket = wording.socket();
-        let process = match wording.verdict.cause {
-            Cause::BindFailed if wording.errno() == Some(Errno::EADDRINUSE) => {
-                wording.holder().map(|(holder, _)| holder)
+    fn of(subject: &'a Subject<'a>) -> Self {
+        let socket = subject.socket();
+        let process = match subject.verdict.cause {
+            Cause::BindFailed if subject.errno() == Some(Errno::EADDRINUSE) => {
+                subject.holder().map(PortHolder::process)
             }
             Cause::Starting | Cause::NeverListened | Cause::NotOnTcp => {
-                wording.candidate().map(|(candidate, _)| &candidate.process)
+                subject.candidate().map(|(candidate, _)| &candidate.process)
             }
             _ => socket.map(|socket| &socket.process),
         };
-        let settings = process.and_then(|process| wording.view.state.settings.of(process));
+        let settings = process.and_then(|process| subject.view.state.settings.of(process));
         let is_candidate = |process: &&Process| {
-            wording.verdict.candidates.iter().find(|known| known.candidate.process.pid == process.pid)
+            subject.verdict.candidates.iter().find(|known| known.candidate.process.pid == process.pid)
         };
         let recognised = process.as_ref().and_then(is_candidate).and_then(|known| known.candidate.product);
         let product = settings.map(|settings| settings.product).or(recognised);
         let kind = process.map_or(Kind::Unknown, |process| owner::recognise(process, product));
-        let facts = facts(wording, socket, process, settings);
-        Self { wording, facts, socket, process, kind }
+        let facts = facts(subject, socket, process, settings);
+        Self { subject, facts, socket, process, kind }
     }
 
     /// The socket's address is one that its namespace has.
     pub fn is_there(&self) -> bool {
         let addr = self.facts.bound_to;
-        addr.is_unspecified() || self.wording.is_answered(addr)
+        addr.is_unspecified() || self.subject.is_answered(addr)
     }
 
     /// The listener that decides is the client's own.
     pub fn is_own(&self) -> bool {
-        self.wording.verdict.because.contains(&Because::OwnListener)
+        self.subject.verdict.because.contains(&Because::OwnListener)
     }
 
     /// What a server listens on that is not on TCP.
     pub fn local(&self) -> Option<String> {
-        self.wording.verdict.local.first().map(|endpoint| self.wording.show_local(endpoint))
+        self.subject.verdict.local.first().map(|endpoint| self.subject.show_local(endpoint))
     }
 
     /// What became of the owner of a listener that closed.
     pub fn end(&self) -> Option<OwnerEnd> {
-        end(self.wording)
+        end(self.subject)
     }
 
     /// Its configuration asks for the address that was asked for: `None`, that is not known.
@@ -136,7 +134,7 @@ impl<'a> Case<'a> {
     /// The owner's sockets are not what it is configured to have.
     pub fn is_contradicted(&self) -> bool {
         let (Some(settings), Some(socket)) = (self.facts.settings, self.socket) else { return false };
-        let own = self.wording.view.state.listeners.open_in(socket.netns);
+        let own = self.subject.view.state.listeners.open_in(socket.netns);
         let own = own.filter(|listener| listener.process.pid == socket.process.pid);
         let (addrs, ports): (Vec<IpAddr>, Vec<u16>) =
             own.map(|listener| (listener.addr, listener.port)).unzip();
@@ -164,7 +162,7 @@ impl<'a> Case<'a> {
             _ => settings.file.as_ref()?,
         };
         let changed = Clock::time_of_wall(file.changed?).0;
-        let started = self.wording.view.first_clock.time_of_start(self.process?.start?).0;
+        let started = self.subject.view.first_clock.time_of_start(self.process?.start?).0;
         if started + TICK <= changed {
             Some(true)
         } else if changed + precision(changed) <= started {
@@ -174,19 +172,19 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Who asked for the address in the file, and who took that back.
+    /// The process that asked for the address in the file, and the one that took that back.
     pub fn rewritten(&self) -> Option<(&'a Rewrite, &'a Rewrite)> {
-        self.wording.view.state.settings.taken_back(self.process?)
+        self.subject.view.state.settings.taken_back(self.process?)
     }
 }
 
-fn end(wording: &Wording<'_>) -> Option<OwnerEnd> {
-    wording.verdict.closed.as_ref().map(|closed| closed.owner)
+fn end(subject: &Subject<'_>) -> Option<OwnerEnd> {
+    subject.verdict.closed.as_ref().map(|closed| closed.owner)
 }
 
 /// How the owner, or the candidate, ended.
-fn exit(wording: &Wording<'_>) -> Option<ExitStatus> {
-    match (end(wording), wording.candidate()) {
+fn exit(subject: &Subject<'_>) -> Option<ExitStatus> {
+    match (end(subject), subject.candidate()) {
         (Some(OwnerEnd::Ended(status)), _) => Some(status),
         (_, Some((_, Some((_, status))))) => Some(status),
         _ => None,
@@ -194,7 +192,7 @@ fn exit(wording: &Wording<'_>) -> Option<ExitStatus> {
 }
 
 fn facts<'a>(
-    wording: &'a Wording<'a>,
+    subject: &'a Subject<'a>,
     socket: Option<&Listener>,
     process: Option<&'a Process>,
     settings: Option<&'a ServerSettings>,
@@ -202,36 +200,26 @@ fn facts<'a>(
     let pid = process.and_then(|process| process.pid);
     let asks = socket.and_then(|socket| socket.process.pid);
     HintFacts {
-        cause: wording.verdict.cause,
-        destination: SocketAddr::new(wording.dst(), wording.port()),
+        cause: subject.verdict.cause,
+        destination: SocketAddr::new(subject.dst(), subject.port()),
         bound_to: socket.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |socket| socket.addr),
-        at: socket.map_or_else(String::new, |socket| at(wording, socket)),
+        at: socket.map_or_else(String::new, |socket| at(subject, socket)),
         owner: process.map_or_else(|| "the server".to_owned(), who),
         pid: pid.map_or_else(|| "PID".to_owned(), |pid| pid.to_string()),
         unit: process.filter(|process| process.container.is_none()).and_then(unit_of),
         settings,
-        errno: wording.errno(),
+        errno: subject.errno(),
         holds_it_itself: asks.is_some() && pid == asks,
-        exit: exit(wording),
-        still_running: end(wording) == Some(OwnerEnd::Running),
-        in_other_netns: wording.is_elsewhere(),
-        netns: wording.show_netns(wording.netns()),
-        counterpart: wording.answered_counterpart(),
+        exit: exit(subject),
+        still_running: end(subject) == Some(OwnerEnd::Running),
+        in_other_netns: subject.is_elsewhere(),
+        netns: subject.show_netns(subject.netns()),
+        counterpart: subject.answered_counterpart(),
     }
 }
 
-/// The unit of a process, where its name can stand in a command.
-fn unit_of(process: &Process) -> Option<&Unit> {
-    process.unit.as_ref().filter(|unit| unit.is_service() && !unit.name.starts_with('-'))
-}
-
 /// Where a socket is, as it stands in a URL; of several loopback addresses of its owner the one in the client's family.
-fn at(wording: &Wording<'_>, socket: &Listener) -> String {
-    let is_nearer = |other: &&Listener| {
-        socket.addr.is_loopback()
-            && other.addr.is_loopback()
-            && other.addr.is_ipv4() == wording.dst().is_ipv4()
-            && other.process.pid == socket.process.pid
-    };
-    wording.endpoint(wording.in_place().into_iter().find(is_nearer).unwrap_or(socket))
+fn at(subject: &Subject<'_>, socket: &Listener) -> String {
+    let nearer = if socket.addr.is_loopback() { subject.on_loopback(socket) } else { None };
+    subject.endpoint(nearer.unwrap_or(socket))
 }

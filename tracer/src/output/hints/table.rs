@@ -18,8 +18,9 @@ use crate::output::hints::words::{
     is_held_by_own_service, is_in_use, is_killed, is_own, is_still_running, is_strange, listen_stream, own,
     rewritten, rules, start, stranger, systemctl,
 };
-use crate::output::wording::{PRIVILEGED, bracketed, service_name};
-use crate::products::hint::{HintRow, Place};
+use crate::output::subject::PRIVILEGED;
+use crate::output::words::service_name;
+use crate::products::hint::{HintRow, Place, in_url};
 use crate::products::{ProductRef, Source, registry};
 use Kind::{DockerProxy, Kubectl, Podman, Ssh, Sshd, Systemd, Tailscaled};
 
@@ -143,7 +144,7 @@ static TABLE: &[Entry] = &[
     any(
         Filtered,
         "an ICMP message refused, for an address of no network namespace of this host",
-        |case| case.wording.refused.via == Via::Icmp && case.wording.is_of_no_netns(),
+        |case| case.subject.refused.via == Via::Icmp && case.subject.is_of_no_netns(),
         |case| {
             let addr = case.facts.addr();
             format!(
@@ -155,7 +156,7 @@ static TABLE: &[Entry] = &[
     any(
         Filtered,
         "an ICMP message refused",
-        |case| case.wording.refused.via == Via::Icmp,
+        |case| case.subject.refused.via == Via::Icmp,
         |case| format!("a REJECT rule: {}", rules(case)),
     ),
     any(Filtered, "a reset that no TCP stack of this host sent", ALWAYS, |case| {
@@ -174,20 +175,20 @@ static TABLE: &[Entry] = &[
     any(
         Intercepted,
         "an ICMP message refused",
-        |case| case.wording.refused.via == Via::Icmp,
+        |case| case.subject.refused.via == Via::Icmp,
         |case| format!("a REJECT rule: {}", rules(case)),
     ),
     any(
         Intercepted,
         "a reset that no TCP stack of this host sent",
-        |case| case.wording.refused.sent_by == Some(SentBy::Filter),
+        |case| case.subject.refused.sent_by == Some(SentBy::Filter),
         |case| format!("a REJECT rule with tcp-reset, or a translation to another host: {}", rules(case)),
     ),
     of(
         DockerProxy,
         Intercepted,
         "a reset by this host's TCP stack, for an address that is not loopback",
-        |case| case.wording.refused.sent_by.is_some_and(SentBy::is_stack) && !case.facts.dst().is_loopback(),
+        |case| case.subject.refused.sent_by.is_some_and(SentBy::is_stack) && !case.facts.dst().is_loopback(),
         |case| {
             format!(
                 "conntrack -L -p tcp --dport {port} shows whether Docker's NAT led the connect past docker-proxy into a \
@@ -202,7 +203,7 @@ static TABLE: &[Entry] = &[
         Podman,
         Intercepted,
         "a reset by this host's TCP stack",
-        |case| case.wording.refused.sent_by.is_some_and(SentBy::is_stack),
+        |case| case.subject.refused.sent_by.is_some_and(SentBy::is_stack),
         |case| {
             format!(
                 "Podman's NAT leads the connect past conmon into a container, and it is refused inside the container: `podman port --all` names it; let its server listen on the container's own address and not on 127.0.0.1 alone, keep its authentication on, and change nothing on the host; conntrack -L -p tcp --dport {} shows the way",
@@ -213,11 +214,11 @@ static TABLE: &[Entry] = &[
     any(
         Intercepted,
         "a reset by this host's TCP stack",
-        |case| case.wording.refused.sent_by.is_some_and(SentBy::is_stack),
+        |case| case.subject.refused.sent_by.is_some_and(SentBy::is_stack),
         |case| {
             format!(
                 "conntrack -L -p tcp --dport {port}; nft list ruleset | grep -n {port}{}",
-                case.wording.inside(),
+                case.subject.inside(),
                 port = case.facts.port(),
             )
         },
@@ -351,7 +352,7 @@ static TABLE: &[Entry] = &[
     any(
         BindFailed,
         "EADDRINUSE, and no process holds the port any more",
-        |case| is_in_use(case) && case.wording.is_free_now(),
+        |case| is_in_use(case) && case.subject.is_free_now(),
         |case| format!("the port is free now: restart {}", asker_name(case)),
     ),
     any(
@@ -381,23 +382,23 @@ static TABLE: &[Entry] = &[
     any(
         BindFailed,
         "EADDRINUSE, and what holds the port has no owner any more",
-        |case| is_in_use(case) && case.wording.is_held_by_remains(),
+        |case| is_in_use(case) && case.subject.is_held_by_remains(),
         |_| {
             "wait until the old connection's TIME-WAIT is over (a minute), or let the server set SO_REUSEADDR"
                 .to_owned()
         },
     ),
     any(BindFailed, "EADDRINUSE, and who holds the port is not known", is_in_use, |case| {
-        format!("see who holds it: ss -tanp 'sport = :{}'{}", case.facts.port(), case.wording.inside())
+        format!("see who holds it: ss -tanp 'sport = :{}'{}", case.facts.port(), case.subject.inside())
     }),
     any(
         BindFailed,
         "EADDRNOTAVAIL, and the address is there now",
-        |case| case.facts.errno == Some(Errno::EADDRNOTAVAIL) && case.wording.is_address(case.facts.bound_to),
+        |case| case.facts.errno == Some(Errno::EADDRNOTAVAIL) && case.subject.is_address(case.facts.bound_to),
         |case| {
             format!(
                 "{} is there now: restart {}, after its interface at each boot",
-                bracketed(case.facts.bound_to),
+                in_url(case.facts.bound_to),
                 asker_name(case)
             )
         },
@@ -410,7 +411,7 @@ static TABLE: &[Entry] = &[
             format!(
                 "bring up the interface that has {}, then start the server again; or let it listen on an address that is \
                  there (ip addr)",
-                bracketed(case.facts.bound_to)
+                in_url(case.facts.bound_to)
             )
         },
     ),
@@ -438,9 +439,9 @@ static TABLE: &[Entry] = &[
     any(
         Stopped,
         "two services take the port in turn",
-        |case| case.wording.turns().is_some_and(|turns| turns.is_trusted),
+        |case| case.subject.turns().is_some_and(|turns| turns.is_trusted),
         |case| {
-            case.wording.turns().map_or_else(String::new, |turns| {
+            case.subject.turns().map_or_else(String::new, |turns| {
                 let [one, other] = turns.services.each_ref().map(service_name);
                 format!("two services take turns on {}: disable one, {one} or {other}", case.facts.port())
             })
@@ -449,9 +450,9 @@ static TABLE: &[Entry] = &[
     any(
         Stopped,
         "two services of different users take the port in turn",
-        |case| case.wording.turns().is_some(),
+        |case| case.subject.turns().is_some(),
         |case| {
-            case.wording.turns().map_or_else(String::new, |turns| {
+            case.subject.turns().map_or_else(String::new, |turns| {
                 let [one, other] = turns.services.each_ref().map(service_name);
                 format!(
                     "two services of different users take turns on {}: before you start one again, find out which of them is \
@@ -464,7 +465,7 @@ static TABLE: &[Entry] = &[
     any(
         Stopped,
         "another instance has started",
-        |case| case.wording.successor().is_some(),
+        |case| case.subject.successor().is_some(),
         |_| "wait: another instance has started, and RECOVERED says when it listens".to_owned(),
     ),
     products(Stopped, Place::First),
@@ -711,7 +712,7 @@ static TABLE: &[Entry] = &[
             format!(
                 "{} is no address of this namespace any more: bring its interface back, or start the server on an address \
                  that is there",
-                bracketed(case.facts.bound_to)
+                in_url(case.facts.bound_to)
             )
         },
     ),
@@ -841,7 +842,7 @@ static TABLE: &[Entry] = &[
         Starting,
         "the client is in a pod",
         |case| {
-            case.wording
+            case.subject
                 .refused
                 .client
                 .container
@@ -913,9 +914,9 @@ static TABLE: &[Entry] = &[
     any(
         OtherPort,
         "a forwarder publishes it",
-        |case| case.wording.published().is_some_and(|published| published.is_trusted),
+        |case| case.subject.published().is_some_and(|published| published.is_trusted),
         |case| {
-            case.wording.published().map_or_else(String::new, |published| {
+            case.subject.published().map_or_else(String::new, |published| {
                 format!("published here as {}: use {}", published.at.port(), published.at)
             })
         },
@@ -923,7 +924,7 @@ static TABLE: &[Entry] = &[
     any(
         OtherPort,
         "a forwarder of another user publishes it",
-        |case| case.wording.published().is_some(),
+        |case| case.subject.published().is_some(),
         start,
     ),
     any(OtherPort, STRANGE, is_strange, |case| {

@@ -7,7 +7,7 @@ use crate::model::process::ExitStatus;
 use crate::model::service;
 use crate::output::hints::Case;
 use crate::output::hints::owner::{self, Kind};
-use crate::output::wording::{ago, who};
+use crate::output::words::{ago, who};
 
 pub const RESTART: &str = "the file is already right. The process took its bind when it started: end it and start a new one (restart the \
      container or unit); a config reload inside it will not do";
@@ -16,7 +16,7 @@ pub fn rules(case: &Case<'_>) -> String {
     format!(
         "nft list ruleset | grep -n -e {} -e reject (also iptables-save{})",
         case.facts.port(),
-        case.wording.inside_filter()
+        case.subject.inside_filter()
     )
 }
 
@@ -24,12 +24,12 @@ pub fn rules(case: &Case<'_>) -> String {
 pub fn start(case: &Case<'_>) -> String {
     format!(
         "see whether the server runs and where it listens (ss -ltnp{}); if it does not run, start it",
-        case.wording.inside_destination()
+        case.subject.inside_destination()
     )
 }
 
 pub fn device(case: &Case<'_>) -> Option<String> {
-    case.wording.device(case.socket?)
+    case.subject.device(case.socket?)
 }
 
 pub fn is_in_use(case: &Case<'_>) -> bool {
@@ -39,7 +39,7 @@ pub fn is_in_use(case: &Case<'_>) -> bool {
 /// What the process is that asked for the port.
 pub fn asker(case: &Case<'_>) -> Option<Kind> {
     let process = &case.socket?.process;
-    let product = case.wording.view.state.settings.of(process).map(|settings| settings.product);
+    let product = case.subject.view.state.settings.of(process).map(|settings| settings.product);
     Some(owner::recognise(process, product))
 }
 
@@ -80,13 +80,13 @@ pub const STRANGE_NAME: &str = "nothing but its name shows that it is the server
 /// What a process did on the port, or its name, is all that shows that it is the server, and it is neither root's nor of
 /// the user who was refused.
 pub fn is_strange(case: &Case<'_>) -> bool {
-    let because = &case.wording.verdict.because;
+    let because = &case.subject.verdict.because;
     let is_doubtful = [Because::UnverifiedServer, Because::SeveralOwners, Because::ClaimOnly]
         .iter()
         .any(|one| because.contains(one));
     let opener = case.socket.map(|socket| socket.opener.as_deref().unwrap_or(&socket.process));
     let owner = opener.or(case.process);
-    is_doubtful && owner.is_some_and(|owner| !service::is_known_to(&case.wording.refused.client, owner))
+    is_doubtful && owner.is_some_and(|owner| !service::is_known_to(&case.subject.refused.client, owner))
 }
 
 /// What to do before such a process is trusted: no client is sent to its address, its path or its namespace.
@@ -159,7 +159,7 @@ pub fn rewritten(case: &Case<'_>) -> String {
 pub fn enter(case: &Case<'_>) -> Option<String> {
     let socket = case.socket?;
     let is_plain = |name: &String| quoted(name) == name.as_str() && !name.starts_with('-');
-    match (case.wording.view.netns(socket.netns).name.filter(is_plain), socket.process.pid) {
+    match (case.subject.view.netns(socket.netns).name.filter(is_plain), socket.process.pid) {
         (Some(name), _) => Some(format!("ip netns exec {name}")),
         (None, Some(pid)) => Some(format!("nsenter -t {pid} -n")),
         (None, None) => None,
