@@ -7,7 +7,10 @@
 //! | `clock.rs` | monotonic moments as wall-clock times |
 //! | `view.rs` | what is known, as a line shows it: names, escaped text |
 //! | `lines.rs` | gives lines their numbers and times |
+//! | `reported.rs` | the line numbers of reported refusals |
+//! | `bodies.rs` | findings and counts as the bodies of lines |
 //! | `status.rs` | the answer of `tracer status` |
+//! | `exposure.rs` | what a listener is open to |
 //! | `subject.rs` | a refusal, its verdict, and the facts that follow from both |
 //! | `phrases.rs` | phrases about a subject that sentences and hints have in common |
 //! | `wording.rs` | the sentence of a verdict |
@@ -19,7 +22,9 @@
 //! | `renderer.rs` | one of the two forms |
 //! | `sink.rs` | writes the log to stdout |
 
+pub mod bodies;
 pub mod clock;
+mod exposure;
 pub mod hints;
 pub mod json;
 pub mod limits;
@@ -27,6 +32,7 @@ pub mod lines;
 pub mod phrases;
 mod published;
 pub mod renderer;
+pub mod reported;
 pub mod schema;
 pub mod sink;
 pub mod status;
