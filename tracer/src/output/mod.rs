@@ -20,12 +20,14 @@
 //! | `json.rs` | a line as JSON, and the JSON Schema |
 //! | `text.rs` | a line as text for people |
 //! | `renderer.rs` | one of the two forms |
+//! | `hold.rs` | which lines of text wait, and until when |
 //! | `sink.rs` | writes the log to stdout |
 
 pub mod bodies;
 pub mod clock;
 mod exposure;
 pub mod hints;
+pub mod hold;
 pub mod json;
 pub mod limits;
 pub mod lines;
