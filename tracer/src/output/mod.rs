@@ -18,7 +18,7 @@
 //! | `words.rs` | the vocabulary: processes, addresses, counts, times, signals |
 //! | `limits.rs` | the limits of a run in words |
 //! | `json.rs` | a line as JSON, and the JSON Schema |
-//! | `text.rs` | a line as text for people |
+//! | `text/` | a line as text for people |
 //! | `renderer.rs` | one of the two forms |
 //! | `hold.rs` | which lines of text wait, and until when |
 //! | `sink.rs` | writes the log to stdout |
