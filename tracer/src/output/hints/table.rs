@@ -11,7 +11,7 @@ use crate::model::errno::Errno;
 use crate::model::kernel_event::SentBy;
 use crate::model::kernel_event::Via;
 use crate::model::process::OwnerEnd;
-use crate::output::hints::Case;
+use crate::output::hints::case::Case;
 use crate::output::hints::owner::Kind;
 use crate::output::hints::words::{
     RESTART, STRANGE, STRANGE_NAME, asker, asker_name, at_once, configured_port, device, enter,

@@ -5,7 +5,7 @@ use crate::model::errno::Errno;
 use crate::model::escape::{in_quotes, quoted};
 use crate::model::process::ExitStatus;
 use crate::model::service;
-use crate::output::hints::Case;
+use crate::output::hints::case::Case;
 use crate::output::hints::owner::{self, Kind};
 use crate::output::words::{ago, who};
 
