@@ -11,6 +11,7 @@ use tracer_ebpf::PORTS_MAX;
 
 use crate::bpf::loader::BindHook;
 use crate::exit::Failure;
+use crate::output::causes;
 use crate::output::schema::Cause;
 use crate::output::sink::{Color, Form};
 use crate::products::recognise::Pattern;
@@ -87,9 +88,8 @@ pub struct Show {
 }
 
 fn parse_cause(text: &str) -> Result<Cause, String> {
-    let names = || Cause::ALL.map(Cause::name).join(", ");
-    Cause::ALL
-        .into_iter()
+    let names = || causes::in_order().map(Cause::name).collect::<Vec<_>>().join(", ");
+    causes::in_order()
         .find(|cause| cause.name() == text)
         .ok_or_else(|| format!("a cause is one of {}", names()))
 }

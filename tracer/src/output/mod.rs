@@ -16,6 +16,7 @@
 //! | `wording.rs` | the sentence of a verdict |
 //! | `hints/` | what to do about a refusal |
 //! | `words.rs` | the vocabulary: processes, addresses, counts, times, signals |
+//! | `causes.rs` | what each cause means, for `tracer explain` |
 //! | `limits.rs` | the limits of a run in words |
 //! | `json.rs` | a line as JSON, and the JSON Schema |
 //! | `text/` | a line as text for people |
@@ -24,6 +25,7 @@
 //! | `sink.rs` | writes the log to stdout |
 
 pub mod bodies;
+pub mod causes;
 pub mod clock;
 mod exposure;
 pub mod hints;

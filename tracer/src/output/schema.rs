@@ -503,24 +503,6 @@ pub enum Cause {
 }
 
 impl Cause {
-    pub const ALL: [Self; 15] = [
-        Self::Filtered,
-        Self::Remote,
-        Self::Intercepted,
-        Self::WrongDevice,
-        Self::BindFailed,
-        Self::Stopped,
-        Self::WrongFamily,
-        Self::WrongAddress,
-        Self::BoundNotListening,
-        Self::OtherPort,
-        Self::NotOnTcp,
-        Self::Starting,
-        Self::NeverListened,
-        Self::OtherNetns,
-        Self::NothingListening,
-    ];
-
     /// The name as the log has it.
     pub const fn name(self) -> &'static str {
         match self {
