@@ -1521,9 +1521,6 @@ fn another_server_is_one_more_entry() {
     assert!(lan.verdict().hint.unwrap().ends_with("and set brew.password first"));
 }
 
-/// Texts for people, which may name a product.
-const TEXTS: [&str; 2] = ["cli.rs", "output/causes.rs"];
-
 /// The file with the registry, and how many of its lines name each product: its module and its entry.
 const REGISTRY: (&str, usize) = ("products/mod.rs", 2);
 
@@ -1543,8 +1540,7 @@ fn nothing_else_knows_a_product() {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(&source).unwrap();
-            if folders.iter().any(|folder| name == folder) || TEXTS.iter().any(|text| name == Path::new(text))
-            {
+            if folders.iter().any(|folder| name == folder) {
                 continue;
             }
             if path.is_dir() {

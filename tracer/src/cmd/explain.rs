@@ -1,5 +1,6 @@
 //! `tracer explain CAUSE`: what a verdict means, how it is known, and what to do, as a page. docs/causes has the same text.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use anyhow::Result;
@@ -7,6 +8,7 @@ use anyhow::Result;
 use crate::exit::Exit;
 use crate::output::causes::{self, Explanation};
 use crate::output::schema::Cause;
+use crate::products::registry;
 use crate::stdio::print;
 
 /// Columns of a page.
@@ -31,9 +33,12 @@ pub struct Page(pub Cause);
 impl fmt::Display for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(cause) = *self;
-        let Explanation { means, known, remedy, .. } = *causes::explanation(cause);
+        let explanation = causes::explanation(cause);
+        let Explanation { means, known, .. } = *explanation;
         writeln!(f, "# {}\n", cause.name())?;
-        for (title, text) in [("What it means", means), ("How it is known", known), ("What to do", remedy)] {
+        let remedy = remedy(explanation);
+        for (title, text) in [("What it means", means), ("How it is known", known), ("What to do", &*remedy)]
+        {
             writeln!(f, "## {title}\n")?;
             let mut column = 0;
             for word in text.split(' ') {
@@ -56,4 +61,11 @@ impl fmt::Display for Page {
         }
         writeln!(f, ". docs/incidents.md lists incidents of each.")
     }
+}
+
+/// What to do about a cause, with what products add.
+fn remedy(explanation: &Explanation) -> Cow<'static, str> {
+    let Explanation { cause, remedy, .. } = *explanation;
+    let notes: Vec<&str> = registry().iter().filter_map(|product| product.note_on(cause)).collect();
+    if notes.is_empty() { remedy.into() } else { format!("{remedy} {}", notes.join(" ")).into() }
 }

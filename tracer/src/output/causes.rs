@@ -9,6 +9,7 @@ pub struct Explanation {
     pub cause: Cause,
     pub means: &'static str,
     pub known: &'static str,
+    /// What to do. What is particular to a product, the product adds.
     pub remedy: &'static str,
 }
 
@@ -146,8 +147,7 @@ static EXPLANATIONS: [Explanation; RULES.len()] = [
                 it refuses.",
         known: "Its exit code or signal, from the kernel, and that no socket of its was ever in LISTEN; ends like it are \
                 counted for a minute.",
-        remedy: "Its log says why. OpenClaw's exit code 78 is \"configuration refused\": often an address that is not \
-                 loopback, without gateway.auth.token.",
+        remedy: "Its log says why.",
     },
     Explanation {
         cause: Cause::OtherNetns,

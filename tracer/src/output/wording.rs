@@ -14,6 +14,7 @@ use crate::model::kernel_event::{Call, Role, SentBy, Via};
 use crate::model::process::{ExitStatus, OwnerEnd, Process};
 use crate::model::socket::{Holder, Listener};
 use crate::products::hint::in_url;
+use crate::products::proxies;
 use crate::query::Forwarder;
 use crate::state::HostState;
 use crate::state::listeners::ClosedListener;
@@ -101,14 +102,7 @@ impl Subject<'_> {
         // A child that has ended by now ran its parent's program; where neither can be read, it goes by its name.
         let exe = client.exe.as_ref().or_else(|| held.first()?.process.exe.as_ref()).or(client.comm.as_ref());
         let file = exe.map(|exe| exe.as_bytes().rsplit(|byte| *byte == b'/').next());
-        let clients_get = match file.flatten().unwrap_or_default() {
-            b"nginx" | b"apache2" | b"httpd" | b"caddy" | b"traefik" => "get 502",
-            b"haproxy" | b"envoy" => "get 503",
-            b"docker-proxy" | b"rootlessport" | b"socat" | b"socat1" | b"ssh" | b"sshd" => {
-                "see \"empty reply\" or \"reset\", not \"refused\""
-            }
-            _ => "get an error, or no answer",
-        };
+        let clients_get = proxies::clients_get(file.flatten().unwrap_or_default());
         let name = client
             .comm
             .as_ref()
