@@ -61,7 +61,7 @@ fn refusals_of_each_role_are_counted_apart() {
         .stop()
         .reported();
     let Some(Body::Stop(stop)) = log.last() else { panic!("{log:?}") };
-    let by_role: Vec<(Role, u64)> = stop.by_role.iter().map(|(role, count)| (*role, *count)).collect();
+    let by_role: Vec<(Role, u64)> = stop.by_role.iter().collect();
     assert_eq!(by_role, [(Role::Client, 2), (Role::Upstream, 3)]);
     assert_eq!((stop.refused, stop.by_cause.values().sum::<u64>()), (2, 2));
     let roles: Vec<Role> = log

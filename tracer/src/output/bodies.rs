@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::counts::CountsBy;
 use super::hints;
 use super::reported::Reported;
 use super::schema::{self, Body, Confidence};
@@ -53,7 +54,7 @@ pub fn alive(counts: &Counts) -> Body {
     Body::Alive(schema::Alive { refused: *refused, by_role: by_role(roles.clone()), lost: counts.lost })
 }
 
-fn by_role(counts: BTreeMap<Role, u64>) -> BTreeMap<schema::Role, u64> {
+fn by_role(counts: BTreeMap<Role, u64>) -> CountsBy<schema::Role> {
     counts.into_iter().map(|(role, count)| (role.into(), count)).collect()
 }
 

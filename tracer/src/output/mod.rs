@@ -3,6 +3,7 @@
 //! | file | job |
 //! |---|---|
 //! | `schema.rs` | the published types of a line |
+//! | `counts.rs` | counts by cause or role as an ordered JSON object |
 //! | `published.rs` | the model's types as those of the schema |
 //! | `clock.rs` | monotonic moments as wall-clock times |
 //! | `view.rs` | what is known, as a line shows it: names, escaped text |
@@ -27,6 +28,7 @@
 pub mod bodies;
 pub mod causes;
 pub mod clock;
+pub mod counts;
 mod exposure;
 pub mod hints;
 pub mod hold;

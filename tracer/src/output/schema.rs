@@ -11,6 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::counts::CountsBy;
+
 /// The version of the format.
 pub const VERSION: u8 = 1;
 
@@ -208,7 +210,7 @@ pub enum OwnerState {
 }
 
 /// A network namespace.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Netns {
     /// Inode number, as in `/proc/PID/ns/net`. The kernel reuses it: no identity.
     pub id: u32,
@@ -308,7 +310,7 @@ pub struct Refused {
 }
 
 /// Whose connect was refused.
-#[derive(Default, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Default, Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// A connect to a watched port.
@@ -328,7 +330,7 @@ pub struct Server {
 }
 
 /// How a server is known, the strongest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KnownBy {
     /// It holds, or held, a listener on the port.
@@ -422,7 +424,7 @@ pub struct Alive {
     pub refused: u64,
     /// Refusals by role, those on other ports included; a role that did not occur is not listed.
     #[serde(default)]
-    pub by_role: BTreeMap<Role, u64>,
+    pub by_role: CountsBy<Role>,
     pub lost: u64,
 }
 
@@ -467,7 +469,7 @@ pub struct Verdict {
 }
 
 /// The cause of a refusal: the first that matches, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// A packet filter of this host refused, and no listener covers the address.
@@ -533,7 +535,7 @@ pub enum Confidence {
 }
 
 /// What makes a verdict less than certain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Because {
     /// Records were lost, and the listeners were not read again since.
@@ -581,7 +583,7 @@ pub struct Weighed {
 }
 
 /// Why a listener does not answer a connect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mismatch {
     /// It is bound to another address of the same family.
@@ -808,9 +810,9 @@ pub struct Stop {
     pub refused: u64,
     /// Refusals by role, those on other ports included; a role that did not occur is not listed.
     #[serde(default)]
-    pub by_role: BTreeMap<Role, u64>,
+    pub by_role: CountsBy<Role>,
     /// Refusals on the watched ports by cause; a cause that did not occur is not listed.
-    pub by_cause: BTreeMap<Cause, u64>,
+    pub by_cause: CountsBy<Cause>,
     /// Connects that failed otherwise, by the name of the error.
     pub failed: BTreeMap<String, u64>,
     /// Records lost in all.

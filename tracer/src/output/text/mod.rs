@@ -439,7 +439,7 @@ impl Text {
         if !causes.is_empty() {
             put(text, format_args!(" ({})", causes.join(", ")));
         }
-        let upstream = stop.by_role.get(&Role::Upstream).copied().unwrap_or(0);
+        let upstream = stop.by_role.get(Role::Upstream).unwrap_or(0);
         if upstream > 0 {
             put(text, format_args!("; {upstream} upstream of servers on {}", self.ports_shown()));
         }
