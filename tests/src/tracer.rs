@@ -413,7 +413,7 @@ impl Log {
                         *count > 0 && processes.is_none_or(|processes| processes <= *count) && first <= last,
                         "{repeated:?}"
                     );
-                    let Some((_, reported)) = tally.get_mut(of) else {
+                    let Some((_, reported)) = of.and_then(|of| tally.get_mut(&of)) else {
                         panic!("no refusal before {repeated:?}: {}", self.text());
                     };
                     *reported += count;

@@ -1253,7 +1253,7 @@ fn follow_ups(bodies: &[Body]) -> Vec<String> {
             Body::Repeated(repeated) => {
                 reported.push(format!(
                     "repeated {} {} by {}",
-                    repeated.of,
+                    repeated.of.unwrap_or_default(),
                     repeated.count,
                     repeated.processes.unwrap_or_default()
                 ));
@@ -1266,7 +1266,7 @@ fn follow_ups(bodies: &[Body]) -> Vec<String> {
                 recovered.after_us
             )),
             Body::Fallback(fallback) => {
-                reported.push(format!("fallback {} {}", fallback.of, fallback.dst.addr));
+                reported.push(format!("fallback {} {}", fallback.of.unwrap_or_default(), fallback.dst.addr));
             }
             _ => {}
         }

@@ -184,8 +184,8 @@ fn fallback_of_repeats() {
     }
     let log = fixture.end();
     let first = log.lines.iter().find(|line| matches!(line.body, Body::Refused(_))).expect("a refusal").seq;
-    let of: Vec<u64> = fallbacks(&log).iter().map(|fallback| fallback.of).collect();
-    assert_eq!(of, [first; 3], "{}", log.text());
+    let of: Vec<Option<u64>> = fallbacks(&log).iter().map(|fallback| fallback.of).collect();
+    assert_eq!(of, [Some(first); 3], "{}", log.text());
     assert_eq!((log.refusals().count(), log.stop().refused), (1, 3), "{}", log.text());
 }
 

@@ -154,7 +154,7 @@ impl Writer<'_> {
     fn recovered(self, recovered: Recovered) -> schema::Recovered {
         let Recovered { destination, netns, device, of, after_ns, refusals, processes, listener } = recovered;
         schema::Recovered {
-            of: of.into_iter().map(|of| self.reported.seq(of)).collect(),
+            of: of.into_iter().filter_map(|of| self.reported.seq(of)).collect(),
             dst: self.view.endpoint(netns, destination.addr, Some(destination.port), device),
             netns: self.view.netns(netns),
             after_us: after_ns / 1_000,

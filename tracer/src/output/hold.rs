@@ -25,7 +25,7 @@ impl Hold {
     /// The refusal that waits and that a line settles: its client has reached the other family.
     pub fn settled_by(&mut self, line: &Line) -> Option<Line> {
         let Body::Fallback(fallback) = &line.body else { return None };
-        let index = self.0.iter().position(|held| held.seq == fallback.of)?;
+        let index = self.0.iter().position(|held| Some(held.seq) == fallback.of)?;
         self.0.remove(index)
     }
 

@@ -20,8 +20,24 @@ impl Reported {
         }
     }
 
-    /// The line of a refusal.
-    pub fn seq(&self, refusal: RefusalId) -> u64 {
-        self.0.get(&refusal).copied().unwrap_or_default()
+    /// The line of a refusal; `None`: it is not remembered any more.
+    pub fn seq(&self, refusal: RefusalId) -> Option<u64> {
+        self.0.get(&refusal).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_a_refusal_that_is_not_remembered_is_not_known() {
+        let mut reported = Reported::default();
+        for number in 0..=REFUSALS_MAX as u64 {
+            reported.note(RefusalId(number), number + 1);
+        }
+        assert_eq!(reported.seq(RefusalId(0)), None);
+        assert_eq!(reported.seq(RefusalId(1)), Some(2));
+        assert_eq!(reported.seq(RefusalId(REFUSALS_MAX as u64)), Some(REFUSALS_MAX as u64 + 1));
     }
 }

@@ -368,8 +368,8 @@ pub enum Call {
 /// cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Repeated {
-    /// `seq` of the first.
-    pub of: u64,
+    /// `seq` of the first; null where tracer does not remember it any more.
+    pub of: Option<u64>,
     /// How many since the last line about it.
     pub count: u64,
     /// By how many processes, of those: at most 1024 are told apart.
@@ -381,7 +381,7 @@ pub struct Repeated {
 /// A refused destination is covered by a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Recovered {
-    /// `seq` of the refusals that it answers.
+    /// `seq` of the refusals that it answers, those that tracer does not remember any more excepted.
     pub of: Vec<u64>,
     pub dst: Endpoint,
     pub netns: Netns,
@@ -397,8 +397,8 @@ pub struct Recovered {
 /// A process that was refused has connected to the counterpart of its destination within a second.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Fallback {
-    /// `seq` of the refusal.
-    pub of: u64,
+    /// `seq` of the refusal; null where tracer does not remember it any more.
+    pub of: Option<u64>,
     /// What answered.
     pub dst: Endpoint,
     /// Since the refusal.

@@ -807,7 +807,7 @@ impl Stage {
             _ => None,
         });
         let first = shown.first().expect("a refusal");
-        assert_eq!(line.of, first.seq, "{line:?}");
+        assert_eq!(line.of, Some(first.seq), "{line:?}");
         assert_eq!(line.dst.addr, self.destination(answered), "{line:?}");
         assert_eq!(line.dst.port, Some(self.fixture.port()), "{line:?}");
         assert!(line.after_us.abs_diff(mono_us - first.mono_us) <= 1, "{line:?}");
@@ -861,11 +861,12 @@ fn end(stages: &mut [Stage]) {
                 is_plain || seen.contains(&line.seq)
             }
             Body::Repeated(repeated) => {
-                let (count, processes) = repeats.entry(repeated.of).or_default();
+                let of = repeated.of.expect("what it repeats is remembered");
+                let (count, processes) = repeats.entry(of).or_default();
                 *count += repeated.count;
                 processes.push(repeated.processes);
-                let first = log.lines.iter().find(|line| line.seq == repeated.of).expect("what it repeats");
-                first.time < repeated.first && !answered.contains(&repeated.of)
+                let first = log.lines.iter().find(|line| line.seq == of).expect("what it repeats");
+                first.time < repeated.first && !answered.contains(&of)
             }
             Body::Start(_) | Body::Ready(_) | Body::Alive(_) | Body::Lost(_) | Body::Stop(_) => true,
         };

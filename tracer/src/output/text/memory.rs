@@ -40,8 +40,8 @@ impl Refusals {
     }
 
     /// The refusal that a line is about.
-    pub fn get(&self, of: u64) -> Option<&Remembered> {
-        self.0.get(&of)
+    pub fn get(&self, of: Option<u64>) -> Option<&Remembered> {
+        self.0.get(&of?)
     }
 }
 
