@@ -13,7 +13,7 @@ use tracer::model::namespace::Namespace;
 use tracer::model::process::ExitStatus;
 use tracer::model::socket::TcpState;
 use tracer::output::schema::{
-    Because, Body, Call, Cause, Change, Confidence, KnownBy, Mismatch, OwnerState, Role, Verdict,
+    Because, Body, Call, Cause, Change, Confidence, FailedBy, KnownBy, Mismatch, OwnerState, Role, Verdict,
 };
 use tracer::products::ProductRef;
 use tracer::products::{Access, Environment, FileSettings, Override, Product, ServerSettings, registry};
@@ -1374,7 +1374,7 @@ fn a_connect_that_failed_otherwise_is_counted_and_reported_on_request() {
             .reported()
     };
     let silent = failed(simulation());
-    assert_eq!(count(&silent), (0, [("ETIMEDOUT".to_owned(), 1), ("given-up".to_owned(), 1)].into()));
+    assert_eq!(count(&silent), (0, [(FailedBy::TimedOut, 1), (FailedBy::GivenUp, 1)].into()));
     let is_told = |body: &&Body| matches!(body, Body::Failed(_));
     assert_eq!(silent.iter().filter(is_told).count(), 0);
     assert_eq!(failed(simulation().all()).iter().filter(is_told).count(), 2);

@@ -238,7 +238,7 @@ fn failed(is_all: bool) {
     let log = fixture.end();
     assert_eq!(log.stop().refused, 1, "{}", log.text());
     let counts: Vec<(&str, u64)> =
-        log.stop().failed.iter().map(|(errno, count)| (errno.as_str(), *count)).collect();
+        log.stop().failed.iter().map(|(how, count)| (how.name(), *count)).collect();
     // Of an IPv4 socket that its user holds, the error is seen by that hook alone.
     let v4_errno = (!limits::is_expected("no-icmp-refusals")).then_some("EHOSTUNREACH");
     let expected: &[_] = if v4_errno.is_some() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::counts::CountsBy;
 use super::hints;
 use super::reported::Reported;
-use super::schema::{self, Body, Confidence};
+use super::schema::{self, Body, ClaimSource, Confidence, FailedBy};
 use super::subject::Subject;
 use super::view::View;
 use crate::lifecycle::core::Counts;
@@ -21,6 +21,7 @@ use crate::model::kernel_event::{Connected, Failed, Lost, Refused, Role};
 use crate::model::process::OwnerEnd;
 use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::Mono;
+use crate::products::Source;
 use crate::state::HostState;
 use crate::state::binds::FailedBind;
 use crate::state::servers::ServerCandidate;
@@ -31,19 +32,15 @@ use crate::verdict::evidence::{self, CONSIDERED_MAX, Verdict};
 /// Holders of a port shown in one line.
 const HELD_BY_MAX: usize = 16;
 
-/// Counts connects that ended with no error: the application gave up.
-const GIVEN_UP: &str = "given-up";
-
 /// The last line.
 pub fn stop(reason: schema::StopReason, counts: Counts) -> Body {
     let Counts { refusals, failed, lost } = counts;
-    let name = |errno: Option<Errno>| errno.map_or_else(|| GIVEN_UP.to_owned(), |errno| errno.to_string());
     Body::Stop(schema::Stop {
         reason,
         refused: refusals.refused,
         by_role: by_role(refusals.by_role),
         by_cause: refusals.by_cause.into_values().map(|(cause, count)| (cause.into(), count)).collect(),
-        failed: failed.into_iter().map(|(errno, count)| (name(errno), count)).collect(),
+        failed: failed.into_iter().map(|(errno, count)| (failed_by(errno), count)).collect(),
         lost,
     })
 }
@@ -56,6 +53,15 @@ pub fn alive(counts: &Counts) -> Body {
 
 fn by_role(counts: BTreeMap<Role, u64>) -> CountsBy<schema::Role> {
     counts.into_iter().map(|(role, count)| (role.into(), count)).collect()
+}
+
+/// How a connect failed; `None`: with no error.
+fn failed_by(errno: Option<Errno>) -> FailedBy {
+    match errno {
+        None => FailedBy::GivenUp,
+        Some(Errno::ETIMEDOUT) => FailedBy::TimedOut,
+        Some(errno) => FailedBy::Errno(errno.to_string()),
+    }
 }
 
 /// What each local address would get: in the namespace that is asked for, or in each that has a listener and in tracer's
@@ -313,8 +319,9 @@ pub(super) fn configured(value: ConfiguredValue) -> schema::Claim {
         what,
         value,
         source: match source {
-            ValueSource::File(path) => escape(path.as_os_str().as_encoded_bytes()),
-            ValueSource::Outside(source) => source.to_string(),
+            ValueSource::File(path) => ClaimSource::File(escape(path.as_os_str().as_encoded_bytes())),
+            ValueSource::Outside(Source::Arguments) => ClaimSource::Arguments,
+            ValueSource::Outside(Source::Environment(variable)) => ClaimSource::of_variable(&variable),
         },
         changed: changed.map(Clock::time_of_wall),
         agrees,

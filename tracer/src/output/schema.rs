@@ -4,6 +4,7 @@
 //! Version 1 only grows: fields, types and values of an enumeration may be added, never removed or
 //! given another meaning. A field is never left out: what is not known is `null`, never 0 or "".
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -655,13 +656,59 @@ pub struct Claim {
     /// As it is written; of a secret `set`. Null: it cannot be read.
     pub value: Option<String>,
     /// A file, `arguments`, or `environment` and the variable.
-    pub source: String,
+    #[schemars(with = "String")]
+    pub source: ClaimSource,
     /// When the file was last written.
     pub changed: Option<Time>,
     /// Whether the sockets agree; null: they say nothing of it, or another source wins over this one.
     pub agrees: Option<bool>,
     /// What there is to know besides: why a file says nothing, or that it includes others.
     pub note: Option<String>,
+}
+
+/// Where a setting stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
+pub enum ClaimSource {
+    /// A file, by its absolute path.
+    File(String),
+    Arguments,
+    /// `environment` and the variable.
+    Environment(String),
+    /// One that another version has added.
+    Other(String),
+}
+
+impl ClaimSource {
+    /// The variable of this name.
+    pub fn of_variable(name: &str) -> Self {
+        Self::Environment(format!("environment {name}"))
+    }
+
+    /// As the log has it.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::File(text) | Self::Environment(text) | Self::Other(text) => text,
+            Self::Arguments => "arguments",
+        }
+    }
+}
+
+impl From<ClaimSource> for String {
+    fn from(source: ClaimSource) -> Self {
+        source.as_str().to_owned()
+    }
+}
+
+impl From<String> for ClaimSource {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "arguments" => Self::Arguments,
+            path if path.starts_with('/') => Self::File(text),
+            variable if variable.starts_with("environment ") => Self::Environment(text),
+            _ => Self::Other(text),
+        }
+    }
 }
 
 /// The configuration file of a server has changed.
@@ -814,9 +861,61 @@ pub struct Stop {
     /// Refusals on the watched ports by cause; a cause that did not occur is not listed.
     pub by_cause: CountsBy<Cause>,
     /// Connects that failed otherwise, by the name of the error.
-    pub failed: BTreeMap<String, u64>,
+    #[schemars(with = "BTreeMap<String, u64>")]
+    pub failed: BTreeMap<FailedBy, u64>,
     /// Records lost in all.
     pub lost: u64,
+}
+
+/// How a connect failed that was not refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
+pub enum FailedBy {
+    TimedOut,
+    /// With no error: the application gave up.
+    GivenUp,
+    /// Another error, by its name.
+    Errno(String),
+}
+
+impl FailedBy {
+    /// The name as the log has it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::TimedOut => "ETIMEDOUT",
+            Self::GivenUp => "given-up",
+            Self::Errno(name) => name,
+        }
+    }
+}
+
+/// By name, as the log lists them.
+impl Ord for FailedBy {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name().cmp(other.name())
+    }
+}
+
+impl PartialOrd for FailedBy {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl From<FailedBy> for String {
+    fn from(how: FailedBy) -> Self {
+        how.name().to_owned()
+    }
+}
+
+impl From<String> for FailedBy {
+    fn from(name: String) -> Self {
+        match name.as_str() {
+            "ETIMEDOUT" => Self::TimedOut,
+            "given-up" => Self::GivenUp,
+            _ => Self::Errno(name),
+        }
+    }
 }
 
 /// Why tracer ended.
@@ -830,4 +929,32 @@ pub enum StopReason {
     Duration,
     /// `--count` is reached.
     Count,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_a_string_in_the_log() {
+        for (source, text) in [
+            (ClaimSource::File("/etc/x.conf".to_owned()), "/etc/x.conf"),
+            (ClaimSource::Arguments, "arguments"),
+            (ClaimSource::of_variable("PORT"), "environment PORT"),
+            (ClaimSource::Other("registry".to_owned()), "registry"),
+        ] {
+            let json = serde_json::to_value(&source).unwrap();
+            assert_eq!(json, text);
+            assert_eq!(serde_json::from_value::<ClaimSource>(json).unwrap(), source);
+        }
+    }
+
+    #[test]
+    fn failures_are_listed_by_name() {
+        let text = r#"{"EACCES":1,"ETIMEDOUT":2,"given-up":3}"#;
+        let counts: BTreeMap<FailedBy, u64> = serde_json::from_str(text).unwrap();
+        assert_eq!(counts[&FailedBy::TimedOut], 2);
+        assert_eq!(counts[&FailedBy::GivenUp], 3);
+        assert_eq!(serde_json::to_string(&counts).unwrap(), text);
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::Text;
 use crate::model::escape::{in_quotes, quoted};
-use crate::output::schema::{Cause, Claim, Process, Time, Verdict};
+use crate::output::schema::{Cause, Claim, ClaimSource, Process, Time, Verdict};
 
 impl Text {
     /// What one source says, and what there is to know of that.
@@ -22,10 +22,13 @@ impl Text {
             }
         }
         // A path is the server's choice; other sources are few, and their names fixed.
-        let source = if name.starts_with('/') { quoted(name) } else { name.as_str().into() };
-        let says = match (name.as_str(), value) {
+        let source = match name {
+            ClaimSource::File(path) => quoted(path),
+            other => other.as_str().into(),
+        };
+        let says = match (name, value) {
             (_, None) => format!("{source} cannot be read"),
-            ("arguments", Some(_)) => format!("its arguments say {says}"),
+            (ClaimSource::Arguments, Some(_)) => format!("its arguments say {says}"),
             (_, Some(_)) => format!("{source} says {says}"),
         };
         if facts.is_empty() { says } else { format!("{says} ({})", facts.join(", ")) }

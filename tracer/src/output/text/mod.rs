@@ -25,8 +25,8 @@ use crate::model::container;
 use crate::model::escape::{in_quotes, quoted};
 use crate::output::schema::{
     Alive, Answer, Because, Bind, Body, Call, Change, Claim, Config, ConfigChange, Container, Endpoint,
-    Failed, Fallback, Line, Listener, ListenerLine, Lost, LostWhere, Mismatch, Netns, Owner, OwnerState,
-    Process, Ready, Recovered, Refused, Repeated, Role, SettingChange, Start, Stop, Time,
+    Failed, FailedBy, Fallback, Line, Listener, ListenerLine, Lost, LostWhere, Mismatch, Netns, Owner,
+    OwnerState, Process, Ready, Recovered, Refused, Repeated, Role, SettingChange, Start, Stop, Time,
 };
 use crate::output::words::{ago, counted, in_brackets, signal_name, who_in_line};
 use claims::{by_source, is_worth_saying, setting};
@@ -582,11 +582,11 @@ fn reason(because: Because) -> &'static str {
     }
 }
 
-/// An error of connects as people call it.
-fn failure(errno: &str) -> &str {
-    match errno {
-        "ETIMEDOUT" => "timed out",
-        "given-up" => "given up",
-        other => other,
+/// How a connect failed, as people call it.
+fn failure(how: &FailedBy) -> &str {
+    match how {
+        FailedBy::TimedOut => "timed out",
+        FailedBy::GivenUp => "given up",
+        FailedBy::Errno(name) => name,
     }
 }
