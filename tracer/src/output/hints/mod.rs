@@ -32,7 +32,7 @@ pub fn hint(subject: &Subject<'_>) -> Option<String> {
         ));
     }
     let case = Case::of(subject);
-    select(&case).map(|row| row.hint(&case))
+    select(&case)?.hint(&case)
 }
 
 /// The first row of the table that fits.

@@ -1,7 +1,7 @@
-//! The hints. For each cause the first row that fits is given: rows of one kind of owner stand before those of any. The
-//! rows of products stand in their own folders, and come in here by `Entry::Products`.
+//! The table of hints. For each cause the first row that fits is given: rows of one kind of owner stand before those of any.
+//! The rows of products stand in their own folders, and have their places here by `Entry::Products`.
 //!
-//! A new hint is one more row, and a scenario in tests/hints.rs that it is given of.
+//! A new hint is one more row, and an example of it in tests/suites/hints.rs.
 
 use crate::model::cause::Cause::{
     self, BindFailed, BoundNotListening, Filtered, Intercepted, NeverListened, NotOnTcp, NothingListening,
@@ -21,7 +21,7 @@ use crate::output::hints::words::{
 use crate::output::subject::PRIVILEGED;
 use crate::output::words::service_name;
 use crate::products::hint::{HintRow, Place, in_url};
-use crate::products::{ProductRef, Source, registry};
+use crate::products::{ProductRef, registry};
 use Kind::{DockerProxy, Kubectl, Podman, Ssh, Sshd, Systemd, Tailscaled};
 
 /// A generic hint.
@@ -31,8 +31,32 @@ pub struct Row {
     pub owner: Option<Kind>,
     /// What else selects it, in words.
     pub when: &'static str,
-    pub fits: fn(&Case<'_>) -> bool,
-    pub hint: fn(&Case<'_>) -> String,
+    advice: Advice,
+}
+
+/// When a row fits, and its text.
+#[derive(Clone, Copy)]
+enum Advice {
+    /// It fits where the condition holds.
+    Where(fn(&Case<'_>) -> bool, fn(&Case<'_>) -> String),
+    /// It fits where what its text names is known.
+    Known(fn(&Case<'_>) -> Option<String>),
+}
+
+impl Advice {
+    fn fits(self, case: &Case<'_>) -> bool {
+        match self {
+            Self::Where(fits, _) => fits(case),
+            Self::Known(hint) => hint(case).is_some(),
+        }
+    }
+
+    fn hint(self, case: &Case<'_>) -> Option<String> {
+        match self {
+            Self::Where(_, hint) => Some(hint(case)),
+            Self::Known(hint) => hint(case),
+        }
+    }
 }
 
 /// One place of the table.
@@ -76,15 +100,16 @@ impl AnyRow {
         let is_of = |kind| kind == case.kind;
         self.cause() == case.facts.cause
             && match self {
-                Self::Generic(row) => row.owner.is_none_or(is_of) && (row.fits)(case),
+                Self::Generic(row) => row.owner.is_none_or(is_of) && row.advice.fits(case),
                 Self::Product(product, row) => is_of(Kind::Product(product)) && (row.fits)(&case.facts),
             }
     }
 
-    pub fn hint(self, case: &Case<'_>) -> String {
+    /// Its text; `None`: it does not fit.
+    pub fn hint(self, case: &Case<'_>) -> Option<String> {
         match self {
-            Self::Generic(row) => (row.hint)(case),
-            Self::Product(_, row) => (row.hint)(&case.facts),
+            Self::Generic(row) => row.advice.hint(case),
+            Self::Product(_, row) => Some((row.hint)(&case.facts)),
         }
     }
 }
@@ -119,7 +144,7 @@ const fn of(
     fits: fn(&Case<'_>) -> bool,
     hint: fn(&Case<'_>) -> String,
 ) -> Entry {
-    Entry::Row(Row { cause, owner: Some(owner), when, fits, hint })
+    Entry::Row(Row { cause, owner: Some(owner), when, advice: Advice::Where(fits, hint) })
 }
 
 /// A row for any owner.
@@ -129,7 +154,17 @@ const fn any(
     fits: fn(&Case<'_>) -> bool,
     hint: fn(&Case<'_>) -> String,
 ) -> Entry {
-    Entry::Row(Row { cause, owner: None, when, fits, hint })
+    Entry::Row(Row { cause, owner: None, when, advice: Advice::Where(fits, hint) })
+}
+
+/// A row for one kind of owner, or for any, whose text names what is not always known.
+const fn known(
+    owner: Option<Kind>,
+    cause: Cause,
+    when: &'static str,
+    hint: fn(&Case<'_>) -> Option<String>,
+) -> Entry {
+    Entry::Row(Row { cause, owner, when, advice: Advice::Known(hint) })
 }
 
 const fn products(cause: Cause, place: Place) -> Entry {
@@ -234,19 +269,19 @@ static TABLE: &[Entry] = &[
         |case| device(case).is_none(),
         |_| "bind the server to the VRF (ip vrf exec), or set net.ipv4.tcp_l3mdev_accept=1".to_owned(),
     ),
-    of(Systemd, WrongDevice, "", ALWAYS, |case| {
-        format!(
+    known(Some(Systemd), WrongDevice, "", |case| {
+        Some(format!(
             "connect to an address of {}, or take BindToDevice= out of the .socket unit (`{systemctl} list-sockets` names \
              it), then {systemctl} restart that unit",
-            device(case).unwrap_or_default(),
+            device(case)?,
             systemctl = systemctl(case),
-        )
+        ))
     }),
-    any(WrongDevice, "", ALWAYS, |case| {
-        format!(
+    known(None, WrongDevice, "", |case| {
+        Some(format!(
             "connect to an address of {}, or start the server without binding it to the interface (SO_BINDTODEVICE)",
-            device(case).unwrap_or_default()
-        )
+            device(case)?
+        ))
     }),
     // The server asked for the port and did not get it: EADDRINUSE, by who holds it.
     any(
@@ -436,32 +471,19 @@ static TABLE: &[Entry] = &[
     ),
     any(BindFailed, "another error", ALWAYS, |case| format!("see the log of {}", case.facts.owner)),
     // A listener closed.
-    any(
-        Stopped,
-        "two services take the port in turn",
-        |case| case.subject.turns().is_some_and(|turns| turns.is_trusted),
-        |case| {
-            case.subject.turns().map_or_else(String::new, |turns| {
-                let [one, other] = turns.services.each_ref().map(service_name);
-                format!("two services take turns on {}: disable one, {one} or {other}", case.facts.port())
-            })
-        },
-    ),
-    any(
-        Stopped,
-        "two services of different users take the port in turn",
-        |case| case.subject.turns().is_some(),
-        |case| {
-            case.subject.turns().map_or_else(String::new, |turns| {
-                let [one, other] = turns.services.each_ref().map(service_name);
-                format!(
-                    "two services of different users take turns on {}: before you start one again, find out which of them is \
-                     to serve it, {one} or {other}",
-                    case.facts.port(),
-                )
-            })
-        },
-    ),
+    known(None, Stopped, "two services take the port in turn", |case| {
+        let turns = case.subject.turns().filter(|turns| turns.is_trusted)?;
+        let [one, other] = turns.services.each_ref().map(service_name);
+        Some(format!("two services take turns on {}: disable one, {one} or {other}", case.facts.port()))
+    }),
+    known(None, Stopped, "two services of different users take the port in turn", |case| {
+        let [one, other] = case.subject.turns()?.services.each_ref().map(service_name);
+        Some(format!(
+            "two services of different users take turns on {}: before you start one again, find out which of them is to \
+             serve it, {one} or {other}",
+            case.facts.port(),
+        ))
+    }),
     any(
         Stopped,
         "another instance has started",
@@ -659,36 +681,23 @@ static TABLE: &[Entry] = &[
                 .to_owned()
         },
     ),
-    any(
-        WrongAddress,
-        "its arguments or its environment ask for the address",
-        |case| case.asks_for_the_address() == Some(true) && case.facts.bind_source().is_some(),
-        |case| {
-            format!(
-                "the bind by its {} is right already: its log says why it listens elsewhere (the address was not up when it \
-                 started?); then start a new process",
-                case.facts.bind_source().map(Source::to_string).unwrap_or_default()
-            )
-        },
-    ),
-    any(
-        WrongAddress,
-        "its file asked for the address, and somebody took that back",
-        |case| case.asks_for_the_address() == Some(false) && case.rewritten().is_some(),
-        rewritten,
-    ),
-    any(
-        WrongAddress,
-        "its file asks for the address, and something wins over it",
-        |case| case.wins_over_the_file().is_some(),
-        |case| {
-            format!(
-                "the file is already right, and the {} of its {} wins over it: take that away, then start a new process",
-                case.facts.settings.map_or("bind", |settings| settings.product.bind()),
-                case.wins_over_the_file().unwrap_or_default(),
-            )
-        },
-    ),
+    known(None, WrongAddress, "its arguments or its environment ask for the address", |case| {
+        let source = case.facts.bind_source().filter(|_| case.asks_for_the_address() == Some(true))?;
+        Some(format!(
+            "the bind by its {source} is right already: its log says why it listens elsewhere (the address was not up when it \
+             started?); then start a new process",
+        ))
+    }),
+    known(None, WrongAddress, "its file asked for the address, and somebody took that back", |case| {
+        if case.asks_for_the_address() == Some(false) { rewritten(case) } else { None }
+    }),
+    known(None, WrongAddress, "its file asks for the address, and something wins over it", |case| {
+        let over = case.wins_over_the_file()?;
+        Some(format!(
+            "the file is already right, and the {} of its {over} wins over it: take that away, then start a new process",
+            case.facts.settings?.product.bind(),
+        ))
+    }),
     // In a container, by its address: the other side of a published port.
     products(WrongAddress, Place::AfterSettings),
     any(
@@ -829,13 +838,13 @@ static TABLE: &[Entry] = &[
     any(NotOnTcp, STRANGE_NAME, is_strange, |case| {
         stranger(case, &format!("let it listen on {}:{} too", case.facts.addr(), case.facts.port()))
     }),
-    any(NotOnTcp, "", ALWAYS, |case| {
-        format!(
+    known(None, NotOnTcp, "", |case| {
+        Some(format!(
             "let the client use {}, or let the server listen on {}:{} too",
-            case.local().unwrap_or_default(),
+            case.local()?,
             case.facts.addr(),
             case.facts.port(),
-        )
+        ))
     }),
     // A candidate is alive.
     any(
@@ -880,30 +889,19 @@ static TABLE: &[Entry] = &[
          the host alone"
             .to_owned()
     }),
-    any(
-        OtherNetns,
-        "it listens on its own loopback",
-        |case| case.facts.bound_to.is_loopback() && enter(case).is_some(),
-        |case| {
-            format!(
-                "to reach it from in there: {} COMMAND; it listens on its own loopback only, so that a published port \
-                 would be refused too",
-                enter(case).unwrap_or_default()
-            )
-        },
-    ),
-    any(
-        OtherNetns,
-        "it can be entered",
-        |case| enter(case).is_some(),
-        |case| {
-            format!(
-                "to reach it from in there: {} COMMAND; from here, publish or forward the port (docker -p, kubectl \
-                 port-forward)",
-                enter(case).unwrap_or_default()
-            )
-        },
-    ),
+    known(None, OtherNetns, "it listens on its own loopback", |case| {
+        let enter = enter(case).filter(|_| case.facts.bound_to.is_loopback())?;
+        Some(format!(
+            "to reach it from in there: {enter} COMMAND; it listens on its own loopback only, so that a published port would \
+             be refused too",
+        ))
+    }),
+    known(None, OtherNetns, "it can be entered", |case| {
+        Some(format!(
+            "to reach it from in there: {} COMMAND; from here, publish or forward the port (docker -p, kubectl port-forward)",
+            enter(case)?
+        ))
+    }),
     any(
         OtherNetns,
         "",
@@ -911,16 +909,10 @@ static TABLE: &[Entry] = &[
         |_| "to reach it from here, publish or forward the port (docker -p, kubectl port-forward)".to_owned(),
     ),
     // The server is on another port.
-    any(
-        OtherPort,
-        "a forwarder publishes it",
-        |case| case.subject.published().is_some_and(|published| published.is_trusted),
-        |case| {
-            case.subject.published().map_or_else(String::new, |published| {
-                format!("published here as {}: use {}", published.at.port(), published.at)
-            })
-        },
-    ),
+    known(None, OtherPort, "a forwarder publishes it", |case| {
+        let at = case.subject.published().filter(|published| published.is_trusted)?.at;
+        Some(format!("published here as {}: use {at}", at.port()))
+    }),
     any(
         OtherPort,
         "a forwarder of another user publishes it",
@@ -930,25 +922,20 @@ static TABLE: &[Entry] = &[
     any(OtherPort, STRANGE, is_strange, |case| {
         stranger(case, &format!("give it port {}", case.facts.port()))
     }),
-    any(
-        OtherPort,
-        "it claims that port",
-        |case| configured_port(case).is_some(),
-        |case| {
-            format!(
-                "its {} by {}: let the client use that one, or give the server port {}",
-                case.facts.settings.map_or("port", |settings| settings.product.port()),
-                configured_port(case).unwrap_or_default(),
-                case.facts.port(),
-            )
-        },
-    ),
-    any(OtherPort, "", ALWAYS, |case| {
-        format!(
+    known(None, OtherPort, "it claims that port", |case| {
+        Some(format!(
+            "its {} by {}: let the client use that one, or give the server port {}",
+            case.facts.settings?.product.port(),
+            configured_port(case)?,
+            case.facts.port(),
+        ))
+    }),
+    known(None, OtherPort, "", |case| {
+        Some(format!(
             "let the client use port {}, or start the server with port {}",
-            case.socket.map_or(0, |socket| socket.port),
+            case.socket?.port,
             case.facts.port()
-        )
+        ))
     }),
     // Nothing is there.
     any(NothingListening, "", ALWAYS, start),

@@ -1,4 +1,4 @@
-//! What the rows of the table look at, and words that several of them have in common.
+//! Conditions and phrases that several rows of the table have in common.
 
 use crate::model::cause::Because;
 use crate::model::errno::Errno;
@@ -140,11 +140,12 @@ pub fn configured_port(case: &Case<'_>) -> Option<String> {
     (port == case.socket?.port).then(|| format!("{source} is {port}"))
 }
 
-pub fn rewritten(case: &Case<'_>) -> String {
-    let Some((first, last)) = case.rewritten() else { return String::new() };
+/// Two processes set the address in turn: who did, and what is to be done first.
+pub fn rewritten(case: &Case<'_>) -> Option<String> {
+    let (first, last) = case.rewritten()?;
     let bind =
         |mode: &Option<String>| mode.as_ref().map_or_else(|| "nothing".to_owned(), |mode| in_quotes(mode));
-    format!(
+    Some(format!(
         "something rewrites the file: {} set {} to {}, and {} after that {} set it back to {}. End that first",
         who(&first.process),
         first.what,
@@ -152,7 +153,7 @@ pub fn rewritten(case: &Case<'_>) -> String {
         ago(last.time.since(first.time).max(1)),
         who(&last.process),
         bind(&last.to),
-    )
+    ))
 }
 
 /// How a namespace is entered: by its name, where that can stand in a command.
