@@ -1,4 +1,4 @@
-//! What tracer knows of single server products: [`Product`], and the list of those that it knows.
+//! What tracer knows of single server products: the trait [`Product`], and the registry of those that implement it.
 //!
 //! A product chooses words: which processes are shown as candidates, which settings stand beside a socket, which hint
 //! is given. No cause of a refusal is decided by a setting or a name alone.
@@ -8,7 +8,7 @@
 //! 1. Make a folder here with its name and these files; the other folders are examples.
 //!    `mod.rs` implements [`Product`] and calls the others. `recognise.rs` says which processes are the server, by name
 //!    and arguments. `config.rs` finds and parses its settings. `hints.rs` has its rows of hints.
-//! 2. Add one line to the registry below. No other file of the sources may name the product: a test looks for that.
+//! 2. Add one line to the registry below. No other file of the sources may name the product: a test checks that.
 //! 3. Add a scenario for each row of hints to the tests of hints, and let them write docs/hints.md.
 //! 4. Add a live test against the real server, and its package to `cargo xtask setup`.
 //!
