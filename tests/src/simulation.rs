@@ -24,7 +24,8 @@ use tracer::model::process::{Arguments, ExitStatus, Process};
 use tracer::model::socket::{Holder, Listener, NetnsId, SocketKey, TcpState};
 use tracer::model::time::{Interval, Mono, StartTime, WallTime};
 use tracer::model::unit::Unit;
-use tracer::output::lines::{self, Lines};
+use tracer::output::bodies;
+use tracer::output::lines::Lines;
 use tracer::output::schema::{Body, Cause, Hook, Line, Netns, Start, StopReason, Verdict};
 use tracer::output::status::Reader;
 use tracer::products::openclaw::OpenClaw;
@@ -986,7 +987,7 @@ impl Simulation {
     /// The last line.
     pub fn stop(mut self) -> Self {
         self = self.end();
-        let stop = lines::stop(StopReason::Sigint, self.core.counts());
+        let stop = bodies::stop(StopReason::Sigint, self.core.counts());
         let line = self.lines.line(self.now, stop);
         self.log.push(line);
         self

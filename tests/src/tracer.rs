@@ -1,6 +1,6 @@
 //! A running `tracer`, its event log line by line, and what must hold for every run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Cursor, Read};
@@ -413,7 +413,7 @@ impl Log {
                         *count > 0 && processes.is_none_or(|processes| processes <= *count) && first <= last,
                         "{repeated:?}"
                     );
-                    let Some((_, reported)) = tally.get_mut(of) else {
+                    let Some((_, reported)) = of.and_then(|of| tally.get_mut(&of)) else {
                         panic!("no refusal before {repeated:?}: {}", self.text());
                     };
                     *reported += count;
@@ -488,7 +488,7 @@ impl Log {
 
         // Those on other ports stand in `by_role` alone.
         let ports = &self.start().ports;
-        let (mut by_cause, mut by_role) = (BTreeMap::<Cause, u64>::new(), BTreeMap::<Role, u64>::new());
+        let (mut by_cause, mut by_role) = (HashMap::<Cause, u64>::new(), HashMap::<Role, u64>::new());
         for (refused, count) in self.tally() {
             *by_role.entry(refused.role).or_default() += count;
             if refused.dst.port.is_some_and(|port| ports.contains(&port)) {
@@ -496,8 +496,8 @@ impl Log {
             }
         }
         let stop = self.stop();
-        assert_eq!(stop.by_cause, by_cause, "{}", text());
-        assert_eq!(stop.by_role, by_role, "{}", text());
+        assert_eq!(stop.by_cause.iter().collect::<HashMap<_, _>>(), by_cause, "{}", text());
+        assert_eq!(stop.by_role.iter().collect::<HashMap<_, _>>(), by_role, "{}", text());
         assert_eq!(stop.refused, by_cause.values().sum::<u64>(), "{}", text());
 
         let lost = |line: &Line| match &line.body {

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 /// The rooms, from the lowest floor up, and those that each may import beside itself. A file beside the folders is a room
 /// of its own.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("exit", &[]),
+    ("stdio", &[]),
+    ("exit", &["stdio"]),
     ("memory", &[]),
     ("model", &[]),
     ("products", &["model"]),
@@ -16,7 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sandbox", &["model"]),
     ("host", &["model", "products", "query", "sandbox"]),
     // What is missing on a host is found out by asking it.
-    ("bpf", &["model", "exit", "memory", "host", "sandbox"]),
+    ("bpf", &["model", "stdio", "exit", "memory", "host", "sandbox"]),
     ("stream", &["model", "bpf", "host"]),
     ("state", &["model", "products", "query"]),
     ("verdict", &["model", "query", "state"]),

@@ -70,7 +70,7 @@ fn bad_arguments() {
 fn each_cause_is_explained_as_the_docs_have_it() {
     let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/causes");
     let mut names = Vec::new();
-    for cause in tracer::output::schema::Cause::ALL {
+    for cause in tracer::output::causes::in_order() {
         let page = tracer::cmd::explain::Page(cause).to_string();
         let file = docs.join(cause.name()).with_extension("md");
         if std::env::var_os("UPDATE_DOCS").is_some() {

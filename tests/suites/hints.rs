@@ -11,6 +11,7 @@ use tracer::model::kernel_event::SentBy;
 use tracer::model::process::ExitStatus;
 use tracer::model::socket::TcpState;
 use tracer::model::unit::Unit;
+use tracer::output::causes;
 use tracer::output::hints::owner::kinds;
 use tracer::output::hints::table::{AnyRow, rows};
 use tracer::output::schema::Cause::{
@@ -773,7 +774,7 @@ fn page() -> String {
     for (name, by) in kinds() {
         let _ = writeln!(page, "| {name} | {by} |");
     }
-    for cause in Cause::ALL {
+    for cause in causes::in_order() {
         let _ = write!(page, "\n## {}\n\n| owner | when | hint |\n|---|---|---|\n", cause.name());
         for row in rows().filter(|row| Cause::from(row.cause()) == cause) {
             let Example { verdict, .. } = tell(cause, row.owner(), row.when());

@@ -11,12 +11,11 @@ use tracer_ebpf::PORTS_MAX;
 
 use crate::bpf::loader::BindHook;
 use crate::exit::Failure;
+use crate::output::causes;
 use crate::output::schema::Cause;
 use crate::output::sink::{Color, Form};
+use crate::products::default_port;
 use crate::products::recognise::Pattern;
-
-/// The port of the OpenClaw gateway.
-const DEFAULT_PORT: u16 = 18_789;
 
 /// Says live why a connect to localhost is refused: who was refused, who should have answered, and why it
 /// could not.
@@ -87,9 +86,8 @@ pub struct Show {
 }
 
 fn parse_cause(text: &str) -> Result<Cause, String> {
-    let names = || Cause::ALL.map(Cause::name).join(", ");
-    Cause::ALL
-        .into_iter()
+    let names = || causes::in_order().map(Cause::name).collect::<Vec<_>>().join(", ");
+    causes::in_order()
         .find(|cause| cause.name() == text)
         .ok_or_else(|| format!("a cause is one of {}", names()))
 }
@@ -156,7 +154,7 @@ pub struct Status {
 pub struct Ports {
     /// Port to watch; up to 16, separated by commas
     #[arg(short = 'p', long = "port", value_name = "PORT", value_delimiter = ',',
-          default_values_t = [NonZeroU16::new(DEFAULT_PORT).unwrap_or(NonZeroU16::MIN)],
+          default_values_t = [NonZeroU16::new(default_port()).unwrap_or(NonZeroU16::MIN)],
           value_parser = parse_port)]
     ports: Vec<NonZeroU16>,
 }
@@ -203,7 +201,7 @@ pub enum Host {
 }
 
 /// The port of a URL that names none.
-fn default_port(scheme: &str) -> Option<NonZeroU16> {
+fn port_of(scheme: &str) -> Option<NonZeroU16> {
     match scheme {
         "http" | "ws" => NonZeroU16::new(80),
         "https" | "wss" => NonZeroU16::new(443),
@@ -228,7 +226,7 @@ fn parse_target(text: &str) -> Result<Target, String> {
         _ => (authority, None),
     };
     let port = match scheme {
-        Some(scheme) => Some(port.or_else(|| default_port(scheme)).ok_or_else(form)?),
+        Some(scheme) => Some(port.or_else(|| port_of(scheme)).ok_or_else(form)?),
         None => port,
     };
     let is_name = |host: &str| {

@@ -1,8 +1,9 @@
-//! How tracer ends: its exit codes, and failures that a person can mend.
+//! How tracer ends: the exit codes, and the failures that lead to them.
 
 use std::fmt;
-use std::io::{self, Write as _};
 use std::process::ExitCode;
+
+use crate::stdio::talk;
 
 /// The exit codes, all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub struct Failure {
     /// One sentence: lower case, no full stop.
     pub sentence: String,
     pub hint: String,
-    /// For `-v`: the words of whoever refused.
+    /// For `-v`: the kernel's own message.
     pub detail: Option<String>,
 }
 
@@ -56,24 +57,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Says a line on stderr. That nobody listens is no reason to fail.
-pub fn talk(line: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "{line}");
-}
-
-/// Prints on stdout. That nobody reads on is no failure.
-///
-/// # Errors
-/// When stdout does not take it.
-pub fn print(text: &[u8]) -> anyhow::Result<Exit> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        Ok(()) | Err(_) => Ok(Exit::Done),
-    }
-}
-
-/// Says on stderr why tracer failed, and gives the code to exit with.
+/// Prints on stderr why tracer failed, and gives the code to exit with.
 pub fn explain(error: &anyhow::Error, verbose: bool) -> Exit {
     let Some(failure) = error.downcast_ref::<Failure>() else {
         talk(format_args!("tracer: {error:#}"));

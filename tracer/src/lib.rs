@@ -9,15 +9,62 @@
 //! ```
 //!
 //! Data runs one way. [`stream`] turns ring records into kernel events, complete until a watermark. [`state`] takes events
-//! and observations, and says what changed. [`verdict`] classifies a refusal by one table of rules, and plans which queries
-//! of the host it needs. [`lifecycle`] follows each refusal from its record to its last line, and gives findings.
+//! and observations, and reports what changed. [`verdict`] classifies a refusal by one table of rules, and plans which
+//! queries of the host it needs. [`lifecycle`] follows each refusal from its record to its last line, and gives findings.
 //! [`output`] turns findings into numbered, dated, escaped lines. [`host`] answers queries on threads of its own.
 //!
-//! [`run`] joins the pure part: inputs in, lines out; no clock, no I/O. [`cmd::trace`] is the main loop around it, and
-//! [`record`] writes its inputs to a file, from which the same lines come again.
+//! # Modules
 //!
-//! The floors, each importing only those below it: [`model`]; [`products`]; [`query`]; [`host`]; [`bpf`]; [`stream`];
-//! [`state`]; [`verdict`]; [`lifecycle`]; [`output`]; [`run`]; [`cmd`]. `tests/suites/architecture.rs` holds them.
+//! The lowest first: a module imports only those above it in this table. `tests/suites/architecture.rs` checks that.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`stdio`] | lines for people on stderr, whole texts on stdout |
+//! | [`exit`] | the exit codes, and the failures that lead to them |
+//! | [`memory`] | gives memory that a burst took back to the system |
+//! | [`model`] | ids, times, sockets, processes, kernel events, causes: plain data |
+//! | [`products`] | what is known of single server products, one folder each |
+//! | [`query`] | queries of the host and their answers: plain data |
+//! | [`sandbox`] | capabilities: what tracer has, and how it gives up what it does not need |
+//! | [`host`] | answers queries: netlink, namespaces, `/proc`, configuration files |
+//! | [`bpf`] | the kernel programs: the table of probes, the loader, the ring, losses |
+//! | [`stream`] | ring records as batches of events, each complete until a watermark |
+//! | [`state`] | what is known of the host: listeners, namespaces, binds, servers, settings |
+//! | [`verdict`] | the cause of a refusal, by one table of rules; what makes it uncertain; what to query first |
+//! | [`lifecycle`] | a refusal from its record to its last line; repeats, recoveries, fallbacks |
+//! | [`output`] | the log: schema, sentences, hints, JSON and text |
+//! | [`run`] | joins the pure part: inputs in, lines out; no clock, no I/O |
+//! | [`record`] | the inputs of a run as a file, from which the same lines come again |
+//! | [`cli`] | the command line |
+//! | [`cmd`] | the commands; [`cmd::trace`] is the main loop around [`run`] |
+//! | `fuzz` | the parsers as fuzz targets |
+//!
+//! [`model`], [`products`], [`query`], [`state`], [`verdict`], [`lifecycle`], [`output`] but for [`output::sink`], [`run`] and
+//! [`record`] are pure: functions of their arguments.
+//!
+//! # Where does a new ... go?
+//!
+//! Paths are below `tracer/src` where they begin with no other folder of the repository. Where a `match` is exhaustive,
+//! the compiler names the place.
+//!
+//! | new | files |
+//! |---|---|
+//! | product | `products/NAME/`, one line in `products/mod.rs`; an example of each hint in `tests/suites/hints.rs`; see [`products`] |
+//! | proxy | a row in `products/proxies.rs` |
+//! | owner of a socket (a forwarder) | `output/hints/owner.rs`, its rows in `output/hints/table.rs` |
+//! | probe | `tracer-ebpf/src/probes/NAME.rs` and `mod.rs` there, one row in `bpf/probes.rs`; where a kernel may lack it, a limit |
+//! | kernel record | `tracer-ebpf/src/lib.rs` (the wire format) and `records.rs`, `stream/decode.rs`, `model/kernel_event.rs`, `lifecycle/core.rs` (where it is applied), what of `state/` it changes |
+//! | limit | `model/limit.rs`, `output/limits.rs`, `cmd/trace/undetectable.rs`; `tests/src/limits.rs` |
+//! | cause | `model/cause.rs`; `verdict/rules.rs` (one row, where its turn is), `scene.rs` (its condition), and `evidence.rs` where it has evidence of its own; `output/schema.rs`, `published.rs`, `causes.rs`, `subject.rs`, `wording.rs`, and `hints/table.rs`; `docs/causes`, a group of scenarios in `tests/suites/live/corpus` |
+//! | reason of uncertainty | `model/cause.rs`, `verdict/uncertainty.rs` and the rows of `rules.rs` that it concerns, `output/schema.rs`, `published.rs`, `text/mod.rs` |
+//! | hint | one row in `output/hints/table.rs`, or in `products/NAME/hints.rs`; an example in `tests/suites/hints.rs` |
+//! | host query | `query.rs` (the query and its observation), `host/answers.rs` and the file that reads, `host/lanes.rs` (its thread), `verdict/planner.rs` (when it is due) and a `Need` in `verdict/rules.rs`, `state/observations.rs` (what it changes), three matches in `lifecycle/` (`core.rs`, `refusals.rs`, `in_flight.rs`) |
+//! | line type | `lifecycle/finding.rs`, `output/schema.rs`, `bodies.rs`, `text/mod.rs` |
+//! | output form | a file in `output/`, `output/renderer.rs`, `output/sink.rs` (`-o`) |
+//! | command | `cli.rs`, a file in `cmd/`, `cmd/mod.rs`, `main.rs` |
+//!
+//! A change of a type that [`run::Input`] contains makes older recordings unreadable: `fuzz/record-seeds.sh` records the
+//! seeds again.
 
 #[cfg(not(target_endian = "little"))]
 compile_error!(
@@ -41,5 +88,6 @@ pub mod record;
 pub mod run;
 pub mod sandbox;
 pub mod state;
+pub mod stdio;
 pub mod stream;
 pub mod verdict;

@@ -18,7 +18,8 @@ use crate::model::kernel_event::{KernelEvent, Lost};
 use crate::model::ports::Ports;
 use crate::model::socket::NetnsId;
 use crate::model::time::Mono;
-use crate::output::lines::{self, Lines};
+use crate::output::bodies;
+use crate::output::lines::Lines;
 use crate::output::schema::{Body, Line, Start, StopReason};
 use crate::products::recognise::{Pattern, Recognition};
 use crate::query::{Answer, ConfigChanged};
@@ -157,7 +158,7 @@ impl Run {
                 lines.extend(self.announce(now));
                 lines
             }
-            Input::Alive { now } => vec![self.lines.line(now, lines::alive(&self.core.counts()))],
+            Input::Alive { now } => vec![self.lines.line(now, bodies::alive(&self.core.counts()))],
             Input::Finish { lost, now } => {
                 let findings = self.core.finish();
                 let mut lines = self.lines_of(findings);
@@ -168,7 +169,7 @@ impl Run {
                 lines
             }
             Input::Stop { reason, now } => {
-                vec![self.lines.line(now, lines::stop(reason, self.core.counts()))]
+                vec![self.lines.line(now, bodies::stop(reason, self.core.counts()))]
             }
         }
     }

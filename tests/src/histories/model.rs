@@ -3,7 +3,7 @@
 //! The answer is computed from all that has happened before the connect. Where the contract allows several readings, each
 //! is allowed; where it demands that the verdict is degraded, the reason is given.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tracer::output::schema::Cause;
@@ -42,7 +42,7 @@ pub struct Service {
 }
 
 /// What a verdict may be, if it is certain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Answer {
     pub cause: Cause,
     /// None: no server is known.
@@ -53,7 +53,7 @@ pub struct Answer {
 #[derive(Clone, Debug, Default)]
 pub struct Answers {
     /// A certain verdict is one of these.
-    pub allowed: BTreeSet<Answer>,
+    pub allowed: HashSet<Answer>,
     /// Why the verdict must be degraded.
     pub degraded: BTreeSet<&'static str>,
     /// Why it must be, where it is `wrong-family` or `wrong-address`.
@@ -919,7 +919,7 @@ impl Question<'_> {
 /// What one reading of the contract gives.
 #[derive(Default)]
 struct Reading {
-    causes: BTreeSet<Cause>,
+    causes: HashSet<Cause>,
     degraded: BTreeSet<&'static str>,
     /// Services of the listeners that are shown: each may be named.
     others: BTreeSet<Service>,

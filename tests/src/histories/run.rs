@@ -13,6 +13,7 @@ use std::thread;
 use std::time::Instant;
 
 use rustix::process::{getpid, set_child_subreaper};
+use tracer::output::causes;
 use tracer::output::schema::{Body, Cause, Confidence, LostWhere, Refused, Verdict};
 
 use super::model::{self, Answer, Answers, Limit};
@@ -227,7 +228,7 @@ struct Summary {
     histories: usize,
     classes: BTreeMap<Class, usize>,
     /// Of certain verdicts that are right.
-    causes: BTreeMap<Cause, usize>,
+    causes: HashMap<Cause, usize>,
     /// Codes of verdicts that are degraded where nothing was hidden.
     codes: BTreeMap<String, usize>,
     /// The same with the cause.
@@ -279,8 +280,9 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let refusals: usize = self.classes.values().sum();
         writeln!(f, "{} histories, {refusals} refusals: {:?}", self.histories, self.classes)?;
-        for (cause, count) in &self.causes {
-            writeln!(f, "  {count:6} certain and right: {}", name(cause))?;
+        for cause in causes::in_order() {
+            let Some(count) = self.causes.get(&cause) else { continue };
+            writeln!(f, "  {count:6} certain and right: {}", cause.name())?;
         }
         let settled = self.of(Class::Right) + self.of(Class::Unsure);
         writeln!(f, "  {:6} of {settled} degraded where nothing was hidden", self.of(Class::Unsure))?;
@@ -310,7 +312,7 @@ fn described(plan: &Plan, outcomes: &[Outcome], events: &[Event]) -> String {
     }
     for outcome in outcomes {
         let Answers { allowed, degraded, uncertain, undecided, .. } = &outcome.answers;
-        let allowed: Vec<String> = allowed
+        let mut allowed: Vec<String> = allowed
             .iter()
             .map(|answer| {
                 let server =
@@ -318,6 +320,7 @@ fn described(plan: &Plan, outcomes: &[Outcome], events: &[Event]) -> String {
                 format!("{}{}", name(&answer.cause), server.unwrap_or_default())
             })
             .collect();
+        allowed.sort();
         let _ = writeln!(text, "  {:?}: expected {}", outcome.class(), allowed.join(" or "));
         let _ = writeln!(
             text,

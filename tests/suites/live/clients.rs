@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use libtest_mimic::Trial;
 use rustix::io::Errno;
 use rustix::process::Signal;
-use tracer::output::schema::{Because, Body, Cause, LostWhere, Mismatch};
+use tracer::output::schema::{Because, Body, Cause, FailedBy, LostWhere, Mismatch};
 
 use tests::fixture::{Client, Fixture, Listen};
 use tests::needs::Need;
@@ -69,9 +69,9 @@ pub fn all() -> Vec<Trial> {
 /// Asserts that these and no other connects failed without being refused: who, to where, and by which error
 /// (`None`: it gave up).
 fn assert_failed(log: &Log, port: u16, expected: &[(&Actor, &str, Option<&str>)]) {
-    let mut counts = BTreeMap::<String, u64>::new();
+    let mut counts = BTreeMap::<FailedBy, u64>::new();
     for (_, _, errno) in expected {
-        *counts.entry(errno.unwrap_or("given-up").to_owned()).or_default() += 1;
+        *counts.entry(errno.unwrap_or("given-up").to_owned().into()).or_default() += 1;
     }
     assert_eq!(log.stop().failed, counts, "{}", log.text());
     let mut lines: Vec<_> = log

@@ -123,7 +123,7 @@ fn agrees() {
         (bind.pid, bind.value.as_deref(), bind.agrees),
         (Some(gateway.pid), Some("tailnet"), Some(true))
     );
-    assert_eq!(bind.source, home.file().to_str().expect("UTF-8"));
+    assert_eq!(bind.source.as_str(), home.file().to_str().expect("UTF-8"));
     assert!(bind.changed.is_some(), "{bind:?}");
     let token = verdict.claims.iter().find(|claim| claim.what == "gateway.auth.token");
     assert_eq!(token.and_then(|claim| claim.value.as_deref()), Some("set"), "{:?}", verdict.claims);

@@ -288,7 +288,7 @@ fn many_hung() {
     poll("the settings of a server", || {
         number += 1;
         let seen = world.refused_new(&format!("127.0.2.{number}"), 0);
-        let is_read = |claim: &Claim| own.to_str() == Some(&claim.source);
+        let is_read = |claim: &Claim| own.to_str() == Some(claim.source.as_str());
         seen.refused.verdict.claims.iter().any(is_read).then_some(())
     });
     world.end();

@@ -70,7 +70,7 @@ fn at(line: &Line, port: u16) -> Option<Refused> {
 /// How many refusals of each role the log counts, and how many on the watched ports.
 fn counted(log: &Log) -> (u64, u64, u64) {
     let stop = log.stop();
-    let of = |role| stop.by_role.get(&role).copied().unwrap_or(0);
+    let of = |role| stop.by_role.get(role).unwrap_or(0);
     (of(Role::Client), of(Role::Upstream), stop.refused)
 }
 

@@ -392,7 +392,7 @@ impl Stage {
     pub fn fell_back(&mut self, refusal: &Refusal) {
         let seq = refusal.seq;
         self.tracer().wait_for("the fallback", |line| match &line.body {
-            Body::Fallback(fallback) if fallback.of == seq => Some(()),
+            Body::Fallback(fallback) if fallback.of == Some(seq) => Some(()),
             _ => None,
         });
     }

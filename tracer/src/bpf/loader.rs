@@ -19,10 +19,11 @@ use crate::bpf::probes::{self, Probe, Program, Target, TracepointProbe, Without}
 use crate::bpf::ring::Ring;
 use crate::bpf::tracepoint::Tracefs;
 use crate::bpf::upstream::Upstream;
-use crate::exit::{Failure, talk};
+use crate::exit::Failure;
 use crate::memory;
 use crate::model::hook::Hook;
 use crate::model::limit::{Limit, NoSocketCookie};
+use crate::stdio::talk;
 
 /// The programs whose start the kernel side records.
 #[derive(Clone, Debug)]

@@ -6,7 +6,9 @@ use anyhow::Result;
 
 use crate::bpf::loader::{self, BindHook, Servers};
 use crate::bpf::preflight;
-use crate::exit::{Exit, print};
+use crate::exit::Exit;
+use crate::output::limits;
+use crate::stdio::print;
 
 /// Loads and attaches the programs for a moment, as a trace would, and says what came of it.
 ///
@@ -32,10 +34,11 @@ pub fn doctor() -> Result<Exit> {
         writeln!(out, "ok       {} ({})", hook.name, hook.kind)?;
     }
     for limit in kernel.limits.iter().chain(&preflight::limits()) {
-        writeln!(out, "limit    {}: {}", limit.code(), limit.reason())?;
+        writeln!(out, "limit    {}: {}", limits::code(limit), limits::reason(limit))?;
     }
     writeln!(out, "This host can run it.")?;
-    print(out.as_bytes())
+    print(out.as_bytes())?;
+    Ok(Exit::Done)
 }
 
 /// Any will do.

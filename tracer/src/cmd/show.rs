@@ -12,6 +12,7 @@ use crate::exit::{Exit, Failure};
 use crate::model::escape::escape_again;
 use crate::output::schema::Line;
 use crate::output::sink::Sink;
+use crate::stdio::talk;
 
 /// Longest line that is read: none that tracer writes is as long.
 const LINE_MAX: u64 = 16 << 20;
@@ -52,10 +53,7 @@ pub fn show(options: &Show) -> Result<Exit> {
         return Err(Failure::usage(format!("`{file}` is no log of tracer"), hint).into());
     }
     if others > 0 {
-        crate::exit::talk(format_args!(
-            "tracer: {others} of {} lines are not of this log's form",
-            shown + others
-        ));
+        talk(format_args!("tracer: {others} of {} lines are not of this log's form", shown + others));
     }
     Ok(Exit::Done)
 }

@@ -1,5 +1,6 @@
 //! What is known, as the log publishes it: one conversion a type.
 
+use super::limits;
 use super::schema::{
     self, Because, Call, Cause, ConfigChange, Container, Hook, Limit, LostWhere, Mismatch, Owner, OwnerState,
     Role, SentBy, Unit, Via,
@@ -203,6 +204,6 @@ impl From<&hook::Hook> for Hook {
 
 impl From<&limit::Limit> for Limit {
     fn from(limit: &limit::Limit) -> Self {
-        Self { what: limit.code().to_owned(), why: limit.reason() }
+        Self { what: limits::code(limit).to_owned(), why: limits::reason(limit) }
     }
 }

@@ -1,4 +1,4 @@
-//! The log's lines as bytes: for people, or for programs.
+//! The two forms of the log behind one function: for people, or for programs.
 
 use std::io::{self, Write};
 

@@ -4,12 +4,15 @@
 //! Version 1 only grows: fields, types and values of an enumeration may be added, never removed or
 //! given another meaning. A field is never left out: what is not known is `null`, never 0 or "".
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use super::counts::CountsBy;
 
 /// The version of the format.
 pub const VERSION: u8 = 1;
@@ -208,7 +211,7 @@ pub enum OwnerState {
 }
 
 /// A network namespace.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Netns {
     /// Inode number, as in `/proc/PID/ns/net`. The kernel reuses it: no identity.
     pub id: u32,
@@ -308,7 +311,7 @@ pub struct Refused {
 }
 
 /// Whose connect was refused.
-#[derive(Default, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Default, Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// A connect to a watched port.
@@ -328,7 +331,7 @@ pub struct Server {
 }
 
 /// How a server is known, the strongest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KnownBy {
     /// It holds, or held, a listener on the port.
@@ -366,8 +369,8 @@ pub enum Call {
 /// cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Repeated {
-    /// `seq` of the first.
-    pub of: u64,
+    /// `seq` of the first; null where tracer does not remember it any more.
+    pub of: Option<u64>,
     /// How many since the last line about it.
     pub count: u64,
     /// By how many processes, of those: at most 1024 are told apart.
@@ -379,7 +382,7 @@ pub struct Repeated {
 /// A refused destination is covered by a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Recovered {
-    /// `seq` of the refusals that it answers.
+    /// `seq` of the refusals that it answers, those that tracer does not remember any more excepted.
     pub of: Vec<u64>,
     pub dst: Endpoint,
     pub netns: Netns,
@@ -395,8 +398,8 @@ pub struct Recovered {
 /// A process that was refused has connected to the counterpart of its destination within a second.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Fallback {
-    /// `seq` of the refusal.
-    pub of: u64,
+    /// `seq` of the refusal; null where tracer does not remember it any more.
+    pub of: Option<u64>,
     /// What answered.
     pub dst: Endpoint,
     /// Since the refusal.
@@ -422,7 +425,7 @@ pub struct Alive {
     pub refused: u64,
     /// Refusals by role, those on other ports included; a role that did not occur is not listed.
     #[serde(default)]
-    pub by_role: BTreeMap<Role, u64>,
+    pub by_role: CountsBy<Role>,
     pub lost: u64,
 }
 
@@ -467,7 +470,7 @@ pub struct Verdict {
 }
 
 /// The cause of a refusal: the first that matches, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// A packet filter of this host refused, and no listener covers the address.
@@ -503,24 +506,6 @@ pub enum Cause {
 }
 
 impl Cause {
-    pub const ALL: [Self; 15] = [
-        Self::Filtered,
-        Self::Remote,
-        Self::Intercepted,
-        Self::WrongDevice,
-        Self::BindFailed,
-        Self::Stopped,
-        Self::WrongFamily,
-        Self::WrongAddress,
-        Self::BoundNotListening,
-        Self::OtherPort,
-        Self::NotOnTcp,
-        Self::Starting,
-        Self::NeverListened,
-        Self::OtherNetns,
-        Self::NothingListening,
-    ];
-
     /// The name as the log has it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -551,7 +536,7 @@ pub enum Confidence {
 }
 
 /// What makes a verdict less than certain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Because {
     /// Records were lost, and the listeners were not read again since.
@@ -599,7 +584,7 @@ pub struct Weighed {
 }
 
 /// Why a listener does not answer a connect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mismatch {
     /// It is bound to another address of the same family.
@@ -671,13 +656,59 @@ pub struct Claim {
     /// As it is written; of a secret `set`. Null: it cannot be read.
     pub value: Option<String>,
     /// A file, `arguments`, or `environment` and the variable.
-    pub source: String,
+    #[schemars(with = "String")]
+    pub source: ClaimSource,
     /// When the file was last written.
     pub changed: Option<Time>,
     /// Whether the sockets agree; null: they say nothing of it, or another source wins over this one.
     pub agrees: Option<bool>,
     /// What there is to know besides: why a file says nothing, or that it includes others.
     pub note: Option<String>,
+}
+
+/// Where a setting stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
+pub enum ClaimSource {
+    /// A file, by its absolute path.
+    File(String),
+    Arguments,
+    /// `environment` and the variable.
+    Environment(String),
+    /// One that another version has added.
+    Other(String),
+}
+
+impl ClaimSource {
+    /// The variable of this name.
+    pub fn of_variable(name: &str) -> Self {
+        Self::Environment(format!("environment {name}"))
+    }
+
+    /// As the log has it.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::File(text) | Self::Environment(text) | Self::Other(text) => text,
+            Self::Arguments => "arguments",
+        }
+    }
+}
+
+impl From<ClaimSource> for String {
+    fn from(source: ClaimSource) -> Self {
+        source.as_str().to_owned()
+    }
+}
+
+impl From<String> for ClaimSource {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "arguments" => Self::Arguments,
+            path if path.starts_with('/') => Self::File(text),
+            variable if variable.starts_with("environment ") => Self::Environment(text),
+            _ => Self::Other(text),
+        }
+    }
 }
 
 /// The configuration file of a server has changed.
@@ -826,13 +857,65 @@ pub struct Stop {
     pub refused: u64,
     /// Refusals by role, those on other ports included; a role that did not occur is not listed.
     #[serde(default)]
-    pub by_role: BTreeMap<Role, u64>,
+    pub by_role: CountsBy<Role>,
     /// Refusals on the watched ports by cause; a cause that did not occur is not listed.
-    pub by_cause: BTreeMap<Cause, u64>,
+    pub by_cause: CountsBy<Cause>,
     /// Connects that failed otherwise, by the name of the error.
-    pub failed: BTreeMap<String, u64>,
+    #[schemars(with = "BTreeMap<String, u64>")]
+    pub failed: BTreeMap<FailedBy, u64>,
     /// Records lost in all.
     pub lost: u64,
+}
+
+/// How a connect failed that was not refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
+pub enum FailedBy {
+    TimedOut,
+    /// With no error: the application gave up.
+    GivenUp,
+    /// Another error, by its name.
+    Errno(String),
+}
+
+impl FailedBy {
+    /// The name as the log has it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::TimedOut => "ETIMEDOUT",
+            Self::GivenUp => "given-up",
+            Self::Errno(name) => name,
+        }
+    }
+}
+
+/// By name, as the log lists them.
+impl Ord for FailedBy {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name().cmp(other.name())
+    }
+}
+
+impl PartialOrd for FailedBy {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl From<FailedBy> for String {
+    fn from(how: FailedBy) -> Self {
+        how.name().to_owned()
+    }
+}
+
+impl From<String> for FailedBy {
+    fn from(name: String) -> Self {
+        match name.as_str() {
+            "ETIMEDOUT" => Self::TimedOut,
+            "given-up" => Self::GivenUp,
+            _ => Self::Errno(name),
+        }
+    }
 }
 
 /// Why tracer ended.
@@ -846,4 +929,32 @@ pub enum StopReason {
     Duration,
     /// `--count` is reached.
     Count,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_a_string_in_the_log() {
+        for (source, text) in [
+            (ClaimSource::File("/etc/x.conf".to_owned()), "/etc/x.conf"),
+            (ClaimSource::Arguments, "arguments"),
+            (ClaimSource::of_variable("PORT"), "environment PORT"),
+            (ClaimSource::Other("registry".to_owned()), "registry"),
+        ] {
+            let json = serde_json::to_value(&source).unwrap();
+            assert_eq!(json, text);
+            assert_eq!(serde_json::from_value::<ClaimSource>(json).unwrap(), source);
+        }
+    }
+
+    #[test]
+    fn failures_are_listed_by_name() {
+        let text = r#"{"EACCES":1,"ETIMEDOUT":2,"given-up":3}"#;
+        let counts: BTreeMap<FailedBy, u64> = serde_json::from_str(text).unwrap();
+        assert_eq!(counts[&FailedBy::TimedOut], 2);
+        assert_eq!(counts[&FailedBy::GivenUp], 3);
+        assert_eq!(serde_json::to_string(&counts).unwrap(), text);
+    }
 }

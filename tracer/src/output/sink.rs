@@ -1,21 +1,16 @@
-//! Where the log goes: renders the lines, and holds back for people what may be harmless.
+//! Stdout as the place of the log: its form, colours and width, and what is written to it.
 
-use std::collections::VecDeque;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::os::fd::OwnedFd;
 
 use anstream::{AutoStream, ColorChoice};
 use clap::ValueEnum;
 use jiff::tz::TimeZone;
-use rustix::event::{PollFd, PollFlags, Timespec};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
-use crate::lifecycle::fallbacks::SETTLE_NS;
 use crate::model::time::Mono;
+use crate::output::hold::Hold;
 use crate::output::json::Json;
 use crate::output::renderer::Renderer;
-use crate::output::schema::{Body, Cause, Line};
+use crate::output::schema::Line;
 use crate::output::text::Text;
 
 /// Columns of text that goes to no terminal.
@@ -43,8 +38,8 @@ pub enum Color {
 pub struct Sink {
     out: BufWriter<AutoStream<io::Stdout>>,
     renderer: Renderer,
-    /// With text: refusals that may yet turn out to be harmless.
-    held: VecDeque<Line>,
+    /// With text: lines that wait.
+    hold: Hold,
 }
 
 impl Sink {
@@ -54,7 +49,7 @@ impl Sink {
         let width = if stdout.is_terminal() { terminal_width().unwrap_or(WIDTH) } else { WIDTH };
         let choice = match (form, color) {
             (Form::Text, Color::Never) => ColorChoice::Never,
-            // As it is: JSON has no colour that would have to be looked for.
+            // JSON has no colours to be stripped.
             (Form::Json, _) | (Form::Text, Color::Always) => ColorChoice::AlwaysAnsi,
             (Form::Text, Color::Auto) => AutoStream::choice(&stdout),
         };
@@ -62,7 +57,7 @@ impl Sink {
             Form::Text => Renderer::Text(Text::new(TimeZone::system(), width)),
             Form::Json => Renderer::Json(Json::default()),
         };
-        Self { out: BufWriter::new(AutoStream::new(stdout, choice)), renderer, held: VecDeque::new() }
+        Self { out: BufWriter::new(AutoStream::new(stdout, choice)), renderer, hold: Hold::default() }
     }
 
     /// A log that is shown as text.
@@ -77,7 +72,7 @@ impl Sink {
     pub fn show(&mut self, line: Line) -> io::Result<()> {
         // What happens after it, in the log, settles what is held back.
         self.release(Mono(line.mono_us.saturating_mul(1_000)))?;
-        self.put(line)
+        self.write(line)
     }
 
     /// Writes what is held back still: the log is at its end.
@@ -89,37 +84,26 @@ impl Sink {
         self.flush()
     }
 
-    /// Writes one line. People are told of a refusal by the wrong family only once the other one has not
-    /// answered in its stead.
+    /// Writes one line, or lets it wait: see [`super::hold`].
     ///
     /// # Errors
     /// When stdout does not take it.
     pub fn write(&mut self, line: Line) -> io::Result<()> {
-        self.put(line)
-    }
-
-    fn put(&mut self, line: Line) -> io::Result<()> {
-        match (&self.renderer, &line.body) {
-            (Renderer::Text(_), Body::Refused(refused)) if refused.verdict.cause == Cause::WrongFamily => {
-                self.held.push_back(line);
-                return Ok(());
-            }
-            (Renderer::Text(_), Body::Fallback(fallback)) => {
-                if let Some(index) = self.held.iter().position(|held| held.seq == fallback.of)
-                    && let Some(held) = self.held.remove(index)
-                    && let Renderer::Text(text) = &mut self.renderer
-                {
-                    text.remember(&held);
+        let line = match &mut self.renderer {
+            Renderer::Text(text) => {
+                if let Some(settled) = self.hold.settled_by(&line) {
+                    text.remember(&settled);
                 }
+                self.hold.take(line)
             }
-            (Renderer::Text(_) | Renderer::Json(_), _) => {}
-        }
-        self.renderer.write(&line, &mut self.out)
+            Renderer::Json(_) => Some(line),
+        };
+        line.map_or(Ok(()), |line| self.renderer.write(&line, &mut self.out))
     }
 
     /// When [`Self::release`] has something to do.
     pub fn deadline(&self) -> Option<Mono> {
-        self.held.front().map(|line| Mono(line.mono_us.saturating_mul(1_000).saturating_add(SETTLE_NS)))
+        self.hold.deadline()
     }
 
     /// Writes what was held back for long enough.
@@ -127,10 +111,8 @@ impl Sink {
     /// # Errors
     /// When stdout does not take it.
     pub fn release(&mut self, now: Mono) -> io::Result<()> {
-        while self.deadline().is_some_and(|due| due <= now) {
-            if let Some(line) = self.held.pop_front() {
-                self.renderer.write(&line, &mut self.out)?;
-            }
+        while let Some(line) = self.hold.due(now) {
+            self.renderer.write(&line, &mut self.out)?;
         }
         Ok(())
     }
@@ -140,7 +122,7 @@ impl Sink {
     /// # Errors
     /// When stdout does not take it.
     pub fn release_all(&mut self) -> io::Result<()> {
-        while let Some(line) = self.held.pop_front() {
+        while let Some(line) = self.hold.pop() {
             self.renderer.write(&line, &mut self.out)?;
         }
         Ok(())
@@ -152,39 +134,6 @@ impl Sink {
     /// When stdout does not take it.
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
-    }
-}
-
-/// Tells when nobody reads stdout any more, also while there is nothing to write.
-pub struct Readers(Option<AsyncFd<OwnedFd>>);
-
-impl Readers {
-    /// Needs a runtime. A file has no readers that could go.
-    pub fn of_stdout() -> Self {
-        let register = |stdout: OwnedFd| {
-            // SAFETY: an `OwnedFd` keeps its descriptor open, and the same, until it is dropped.
-            unsafe { AsyncFd::register_with_interest(stdout, Interest::WRITABLE) }.ok()
-        };
-        Self(rustix::io::dup(io::stdout()).ok().and_then(register))
-    }
-
-    /// Waits until they have gone.
-    pub async fn gone(&mut self) {
-        let Some(stdout) = &mut self.0 else {
-            return std::future::pending().await;
-        };
-        loop {
-            match stdout.writable_mut().await {
-                // Written to is not gone: wait for the next change.
-                Ok(mut guard) => guard.clear_ready(),
-                Err(_) => return std::future::pending().await,
-            }
-            let mut poll = [PollFd::new(stdout.get_ref(), PollFlags::empty())];
-            let polled = rustix::event::poll(&mut poll, Some(&Timespec::default()));
-            if polled.is_ok() && poll[0].revents().contains(PollFlags::ERR) {
-                return;
-            }
-        }
     }
 }
 

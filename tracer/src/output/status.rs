@@ -1,17 +1,15 @@
-//! What a connect made now would get, and what a listener is open to.
+//! The answer of `tracer status`: what a connect made now would get.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use super::lines::configured;
+use super::bodies::configured;
+use super::exposure::exposure;
 use super::schema;
 use super::view::View;
-use super::wording;
-use crate::model::namespace::Namespace;
-use crate::model::socket::{Listener, NetnsId};
-use crate::products::Access;
+use super::words::who;
+use crate::model::socket::NetnsId;
 use crate::state::settings::SHOWN_MAX;
-use crate::verdict::coverage::{self, Destination};
 use crate::verdict::prospect::{self, Prospect};
 
 /// The process that asks for a status, and how far it can see.
@@ -45,7 +43,7 @@ pub(super) fn status(
             let only = if answered { "" } else { " only" };
             let elsewhere = if listener.netns == netns { "" } else { ", in another network namespace" };
             let owner = match listener.process.pid {
-                Some(_) => wording::who(&listener.process),
+                Some(_) => who(&listener.process),
                 None => format!("owner: not readable as uid {}", reader.uid),
             };
             format!("{at}{only}{elsewhere} ({owner})")
@@ -74,36 +72,4 @@ pub(super) fn status(
         listeners_total: total,
         summary,
     }
-}
-
-/// What a listener is open to; `None`: to its own host alone.
-fn exposure(view: View<'_>, listener: &Listener) -> Option<schema::Exposure> {
-    let Listener { netns, addr, port, .. } = *listener;
-    if addr.is_loopback() {
-        return None;
-    }
-    let namespace = view.state.namespaces.get(netns);
-    let answers = |addr: &IpAddr| {
-        let route = namespace.and_then(|namespace| namespace.route_to(*addr, None));
-        coverage::mismatch(listener, &Destination { netns, addr: *addr, port, route }).is_none()
-    };
-    let addresses = namespace.map(Namespace::addresses).unwrap_or_default();
-    let authentication = view.state.settings.of(&listener.process).map(|settings| match settings.access() {
-        Access::Asked(what) => schema::Authentication { what: what.to_owned(), is_asked: Some(true) },
-        Access::Open(what) => schema::Authentication { what: what.to_owned(), is_asked: Some(false) },
-        Access::Unknown(what) => schema::Authentication { what: what.to_owned(), is_asked: None },
-    });
-    Some(schema::Exposure {
-        pid: listener.process.pid,
-        addr: view.addr(netns, addr, listener.device),
-        port,
-        netns: view.netns(netns),
-        every_interface: addr.is_unspecified() && listener.device.is_none(),
-        addresses: addresses
-            .iter()
-            .filter(|addr| !addr.is_loopback() && answers(addr))
-            .map(IpAddr::to_string)
-            .collect(),
-        authentication,
-    })
 }

@@ -1,4 +1,4 @@
-//! What a product's hints see of a refusal, and what one hint is: rows of data, the first that fits is given.
+//! A row of a product's hints, and the facts of a refusal that it sees.
 
 use std::net::{IpAddr, SocketAddr};
 

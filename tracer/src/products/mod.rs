@@ -1,4 +1,4 @@
-//! What tracer knows of single server products: [`Product`], and the list of those that it knows.
+//! What tracer knows of single server products: the trait [`Product`], and the registry of those that implement it.
 //!
 //! A product chooses words: which processes are shown as candidates, which settings stand beside a socket, which hint
 //! is given. No cause of a refusal is decided by a setting or a name alone.
@@ -8,7 +8,7 @@
 //! 1. Make a folder here with its name and these files; the other folders are examples.
 //!    `mod.rs` implements [`Product`] and calls the others. `recognise.rs` says which processes are the server, by name
 //!    and arguments. `config.rs` finds and parses its settings. `hints.rs` has its rows of hints.
-//! 2. Add one line to the registry below. No other file of the sources may name the product: a test looks for that.
+//! 2. Add one line to the registry below. No other file of the sources may name the product: a test checks that.
 //! 3. Add a scenario for each row of hints to the tests of hints, and let them write docs/hints.md.
 //! 4. Add a live test against the real server, and its package to `cargo xtask setup`.
 //!
@@ -18,6 +18,7 @@
 pub mod hint;
 pub mod openclaw;
 pub mod postgresql;
+pub mod proxies;
 pub mod recognise;
 #[cfg(test)]
 pub mod sample;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::model::cause::Cause;
 use hint::HintRow;
 pub use settings::{
     Access, ConfigFile, Effective, FileSettings, Name, Origin, Override, ServerSettings, Source,
@@ -42,6 +44,12 @@ static REGISTRY: [ProductRef; 2] =
 /// Every product that tracer knows.
 pub fn registry() -> &'static [ProductRef] {
     &REGISTRY
+}
+
+/// The port that is watched where the command line names none: that of the first product.
+pub fn default_port() -> u16 {
+    let [first, ..] = &REGISTRY;
+    first.default_port()
 }
 
 /// The variables of a process's environment that its product asked for, by name.
@@ -141,6 +149,12 @@ pub trait Product: fmt::Debug + Sync {
     fn access(&self, settings: &ServerSettings) -> Access;
 
     // Hints: see `hints.rs` of a product.
+
+    /// What `tracer explain` adds about a cause: a sentence.
+    fn note_on(&self, cause: Cause) -> Option<&'static str> {
+        let _ = cause;
+        None
+    }
 
     /// The setting that makes it listen on loopback alone, as a person would write it.
     fn loopback_setting(&self) -> &'static str;

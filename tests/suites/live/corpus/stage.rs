@@ -1,7 +1,7 @@
 //! Plays a scenario with real processes, sockets and namespaces, and asserts what the log says of it: every field of
 //! every line that the scenario tells, and that there is no line besides.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use tracer::output::schema::{
     Because, Body, Call, Cause, Change, Line, Listener, Mismatch, Owner, OwnerState, Process, Refused, Role,
     Verdict, Weighed,
 };
+use tracer::verdict::rules;
 
 use super::scenario::{
     End, FailedBind, HOST, Holder, Kind, NamedProcess, Orders, Refusal, Scenario, Sockopt, Step, process,
@@ -108,7 +109,7 @@ struct Stage {
     seen: BTreeSet<u64>,
     shown: Vec<Shown>,
     waiting: BTreeMap<(u32, String), Waiting>,
-    by_cause: BTreeMap<Cause, u64>,
+    by_cause: HashMap<Cause, u64>,
     /// `of`, count and processes of the repeats to come.
     repeats: BTreeMap<u64, (u64, u64)>,
     /// A connect failed that this kernel does not show as refused.
@@ -139,7 +140,7 @@ impl Stage {
             seen: BTreeSet::new(),
             shown: Vec::new(),
             waiting: BTreeMap::new(),
-            by_cause: BTreeMap::new(),
+            by_cause: HashMap::new(),
             repeats: BTreeMap::new(),
             has_unseen: false,
         }
@@ -715,10 +716,13 @@ impl Stage {
             Cause::OtherNetns => because.push(Because::UnverifiedServer),
             _ => {}
         }
-        if refusal.cause > Cause::BoundNotListening && limits::is_expected("bound-before-start") {
+        if rules::is_before(Cause::BoundNotListening.into(), refusal.cause.into())
+            && limits::is_expected("bound-before-start")
+        {
             because.push(Because::HookMissing);
         }
-        because.sort_unstable();
+        // In the order of their declaration, which is that of a line.
+        because.sort_unstable_by_key(|because| *because as u8);
         because
     }
 
@@ -803,7 +807,7 @@ impl Stage {
             _ => None,
         });
         let first = shown.first().expect("a refusal");
-        assert_eq!(line.of, first.seq, "{line:?}");
+        assert_eq!(line.of, Some(first.seq), "{line:?}");
         assert_eq!(line.dst.addr, self.destination(answered), "{line:?}");
         assert_eq!(line.dst.port, Some(self.fixture.port()), "{line:?}");
         assert!(line.after_us.abs_diff(mono_us - first.mono_us) <= 1, "{line:?}");
@@ -857,11 +861,12 @@ fn end(stages: &mut [Stage]) {
                 is_plain || seen.contains(&line.seq)
             }
             Body::Repeated(repeated) => {
-                let (count, processes) = repeats.entry(repeated.of).or_default();
+                let of = repeated.of.expect("what it repeats is remembered");
+                let (count, processes) = repeats.entry(of).or_default();
                 *count += repeated.count;
                 processes.push(repeated.processes);
-                let first = log.lines.iter().find(|line| line.seq == repeated.of).expect("what it repeats");
-                first.time < repeated.first && !answered.contains(&repeated.of)
+                let first = log.lines.iter().find(|line| line.seq == of).expect("what it repeats");
+                first.time < repeated.first && !answered.contains(&of)
             }
             Body::Start(_) | Body::Ready(_) | Body::Alive(_) | Body::Lost(_) | Body::Stop(_) => true,
         };
@@ -882,12 +887,12 @@ fn end(stages: &mut [Stage]) {
         assert!(is_right, "not by {wanted} processes: {}", log.text());
     }
 
-    let mut by_cause: BTreeMap<Cause, u64> = BTreeMap::new();
+    let mut by_cause: HashMap<Cause, u64> = HashMap::new();
     for (cause, count) in stages.iter().flat_map(|stage| &stage.by_cause) {
         *by_cause.entry(*cause).or_default() += count;
     }
     let stop = log.stop();
-    assert_eq!(stop.by_cause, by_cause, "{}", log.text());
+    assert_eq!(stop.by_cause.iter().collect::<HashMap<_, _>>(), by_cause, "{}", log.text());
     assert_eq!(stop.refused, by_cause.values().sum::<u64>(), "{}", log.text());
     assert!(stages.iter().any(|stage| stage.has_unseen) || stop.failed.is_empty(), "{}", log.text());
 }

@@ -1,5 +1,5 @@
-//! `tracer status`: which process listens, is each address answered, what is configured, and to whom it is open. Needs no
-//! root for its own namespace.
+//! `tracer status`: for each address, whether it is answered, by which process, what is configured, and what it is open to.
+//! Needs no root for its own namespace.
 
 mod one_scan;
 mod probe;

@@ -1,61 +1,38 @@
 //! What to do about a refusal: one table, by cause and by who owns the socket, the first row that fits.
 //!
-//! A hint is true for the case or absent. The remedy that exposes least comes first; nobody is told to set what a file
-//! says already; and nothing that opens more addresses is proposed without a word on who may then come in.
+//! A hint is true for the case or absent. The remedy that exposes least comes first; no hint sets what a file sets already;
+//! and a hint that opens more addresses also says who can then connect, and what protects the server.
+//!
+//! | file | job |
+//! |---|---|
+//! | `table.rs` | the generic rows, and the places of the products' rows among them |
+//! | `case.rs` | what a row sees: the subject, the socket and process that it is about, their facts |
+//! | `owner.rs` | what a process is, by its name and program |
+//! | `words.rs` | conditions and phrases that several rows have in common |
 
+pub mod case;
 pub mod owner;
 pub mod table;
 mod words;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
-
-use jiff::Timestamp;
-
-use crate::model::cause::{Because, Cause};
-use crate::model::clock::Clock;
-use crate::model::errno::Errno;
-use crate::model::escape::{escape, quoted};
-use crate::model::process::ExitStatus;
-use crate::model::process::OwnerEnd;
-use crate::model::process::Process;
-use crate::model::socket::Listener;
-use crate::model::unit::Unit;
-use crate::output::wording::{Wording, who};
-use crate::products::hint::HintFacts;
-use crate::products::{Origin, ServerSettings};
-use crate::state::settings::Rewrite;
+use crate::output::subject::Subject;
+use case::Case;
 use owner::Kind;
 use table::AnyRow;
 
-/// What a row of the table sees.
-pub struct Case<'a> {
-    /// The refusal, and what is known around it.
-    pub wording: &'a Wording<'a>,
-    /// What the rows of products see as well.
-    pub facts: HintFacts<'a>,
-    /// The socket that the cause is about.
-    pub socket: Option<&'a Listener>,
-    /// The process that can change something: the owner of the socket, the holder of the port, or the candidate; `None`:
-    /// not known.
-    pub process: Option<&'a Process>,
-    /// What that is.
-    pub kind: Kind,
-}
-
 /// What to do; `None`: nothing true can be said.
-pub fn hint(wording: &Wording<'_>) -> Option<String> {
-    if wording.is_led_away() {
-        // What is not at its own destination would not have been asked.
-        let port = wording.port();
+pub fn hint(subject: &Subject<'_>) -> Option<String> {
+    if subject.is_led_away() {
+        // A listener that is missing at the connect's own destination is not why it was refused.
+        let port = subject.port();
         return Some(format!(
             "conntrack -L -p tcp --dport {port} shows whereto; see what listens there, or take the NAT rule away: nft list \
              ruleset | grep -n {port} (also iptables-save -t nat{})",
-            wording.inside()
+            subject.inside()
         ));
     }
-    let case = Case::of(wording);
-    select(&case).map(|row| row.hint(&case))
+    let case = Case::of(subject);
+    select(&case)?.hint(&case)
 }
 
 /// The first row of the table that fits.
@@ -65,173 +42,4 @@ pub fn select(case: &Case<'_>) -> Option<AnyRow> {
         _ => &[],
     };
     table::rows_of(product).find(|row| row.fits(case))
-}
-
-/// What a time in `/proc`, which is in hundredths of a second, and one that a kernel with a hundred interrupts a second
-/// gives a file (`ktime_get_coarse_real_ts64`) can be behind the true one.
-const TICK: Duration = Duration::from_millis(10);
-
-/// How far behind the true one a file's time can be. Whole seconds are likely all that its file system keeps: so do ext3,
-/// ext4 with inodes of 128 bytes and some servers of NFS, and FAT keeps each other one.
-fn precision(changed: Timestamp) -> Duration {
-    if changed.subsec_nanosecond() == 0 { Duration::from_secs(2) } else { TICK }
-}
-
-impl<'a> Case<'a> {
-    fn of(wording: &'a Wording<'a>) -> Self {
-        let socket = wording.socket();
-        let process = match wording.verdict.cause {
-            Cause::BindFailed if wording.errno() == Some(Errno::EADDRINUSE) => {
-                wording.holder().map(|(holder, _)| holder)
-            }
-            Cause::Starting | Cause::NeverListened | Cause::NotOnTcp => {
-                wording.candidate().map(|(candidate, _)| &candidate.process)
-            }
-            _ => socket.map(|socket| &socket.process),
-        };
-        let settings = process.and_then(|process| wording.view.state.settings.of(process));
-        let is_candidate = |process: &&Process| {
-            wording.verdict.candidates.iter().find(|known| known.candidate.process.pid == process.pid)
-        };
-        let recognised = process.as_ref().and_then(is_candidate).and_then(|known| known.candidate.product);
-        let product = settings.map(|settings| settings.product).or(recognised);
-        let kind = process.map_or(Kind::Unknown, |process| owner::recognise(process, product));
-        let facts = facts(wording, socket, process, settings);
-        Self { wording, facts, socket, process, kind }
-    }
-
-    /// The socket's address is one that its namespace has.
-    pub fn is_there(&self) -> bool {
-        let addr = self.facts.bound_to;
-        addr.is_unspecified() || self.wording.is_answered(addr)
-    }
-
-    /// The listener that decides is the client's own.
-    pub fn is_own(&self) -> bool {
-        self.wording.verdict.because.contains(&Because::OwnListener)
-    }
-
-    /// What a server listens on that is not on TCP.
-    pub fn local(&self) -> Option<String> {
-        self.wording.verdict.local.first().map(|endpoint| self.wording.show_local(endpoint))
-    }
-
-    /// What became of the owner of a listener that closed.
-    pub fn end(&self) -> Option<OwnerEnd> {
-        end(self.wording)
-    }
-
-    /// Its configuration asks for the address that was asked for: `None`, that is not known.
-    pub fn asks_for_the_address(&self) -> Option<bool> {
-        self.facts.settings?.covers(self.facts.dst())
-    }
-
-    /// The file is what asks for the address that was asked for, and nothing wins over it.
-    pub fn file_is_right(&self) -> bool {
-        self.asks_for_the_address() == Some(true)
-            && self.facts.bind_source().is_none()
-            && self.facts.settings.is_some_and(|settings| settings.file.is_some())
-    }
-
-    /// The owner's sockets are not what it is configured to have.
-    pub fn is_contradicted(&self) -> bool {
-        let (Some(settings), Some(socket)) = (self.facts.settings, self.socket) else { return false };
-        let own = self.wording.view.state.listeners.open_in(socket.netns);
-        let own = own.filter(|listener| listener.process.pid == socket.process.pid);
-        let (addrs, ports): (Vec<IpAddr>, Vec<u16>) =
-            own.map(|listener| (listener.addr, listener.port)).unzip();
-        settings.product.agrees(settings.product.bind(), settings, &addrs, &ports) == Some(false)
-    }
-
-    /// The file asks for the address that was asked for, and something else wins over it: what that is.
-    pub fn wins_over_the_file(&self) -> Option<String> {
-        let dst = self.facts.dst();
-        let settings = self.facts.settings.filter(|settings| settings.covers(dst) == Some(false))?;
-        let over = match settings.effective(settings.product.bind())?.origin {
-            Origin::Override(source) => source.to_string(),
-            Origin::Overlay(file) => quoted(&escape(file.path.as_os_str().as_encoded_bytes())).into_owned(),
-            Origin::File(_) | Origin::Fallback(_) => return None,
-        };
-        (settings.of_file().covers(dst) == Some(true)).then_some(over)
-    }
-
-    /// The file that sets the address was written after its process had started; `None`: that cannot be told.
-    pub fn is_older_than_the_file(&self) -> Option<bool> {
-        let settings = self.facts.settings?;
-        let effective = settings.effective(settings.product.bind());
-        let file = match effective.map(|effective| effective.origin) {
-            Some(Origin::Overlay(file)) => file,
-            _ => settings.file.as_ref()?,
-        };
-        let changed = Clock::time_of_wall(file.changed?).0;
-        let started = self.wording.view.first_clock.time_of_start(self.process?.start?).0;
-        if started + TICK <= changed {
-            Some(true)
-        } else if changed + precision(changed) <= started {
-            Some(false)
-        } else {
-            None
-        }
-    }
-
-    /// Who asked for the address in the file, and who took that back.
-    pub fn rewritten(&self) -> Option<(&'a Rewrite, &'a Rewrite)> {
-        self.wording.view.state.settings.taken_back(self.process?)
-    }
-}
-
-fn end(wording: &Wording<'_>) -> Option<OwnerEnd> {
-    wording.verdict.closed.as_ref().map(|closed| closed.owner)
-}
-
-/// How the owner, or the candidate, ended.
-fn exit(wording: &Wording<'_>) -> Option<ExitStatus> {
-    match (end(wording), wording.candidate()) {
-        (Some(OwnerEnd::Ended(status)), _) => Some(status),
-        (_, Some((_, Some((_, status))))) => Some(status),
-        _ => None,
-    }
-}
-
-fn facts<'a>(
-    wording: &'a Wording<'a>,
-    socket: Option<&Listener>,
-    process: Option<&'a Process>,
-    settings: Option<&'a ServerSettings>,
-) -> HintFacts<'a> {
-    let pid = process.and_then(|process| process.pid);
-    let asks = socket.and_then(|socket| socket.process.pid);
-    HintFacts {
-        cause: wording.verdict.cause,
-        destination: SocketAddr::new(wording.dst(), wording.port()),
-        bound_to: socket.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |socket| socket.addr),
-        at: socket.map_or_else(String::new, |socket| at(wording, socket)),
-        owner: process.map_or_else(|| "the server".to_owned(), who),
-        pid: pid.map_or_else(|| "PID".to_owned(), |pid| pid.to_string()),
-        unit: process.filter(|process| process.container.is_none()).and_then(unit_of),
-        settings,
-        errno: wording.errno(),
-        holds_it_itself: asks.is_some() && pid == asks,
-        exit: exit(wording),
-        still_running: end(wording) == Some(OwnerEnd::Running),
-        in_other_netns: wording.is_elsewhere(),
-        netns: wording.show_netns(wording.netns()),
-        counterpart: wording.answered_counterpart(),
-    }
-}
-
-/// The unit of a process, where its name can stand in a command.
-fn unit_of(process: &Process) -> Option<&Unit> {
-    process.unit.as_ref().filter(|unit| unit.is_service() && !unit.name.starts_with('-'))
-}
-
-/// Where a socket is, as it stands in a URL; of several loopback addresses of its owner the one in the client's family.
-fn at(wording: &Wording<'_>, socket: &Listener) -> String {
-    let is_nearer = |other: &&Listener| {
-        socket.addr.is_loopback()
-            && other.addr.is_loopback()
-            && other.addr.is_ipv4() == wording.dst().is_ipv4()
-            && other.process.pid == socket.process.pid
-    };
-    wording.endpoint(wording.in_place().into_iter().find(is_nearer).unwrap_or(socket))
 }

@@ -1,4 +1,4 @@
-//! Whom a hint is about: who owns a socket, by what it shows of itself.
+//! What the owner of a socket is: which program or product, by its name, its program and its arguments.
 //!
 //! Names, paths and arguments are the process's own choice: they choose the words of a hint, never a cause.
 

@@ -1,7 +1,7 @@
-//! The hints. For each cause the first row that fits is given: rows of one kind of owner stand before those of any. The
-//! rows of products stand in their own folders, and come in here by `Entry::Products`.
+//! The table of hints. For each cause the first row that fits is given: rows of one kind of owner stand before those of any.
+//! The rows of products stand in their own folders, and have their places here by `Entry::Products`.
 //!
-//! A new hint is one more row, and a scenario in tests/hints.rs that it is given of.
+//! A new hint is one more row, and an example of it in tests/suites/hints.rs.
 
 use crate::model::cause::Cause::{
     self, BindFailed, BoundNotListening, Filtered, Intercepted, NeverListened, NotOnTcp, NothingListening,
@@ -11,16 +11,17 @@ use crate::model::errno::Errno;
 use crate::model::kernel_event::SentBy;
 use crate::model::kernel_event::Via;
 use crate::model::process::OwnerEnd;
-use crate::output::hints::Case;
+use crate::output::hints::case::Case;
 use crate::output::hints::owner::Kind;
 use crate::output::hints::words::{
     RESTART, STRANGE, STRANGE_NAME, asker, asker_name, at_once, configured_port, device, enter,
     is_held_by_own_service, is_in_use, is_killed, is_own, is_still_running, is_strange, listen_stream, own,
     rewritten, rules, start, stranger, systemctl,
 };
-use crate::output::wording::{PRIVILEGED, bracketed, service_name};
-use crate::products::hint::{HintRow, Place};
-use crate::products::{ProductRef, Source, registry};
+use crate::output::subject::PRIVILEGED;
+use crate::output::words::service_name;
+use crate::products::hint::{HintRow, Place, in_url};
+use crate::products::{ProductRef, registry};
 use Kind::{DockerProxy, Kubectl, Podman, Ssh, Sshd, Systemd, Tailscaled};
 
 /// A generic hint.
@@ -30,8 +31,32 @@ pub struct Row {
     pub owner: Option<Kind>,
     /// What else selects it, in words.
     pub when: &'static str,
-    pub fits: fn(&Case<'_>) -> bool,
-    pub hint: fn(&Case<'_>) -> String,
+    advice: Advice,
+}
+
+/// When a row fits, and its text.
+#[derive(Clone, Copy)]
+enum Advice {
+    /// It fits where the condition holds.
+    Where(fn(&Case<'_>) -> bool, fn(&Case<'_>) -> String),
+    /// It fits where what its text names is known.
+    Known(fn(&Case<'_>) -> Option<String>),
+}
+
+impl Advice {
+    fn fits(self, case: &Case<'_>) -> bool {
+        match self {
+            Self::Where(fits, _) => fits(case),
+            Self::Known(hint) => hint(case).is_some(),
+        }
+    }
+
+    fn hint(self, case: &Case<'_>) -> Option<String> {
+        match self {
+            Self::Where(_, hint) => Some(hint(case)),
+            Self::Known(hint) => hint(case),
+        }
+    }
 }
 
 /// One place of the table.
@@ -75,15 +100,16 @@ impl AnyRow {
         let is_of = |kind| kind == case.kind;
         self.cause() == case.facts.cause
             && match self {
-                Self::Generic(row) => row.owner.is_none_or(is_of) && (row.fits)(case),
+                Self::Generic(row) => row.owner.is_none_or(is_of) && row.advice.fits(case),
                 Self::Product(product, row) => is_of(Kind::Product(product)) && (row.fits)(&case.facts),
             }
     }
 
-    pub fn hint(self, case: &Case<'_>) -> String {
+    /// Its text; `None`: it does not fit.
+    pub fn hint(self, case: &Case<'_>) -> Option<String> {
         match self {
-            Self::Generic(row) => (row.hint)(case),
-            Self::Product(_, row) => (row.hint)(&case.facts),
+            Self::Generic(row) => row.advice.hint(case),
+            Self::Product(_, row) => Some((row.hint)(&case.facts)),
         }
     }
 }
@@ -118,7 +144,7 @@ const fn of(
     fits: fn(&Case<'_>) -> bool,
     hint: fn(&Case<'_>) -> String,
 ) -> Entry {
-    Entry::Row(Row { cause, owner: Some(owner), when, fits, hint })
+    Entry::Row(Row { cause, owner: Some(owner), when, advice: Advice::Where(fits, hint) })
 }
 
 /// A row for any owner.
@@ -128,7 +154,17 @@ const fn any(
     fits: fn(&Case<'_>) -> bool,
     hint: fn(&Case<'_>) -> String,
 ) -> Entry {
-    Entry::Row(Row { cause, owner: None, when, fits, hint })
+    Entry::Row(Row { cause, owner: None, when, advice: Advice::Where(fits, hint) })
+}
+
+/// A row for one kind of owner, or for any, whose text names what is not always known.
+const fn known(
+    owner: Option<Kind>,
+    cause: Cause,
+    when: &'static str,
+    hint: fn(&Case<'_>) -> Option<String>,
+) -> Entry {
+    Entry::Row(Row { cause, owner, when, advice: Advice::Known(hint) })
 }
 
 const fn products(cause: Cause, place: Place) -> Entry {
@@ -143,7 +179,7 @@ static TABLE: &[Entry] = &[
     any(
         Filtered,
         "an ICMP message refused, for an address of no network namespace of this host",
-        |case| case.wording.refused.via == Via::Icmp && case.wording.is_of_no_netns(),
+        |case| case.subject.refused.via == Via::Icmp && case.subject.is_of_no_netns(),
         |case| {
             let addr = case.facts.addr();
             format!(
@@ -155,7 +191,7 @@ static TABLE: &[Entry] = &[
     any(
         Filtered,
         "an ICMP message refused",
-        |case| case.wording.refused.via == Via::Icmp,
+        |case| case.subject.refused.via == Via::Icmp,
         |case| format!("a REJECT rule: {}", rules(case)),
     ),
     any(Filtered, "a reset that no TCP stack of this host sent", ALWAYS, |case| {
@@ -174,20 +210,20 @@ static TABLE: &[Entry] = &[
     any(
         Intercepted,
         "an ICMP message refused",
-        |case| case.wording.refused.via == Via::Icmp,
+        |case| case.subject.refused.via == Via::Icmp,
         |case| format!("a REJECT rule: {}", rules(case)),
     ),
     any(
         Intercepted,
         "a reset that no TCP stack of this host sent",
-        |case| case.wording.refused.sent_by == Some(SentBy::Filter),
+        |case| case.subject.refused.sent_by == Some(SentBy::Filter),
         |case| format!("a REJECT rule with tcp-reset, or a translation to another host: {}", rules(case)),
     ),
     of(
         DockerProxy,
         Intercepted,
         "a reset by this host's TCP stack, for an address that is not loopback",
-        |case| case.wording.refused.sent_by.is_some_and(SentBy::is_stack) && !case.facts.dst().is_loopback(),
+        |case| case.subject.refused.sent_by.is_some_and(SentBy::is_stack) && !case.facts.dst().is_loopback(),
         |case| {
             format!(
                 "conntrack -L -p tcp --dport {port} shows whether Docker's NAT led the connect past docker-proxy into a \
@@ -202,7 +238,7 @@ static TABLE: &[Entry] = &[
         Podman,
         Intercepted,
         "a reset by this host's TCP stack",
-        |case| case.wording.refused.sent_by.is_some_and(SentBy::is_stack),
+        |case| case.subject.refused.sent_by.is_some_and(SentBy::is_stack),
         |case| {
             format!(
                 "Podman's NAT leads the connect past conmon into a container, and it is refused inside the container: `podman port --all` names it; let its server listen on the container's own address and not on 127.0.0.1 alone, keep its authentication on, and change nothing on the host; conntrack -L -p tcp --dport {} shows the way",
@@ -213,11 +249,11 @@ static TABLE: &[Entry] = &[
     any(
         Intercepted,
         "a reset by this host's TCP stack",
-        |case| case.wording.refused.sent_by.is_some_and(SentBy::is_stack),
+        |case| case.subject.refused.sent_by.is_some_and(SentBy::is_stack),
         |case| {
             format!(
                 "conntrack -L -p tcp --dport {port}; nft list ruleset | grep -n {port}{}",
-                case.wording.inside(),
+                case.subject.inside(),
                 port = case.facts.port(),
             )
         },
@@ -233,19 +269,19 @@ static TABLE: &[Entry] = &[
         |case| device(case).is_none(),
         |_| "bind the server to the VRF (ip vrf exec), or set net.ipv4.tcp_l3mdev_accept=1".to_owned(),
     ),
-    of(Systemd, WrongDevice, "", ALWAYS, |case| {
-        format!(
+    known(Some(Systemd), WrongDevice, "", |case| {
+        Some(format!(
             "connect to an address of {}, or take BindToDevice= out of the .socket unit (`{systemctl} list-sockets` names \
              it), then {systemctl} restart that unit",
-            device(case).unwrap_or_default(),
+            device(case)?,
             systemctl = systemctl(case),
-        )
+        ))
     }),
-    any(WrongDevice, "", ALWAYS, |case| {
-        format!(
+    known(None, WrongDevice, "", |case| {
+        Some(format!(
             "connect to an address of {}, or start the server without binding it to the interface (SO_BINDTODEVICE)",
-            device(case).unwrap_or_default()
-        )
+            device(case)?
+        ))
     }),
     // The server asked for the port and did not get it: EADDRINUSE, by who holds it.
     any(
@@ -351,7 +387,7 @@ static TABLE: &[Entry] = &[
     any(
         BindFailed,
         "EADDRINUSE, and no process holds the port any more",
-        |case| is_in_use(case) && case.wording.is_free_now(),
+        |case| is_in_use(case) && case.subject.is_free_now(),
         |case| format!("the port is free now: restart {}", asker_name(case)),
     ),
     any(
@@ -381,23 +417,23 @@ static TABLE: &[Entry] = &[
     any(
         BindFailed,
         "EADDRINUSE, and what holds the port has no owner any more",
-        |case| is_in_use(case) && case.wording.is_held_by_remains(),
+        |case| is_in_use(case) && case.subject.is_held_by_remains(),
         |_| {
             "wait until the old connection's TIME-WAIT is over (a minute), or let the server set SO_REUSEADDR"
                 .to_owned()
         },
     ),
     any(BindFailed, "EADDRINUSE, and who holds the port is not known", is_in_use, |case| {
-        format!("see who holds it: ss -tanp 'sport = :{}'{}", case.facts.port(), case.wording.inside())
+        format!("see who holds it: ss -tanp 'sport = :{}'{}", case.facts.port(), case.subject.inside())
     }),
     any(
         BindFailed,
         "EADDRNOTAVAIL, and the address is there now",
-        |case| case.facts.errno == Some(Errno::EADDRNOTAVAIL) && case.wording.is_address(case.facts.bound_to),
+        |case| case.facts.errno == Some(Errno::EADDRNOTAVAIL) && case.subject.is_address(case.facts.bound_to),
         |case| {
             format!(
                 "{} is there now: restart {}, after its interface at each boot",
-                bracketed(case.facts.bound_to),
+                in_url(case.facts.bound_to),
                 asker_name(case)
             )
         },
@@ -410,7 +446,7 @@ static TABLE: &[Entry] = &[
             format!(
                 "bring up the interface that has {}, then start the server again; or let it listen on an address that is \
                  there (ip addr)",
-                bracketed(case.facts.bound_to)
+                in_url(case.facts.bound_to)
             )
         },
     ),
@@ -435,36 +471,23 @@ static TABLE: &[Entry] = &[
     ),
     any(BindFailed, "another error", ALWAYS, |case| format!("see the log of {}", case.facts.owner)),
     // A listener closed.
-    any(
-        Stopped,
-        "two services take the port in turn",
-        |case| case.wording.turns().is_some_and(|turns| turns.is_trusted),
-        |case| {
-            case.wording.turns().map_or_else(String::new, |turns| {
-                let [one, other] = turns.services.each_ref().map(service_name);
-                format!("two services take turns on {}: disable one, {one} or {other}", case.facts.port())
-            })
-        },
-    ),
-    any(
-        Stopped,
-        "two services of different users take the port in turn",
-        |case| case.wording.turns().is_some(),
-        |case| {
-            case.wording.turns().map_or_else(String::new, |turns| {
-                let [one, other] = turns.services.each_ref().map(service_name);
-                format!(
-                    "two services of different users take turns on {}: before you start one again, find out which of them is \
-                     to serve it, {one} or {other}",
-                    case.facts.port(),
-                )
-            })
-        },
-    ),
+    known(None, Stopped, "two services take the port in turn", |case| {
+        let turns = case.subject.turns().filter(|turns| turns.is_trusted)?;
+        let [one, other] = turns.services.each_ref().map(service_name);
+        Some(format!("two services take turns on {}: disable one, {one} or {other}", case.facts.port()))
+    }),
+    known(None, Stopped, "two services of different users take the port in turn", |case| {
+        let [one, other] = case.subject.turns()?.services.each_ref().map(service_name);
+        Some(format!(
+            "two services of different users take turns on {}: before you start one again, find out which of them is to \
+             serve it, {one} or {other}",
+            case.facts.port(),
+        ))
+    }),
     any(
         Stopped,
         "another instance has started",
-        |case| case.wording.successor().is_some(),
+        |case| case.subject.successor().is_some(),
         |_| "wait: another instance has started, and RECOVERED says when it listens".to_owned(),
     ),
     products(Stopped, Place::First),
@@ -658,36 +681,23 @@ static TABLE: &[Entry] = &[
                 .to_owned()
         },
     ),
-    any(
-        WrongAddress,
-        "its arguments or its environment ask for the address",
-        |case| case.asks_for_the_address() == Some(true) && case.facts.bind_source().is_some(),
-        |case| {
-            format!(
-                "the bind by its {} is right already: its log says why it listens elsewhere (the address was not up when it \
-                 started?); then start a new process",
-                case.facts.bind_source().map(Source::to_string).unwrap_or_default()
-            )
-        },
-    ),
-    any(
-        WrongAddress,
-        "its file asked for the address, and somebody took that back",
-        |case| case.asks_for_the_address() == Some(false) && case.rewritten().is_some(),
-        rewritten,
-    ),
-    any(
-        WrongAddress,
-        "its file asks for the address, and something wins over it",
-        |case| case.wins_over_the_file().is_some(),
-        |case| {
-            format!(
-                "the file is already right, and the {} of its {} wins over it: take that away, then start a new process",
-                case.facts.settings.map_or("bind", |settings| settings.product.bind()),
-                case.wins_over_the_file().unwrap_or_default(),
-            )
-        },
-    ),
+    known(None, WrongAddress, "its arguments or its environment ask for the address", |case| {
+        let source = case.facts.bind_source().filter(|_| case.asks_for_the_address() == Some(true))?;
+        Some(format!(
+            "the bind by its {source} is right already: its log says why it listens elsewhere (the address was not up when it \
+             started?); then start a new process",
+        ))
+    }),
+    known(None, WrongAddress, "its file asked for the address, and somebody took that back", |case| {
+        if case.asks_for_the_address() == Some(false) { rewritten(case) } else { None }
+    }),
+    known(None, WrongAddress, "its file asks for the address, and something wins over it", |case| {
+        let over = case.wins_over_the_file()?;
+        Some(format!(
+            "the file is already right, and the {} of its {over} wins over it: take that away, then start a new process",
+            case.facts.settings?.product.bind(),
+        ))
+    }),
     // In a container, by its address: the other side of a published port.
     products(WrongAddress, Place::AfterSettings),
     any(
@@ -711,7 +721,7 @@ static TABLE: &[Entry] = &[
             format!(
                 "{} is no address of this namespace any more: bring its interface back, or start the server on an address \
                  that is there",
-                bracketed(case.facts.bound_to)
+                in_url(case.facts.bound_to)
             )
         },
     ),
@@ -828,20 +838,20 @@ static TABLE: &[Entry] = &[
     any(NotOnTcp, STRANGE_NAME, is_strange, |case| {
         stranger(case, &format!("let it listen on {}:{} too", case.facts.addr(), case.facts.port()))
     }),
-    any(NotOnTcp, "", ALWAYS, |case| {
-        format!(
+    known(None, NotOnTcp, "", |case| {
+        Some(format!(
             "let the client use {}, or let the server listen on {}:{} too",
-            case.local().unwrap_or_default(),
+            case.local()?,
             case.facts.addr(),
             case.facts.port(),
-        )
+        ))
     }),
     // A candidate is alive.
     any(
         Starting,
         "the client is in a pod",
         |case| {
-            case.wording
+            case.subject
                 .refused
                 .client
                 .container
@@ -879,30 +889,19 @@ static TABLE: &[Entry] = &[
          the host alone"
             .to_owned()
     }),
-    any(
-        OtherNetns,
-        "it listens on its own loopback",
-        |case| case.facts.bound_to.is_loopback() && enter(case).is_some(),
-        |case| {
-            format!(
-                "to reach it from in there: {} COMMAND; it listens on its own loopback only, so that a published port \
-                 would be refused too",
-                enter(case).unwrap_or_default()
-            )
-        },
-    ),
-    any(
-        OtherNetns,
-        "it can be entered",
-        |case| enter(case).is_some(),
-        |case| {
-            format!(
-                "to reach it from in there: {} COMMAND; from here, publish or forward the port (docker -p, kubectl \
-                 port-forward)",
-                enter(case).unwrap_or_default()
-            )
-        },
-    ),
+    known(None, OtherNetns, "it listens on its own loopback", |case| {
+        let enter = enter(case).filter(|_| case.facts.bound_to.is_loopback())?;
+        Some(format!(
+            "to reach it from in there: {enter} COMMAND; it listens on its own loopback only, so that a published port would \
+             be refused too",
+        ))
+    }),
+    known(None, OtherNetns, "it can be entered", |case| {
+        Some(format!(
+            "to reach it from in there: {} COMMAND; from here, publish or forward the port (docker -p, kubectl port-forward)",
+            enter(case)?
+        ))
+    }),
     any(
         OtherNetns,
         "",
@@ -910,44 +909,33 @@ static TABLE: &[Entry] = &[
         |_| "to reach it from here, publish or forward the port (docker -p, kubectl port-forward)".to_owned(),
     ),
     // The server is on another port.
-    any(
-        OtherPort,
-        "a forwarder publishes it",
-        |case| case.wording.published().is_some_and(|published| published.is_trusted),
-        |case| {
-            case.wording.published().map_or_else(String::new, |published| {
-                format!("published here as {}: use {}", published.at.port(), published.at)
-            })
-        },
-    ),
+    known(None, OtherPort, "a forwarder publishes it", |case| {
+        let at = case.subject.published().filter(|published| published.is_trusted)?.at;
+        Some(format!("published here as {}: use {at}", at.port()))
+    }),
     any(
         OtherPort,
         "a forwarder of another user publishes it",
-        |case| case.wording.published().is_some(),
+        |case| case.subject.published().is_some(),
         start,
     ),
     any(OtherPort, STRANGE, is_strange, |case| {
         stranger(case, &format!("give it port {}", case.facts.port()))
     }),
-    any(
-        OtherPort,
-        "it claims that port",
-        |case| configured_port(case).is_some(),
-        |case| {
-            format!(
-                "its {} by {}: let the client use that one, or give the server port {}",
-                case.facts.settings.map_or("port", |settings| settings.product.port()),
-                configured_port(case).unwrap_or_default(),
-                case.facts.port(),
-            )
-        },
-    ),
-    any(OtherPort, "", ALWAYS, |case| {
-        format!(
+    known(None, OtherPort, "it claims that port", |case| {
+        Some(format!(
+            "its {} by {}: let the client use that one, or give the server port {}",
+            case.facts.settings?.product.port(),
+            configured_port(case)?,
+            case.facts.port(),
+        ))
+    }),
+    known(None, OtherPort, "", |case| {
+        Some(format!(
             "let the client use port {}, or start the server with port {}",
-            case.socket.map_or(0, |socket| socket.port),
+            case.socket?.port,
             case.facts.port()
-        )
+        ))
     }),
     // Nothing is there.
     any(NothingListening, "", ALWAYS, start),

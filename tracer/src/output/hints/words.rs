@@ -1,4 +1,4 @@
-//! What the rows of the table look at, and words that several of them have in common.
+//! Conditions and phrases that several rows of the table have in common.
 
 use crate::model::cause::Because;
 use crate::model::errno::Errno;
@@ -6,9 +6,9 @@ use crate::model::escape::{in_quotes, quoted};
 use crate::model::process::ExitStatus;
 use crate::model::service;
 use crate::model::trust;
-use crate::output::hints::Case;
+use crate::output::hints::case::Case;
 use crate::output::hints::owner::{self, Kind};
-use crate::output::wording::{ago, who};
+use crate::output::words::{ago, who};
 
 pub const RESTART: &str = "the file is already right. The process took its bind when it started: end it and start a new one (restart the \
      container or unit); a config reload inside it will not do";
@@ -17,7 +17,7 @@ pub fn rules(case: &Case<'_>) -> String {
     format!(
         "nft list ruleset | grep -n -e {} -e reject (also iptables-save{})",
         case.facts.port(),
-        case.wording.inside_filter()
+        case.subject.inside_filter()
     )
 }
 
@@ -25,12 +25,12 @@ pub fn rules(case: &Case<'_>) -> String {
 pub fn start(case: &Case<'_>) -> String {
     format!(
         "see whether the server runs and where it listens (ss -ltnp{}); if it does not run, start it",
-        case.wording.inside_destination()
+        case.subject.inside_destination()
     )
 }
 
 pub fn device(case: &Case<'_>) -> Option<String> {
-    case.wording.device(case.socket?)
+    case.subject.device(case.socket?)
 }
 
 pub fn is_in_use(case: &Case<'_>) -> bool {
@@ -40,7 +40,7 @@ pub fn is_in_use(case: &Case<'_>) -> bool {
 /// What the process is that asked for the port.
 pub fn asker(case: &Case<'_>) -> Option<Kind> {
     let process = &case.socket?.process;
-    let product = case.wording.view.state.settings.of(process).map(|settings| settings.product);
+    let product = case.subject.view.state.settings.of(process).map(|settings| settings.product);
     Some(owner::recognise(process, product))
 }
 
@@ -81,13 +81,13 @@ pub const STRANGE_NAME: &str = "nothing but its name shows that it is the server
 /// What a process did on the port, or its name, is all that shows that it is the server, and it is neither root's nor of
 /// the user who was refused.
 pub fn is_strange(case: &Case<'_>) -> bool {
-    let because = &case.wording.verdict.because;
+    let because = &case.subject.verdict.because;
     let is_doubtful = [Because::UnverifiedServer, Because::SeveralOwners, Because::ClaimOnly]
         .iter()
         .any(|one| because.contains(one));
     let opener = case.socket.map(|socket| socket.opener.as_deref().unwrap_or(&socket.process));
     let owner = opener.or(case.process);
-    is_doubtful && owner.is_some_and(|owner| !trust::is_known_to(&case.wording.refused.client, owner))
+    is_doubtful && owner.is_some_and(|owner| !trust::is_known_to(&case.subject.refused.client, owner))
 }
 
 /// What to do before such a process is trusted: no client is sent to its address, its path or its namespace.
@@ -141,11 +141,12 @@ pub fn configured_port(case: &Case<'_>) -> Option<String> {
     (port == case.socket?.port).then(|| format!("{source} is {port}"))
 }
 
-pub fn rewritten(case: &Case<'_>) -> String {
-    let Some((first, last)) = case.rewritten() else { return String::new() };
+/// Two processes set the address in turn: who did, and what is to be done first.
+pub fn rewritten(case: &Case<'_>) -> Option<String> {
+    let (first, last) = case.rewritten()?;
     let bind =
         |mode: &Option<String>| mode.as_ref().map_or_else(|| "nothing".to_owned(), |mode| in_quotes(mode));
-    format!(
+    Some(format!(
         "something rewrites the file: {} set {} to {}, and {} after that {} set it back to {}. End that first",
         who(&first.process),
         first.what,
@@ -153,14 +154,14 @@ pub fn rewritten(case: &Case<'_>) -> String {
         ago(last.time.since(first.time).max(1)),
         who(&last.process),
         bind(&last.to),
-    )
+    ))
 }
 
 /// How a namespace is entered: by its name, where that can stand in a command.
 pub fn enter(case: &Case<'_>) -> Option<String> {
     let socket = case.socket?;
     let is_plain = |name: &String| quoted(name) == name.as_str() && !name.starts_with('-');
-    match (case.wording.view.netns(socket.netns).name.filter(is_plain), socket.process.pid) {
+    match (case.subject.view.netns(socket.netns).name.filter(is_plain), socket.process.pid) {
         (Some(name), _) => Some(format!("ip netns exec {name}")),
         (None, Some(pid)) => Some(format!("nsenter -t {pid} -n")),
         (None, None) => None,

@@ -11,6 +11,10 @@ use crate::model::unit::Unit;
 use crate::products::hint::{ALWAYS, HintFacts, HintRow, Place, in_url};
 use crate::products::{Access, Source};
 
+/// What it adds where `never-listened` is explained.
+pub const ON_NEVER_LISTENED: &str = "OpenClaw's exit code 78 is \"configuration refused\": often an address that is not loopback, without \
+     gateway.auth.token.";
+
 /// In the order in which they are tried.
 pub static ROWS: [HintRow; 15] = [
     HintRow {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::hint::HintRow;
 use super::{Access, Environment, FileSettings, Override, Product, ServerSettings};
+use crate::model::cause::Cause;
 
 #[derive(Debug)]
 pub struct OpenClaw;
@@ -91,6 +92,10 @@ impl Product for OpenClaw {
 
     fn access(&self, settings: &ServerSettings) -> Access {
         config::access(settings)
+    }
+
+    fn note_on(&self, cause: Cause) -> Option<&'static str> {
+        (cause == Cause::NeverListened).then_some(hints::ON_NEVER_LISTENED)
     }
 
     fn loopback_setting(&self) -> &'static str {

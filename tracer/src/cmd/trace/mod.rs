@@ -1,46 +1,46 @@
 //! `tracer trace`: attach, then scan the host, then follow the stream.
 
-use std::fs::{File, OpenOptions};
+mod kernel_log;
+mod readers;
+mod signals;
+mod undetectable;
+
+use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use aya_log::EbpfLogger;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::record;
 use crate::bpf::kernel::Kernel;
 use crate::bpf::loader::{self, Servers};
 use crate::bpf::preflight;
 use crate::cli::Trace;
-use crate::exit::{Exit, Failure, talk};
+use crate::exit::{Exit, Failure};
 use crate::host::config_watch::ConfigWatch;
 use crate::host::lanes::Host;
 use crate::host::{clock, identity, netns, netns_argument, process};
 use crate::lifecycle::requests::{PortChange, Requests};
 use crate::memory;
-use crate::model::cause::Cause;
 use crate::model::limit::Limit;
 use crate::model::time::Mono;
 use crate::output::schema::{Body, Netns, Start, StopReason};
-use crate::output::sink::{Readers, Sink};
-use crate::output::wording::counted;
+use crate::output::sink::Sink;
+use crate::output::words::counted;
 use crate::products::recognise::Recognition;
 use crate::query::Answer;
 use crate::record::Recorder;
 use crate::run::{Input, Run, Setup};
 use crate::sandbox;
+use crate::stdio::talk;
 use crate::stream::{Batch, EventStream};
-use crate::verdict::rules;
+use readers::Readers;
+use signals::Signals;
+use undetectable::undetectable;
 
 /// How long the end waits for records that are not finished, and for answers.
 const ENDING_MS: u64 = 200;
@@ -48,11 +48,11 @@ const ENDING_MS: u64 = 200;
 /// Events of a burst whose memory is given back when it is over.
 const BURST: usize = 32 * crate::stream::BATCH;
 
-/// Runs the trace to its end; `record` is where what it receives is written.
+/// Runs the trace to its end; `recording` is the file that its inputs are written to.
 ///
 /// # Errors
 /// A [`Failure`] when the command line or the host is in the way.
-pub fn trace(options: &Trace, record: Option<&Path>) -> Result<Exit> {
+pub fn trace(options: &Trace, recording: Option<&Path>) -> Result<Exit> {
     memory::keep_small();
     let ports = options.ports.list()?;
     let filter = options.netns.as_deref().map(resolve).transpose()?;
@@ -60,7 +60,7 @@ pub fn trace(options: &Trace, record: Option<&Path>) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let signals = Signals::new()?;
-        let mut session = Session::attach(options, ports, filter, record)?;
+        let mut session = Session::attach(options, ports, filter, recording)?;
         let reason = session.run(signals, options).await?;
         match reason {
             Some(reason) => session.end(reason).await,
@@ -115,13 +115,13 @@ impl Session {
         options: &Trace,
         ports: Vec<u16>,
         filter: Option<Netns>,
-        record: Option<&Path>,
+        recording: Option<&Path>,
     ) -> Result<Self> {
         let recognition = Recognition { patterns: options.server.clone() };
         let servers = recognition.runners().map_or(Servers::Every, Servers::Named);
         let (mut kernel, ring) = loader::attach(&ports, &servers, options.bind_hook, options.verbose)?;
         if options.verbose {
-            follow_log(&mut kernel)?;
+            kernel_log::follow(&mut kernel)?;
         }
         let mut limits = kernel.limits.clone();
         // What comes now reads: the ring, the maps, the host. No thread has been started yet that would keep
@@ -142,7 +142,7 @@ impl Session {
             patience_ns: options.patience.and_then(|patience| u64::try_from(patience.as_nanos()).ok()),
             start: start(&kernel, ports.clone(), filter, limits)?,
         };
-        let recorder = record.map(|file| begin_recording(file, &setup)).transpose()?;
+        let recorder = recording.map(|file| record::begin(file, &setup)).transpose()?;
         let (run, first) = Run::new(setup);
         let mut sink = Sink::stdout(options.output, options.color);
         sink.write(first)?;
@@ -179,7 +179,7 @@ impl Session {
                 readable = self.stream.readable(), if !has_more => readable?,
                 answer = self.host.answered() => self.answer(answer)?,
                 () = self.config_watch.readable() => self.config_changes()?,
-                () = readers.gone() => return Ok(None),
+                () = readers.closed() => return Ok(None),
                 () = sleep_until(deadline), if deadline.is_some() => {}
             }
         }
@@ -329,97 +329,13 @@ fn start(kernel: &Kernel, ports: Vec<u16>, filter: Option<Netns>, limits: Vec<Li
     })
 }
 
-fn begin_recording(path: &Path, setup: &Setup) -> Result<Recorder<File>> {
-    let failed = |error: io::Error| {
-        Failure::usage(
-            format!("cannot write `{}`: {error}", path.display()),
-            "name a file that can be written",
-        )
-    };
-    // It holds names, arguments and addresses of other users' processes.
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    Ok(Recorder::new(file.map_err(failed)?, setup).map_err(failed)?)
-}
-
-/// Says on stderr that nothing is missed in silence from here on.
+/// Prints on stderr that the trace is complete from now on.
 fn announce((namespaces, listeners): (u64, u64)) {
     talk(format_args!(
         "tracer: ready: {}, {}. Now repeat what failed (ctrl-C stops).",
         counted(namespaces, "network namespace"),
         counted(listeners, "listener"),
     ));
-}
-
-/// The signals that end a trace in order.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Option<Signal>,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        // A second signal ends it at once, also while stdout takes nothing: from the handler itself.
-        let armed = Arc::new(AtomicBool::new(false));
-        for (number, exit) in [(SIGINT, i32::from(Exit::Interrupted as u8)), (SIGTERM, 128 + SIGTERM)] {
-            signal_hook::flag::register_conditional_shutdown(number, exit, Arc::clone(&armed))?;
-            signal_hook::flag::register(number, Arc::clone(&armed))?;
-        }
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            // Under nohup(1) it stays ignored.
-            hangup: if is_ignored(SIGHUP) { None } else { Some(signal(SignalKind::hangup())?) },
-        })
-    }
-
-    async fn next(&mut self) -> StopReason {
-        let hangup = async {
-            match &mut self.hangup {
-                Some(hangup) => hangup.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = self.interrupt.recv() => StopReason::Sigint,
-            _ = self.terminate.recv() => StopReason::Sigterm,
-            _ = hangup => StopReason::Sighup,
-        }
-    }
-}
-
-/// Whether a signal is ignored, as the process that started this one left it.
-fn is_ignored(signal: i32) -> bool {
-    let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
-    // SAFETY: with no new action, the kernel only writes the old one.
-    let known = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) } == 0;
-    // SAFETY: written by the call above, which succeeded.
-    known && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
-}
-
-/// The first cause that a host with these limits gives no sign of.
-fn undetectable(limits: &[Limit]) -> Option<Cause> {
-    let cause = |limit: &Limit| match limit {
-        Limit::NoBinds { .. } => Some(Cause::BindFailed),
-        // Processes that may be the server are not seen.
-        Limit::Owners | Limit::HiddenProcesses => Some(Cause::Starting),
-        // Without exits, a candidate that has ended seems to be starting.
-        Limit::NoBoundSockets | Limit::BoundBeforeStart | Limit::NoExits => Some(Cause::BoundNotListening),
-        Limit::NoNetnsCookie
-        | Limit::NoIcmpRefusals
-        | Limit::NoResetSender
-        | Limit::NoStarts
-        | Limit::NoIcmp6Refusals
-        | Limit::NoSocketCookie(_)
-        | Limit::PreemptedPrograms { .. }
-        | Limit::BindBySyscall
-        | Limit::OtherNetns
-        | Limit::OtherUsers
-        | Limit::PidNamespace
-        | Limit::PrivilegeKept { .. }
-        | Limit::NoConfigWatch { .. } => None,
-    };
-    limits.iter().filter_map(cause).min_by_key(|cause| rules::place(*cause))
 }
 
 /// The runtime's instant of a monotonic moment, which it counts by the same clock.
@@ -431,35 +347,4 @@ async fn sleep_until(instant: Option<Instant>) {
     if let Some(instant) = instant {
         tokio::time::sleep_until(instant).await;
     }
-}
-
-/// Prints the kernel programs' own messages on stderr, as long as the session lasts.
-fn follow_log(kernel: &mut Kernel) -> Result<()> {
-    let logger: EbpfLogger<Stderr> = kernel.logger(Stderr)?;
-    // SAFETY: the logger owns its map's descriptor, gives the same one every time, and is dropped with the
-    // `AsyncFd` that owns it.
-    let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }
-        .map_err(|error| Failure::host("cannot follow the kernel programs' messages", error.to_string()))?;
-    tokio::task::spawn(async move {
-        while let Ok(mut guard) = logger.readable_mut().await {
-            guard.get_inner_mut().flush();
-            guard.clear_ready();
-        }
-    });
-    Ok(())
-}
-
-/// Writes messages to stderr.
-struct Stderr;
-
-impl log::Log for Stderr {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        talk(format_args!("tracer: kernel: {}", record.args()));
-    }
-
-    fn flush(&self) {}
 }

@@ -1,12 +1,19 @@
-//! `-o text`: the log for people.
+//! `-o text`: lines of the log as text for people.
 //!
 //! ```text
 //! 10:41:07.114  REFUSED  curl[5511] -> 127.0.0.1:18789: wrong-address
 //!               what the kernel shows
 //!               hint: what to do
 //! ```
+//!
+//! This file has one function a line type; `status.rs` the answer of `tracer status`, `claims.rs` what configuration says,
+//! `memory.rs` what later lines need of earlier ones.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod claims;
+mod memory;
+mod status;
+
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -17,12 +24,13 @@ use jiff::tz::TimeZone;
 use crate::model::container;
 use crate::model::escape::{in_quotes, quoted};
 use crate::output::schema::{
-    Alive, Answer, Authentication, Because, Bind, Body, Call, Cause, Change, Claim, Config, ConfigChange,
-    Container, Endpoint, Exposure, Failed, Fallback, Line, Listener, ListenerLine, Lost, LostWhere, Mismatch,
-    Netns, Owner, OwnerState, Probe, ProbeOutcome, Process, Ready, Recovered, Refused, Repeated, Role,
-    SettingChange, Start, Status, Stop, Time, Verdict,
+    Alive, Answer, Because, Bind, Body, Call, Change, Claim, Config, ConfigChange, Container, Endpoint,
+    Failed, FailedBy, Fallback, Line, Listener, ListenerLine, Lost, LostWhere, Mismatch, Netns, Owner,
+    OwnerState, Process, Ready, Recovered, Refused, Repeated, Role, SettingChange, Start, Stop, Time,
 };
-use crate::output::wording::{ago, counted, in_brackets};
+use crate::output::words::{ago, counted, in_brackets, signal_name, who_in_line};
+use claims::{by_source, is_worth_saying, setting};
+use memory::{Details, FailedBinds, Refusals, Remembered};
 
 /// Columns that details are indented by: a time and two spaces.
 const INDENT: usize = 14;
@@ -46,53 +54,12 @@ pub struct Text {
     containers: BTreeMap<u32, String>,
     date: Option<Date>,
     ports: Vec<u16>,
-    /// Refusals that later lines may be about, by their place in the log: the newest.
-    refusals: BTreeMap<u64, Remembered>,
-    /// Binds that failed and were told of, by namespace, process, address, port and error.
-    binds: HashMap<(u32, Option<u32>, String, u16, String), ToldBind>,
-    /// Connects that failed otherwise are told of one by one.
-    tells_failures: bool,
-    /// Details of a status that were told already.
-    said: BTreeSet<String>,
+    refusals: Refusals,
+    failed_binds: FailedBinds,
+    /// Connects that failed otherwise are printed one by one.
+    prints_failures: bool,
+    details: Details,
 }
-
-/// Details of a status told apart.
-const SAID_MAX: usize = 1_024;
-
-/// When a failed bind was told, and how many like it were not since.
-struct ToldBind {
-    time: Time,
-    untold: u64,
-}
-
-/// How often a bind that fails again and again is told.
-const BIND_PERIOD_NS: i128 = 10_000_000_000;
-
-/// Failed binds told apart.
-const BINDS_MAX: usize = 1_024;
-
-/// What later lines about a refusal need of it.
-struct Remembered {
-    client: String,
-    /// The client's name without its process id.
-    name: String,
-    dst: String,
-    cause: Cause,
-    /// Where it happened, as its own line shows it.
-    places: Vec<String>,
-}
-
-impl Remembered {
-    /// Its places behind a later line about it.
-    fn placed(&self, text: &mut String) {
-        if !self.places.is_empty() {
-            put(text, format_args!("  {FAINT}{}{FAINT:#}", self.places.join(", ")));
-        }
-    }
-}
-
-/// Refusals that are remembered.
-const REFUSALS_MAX: usize = 4_096;
 
 impl Text {
     pub fn new(zone: TimeZone, width: usize) -> Self {
@@ -103,10 +70,10 @@ impl Text {
             containers: BTreeMap::new(),
             date: None,
             ports: Vec::new(),
-            refusals: BTreeMap::new(),
-            binds: HashMap::new(),
-            tells_failures: false,
-            said: BTreeSet::new(),
+            refusals: Refusals::default(),
+            failed_binds: FailedBinds::default(),
+            prints_failures: false,
+            details: Details::default(),
         }
     }
 
@@ -329,45 +296,9 @@ impl Text {
         }
     }
 
-    /// What one source says, and what there is to know of that.
-    fn claims(&self, source: &[&Claim], says: &str, processes: &[&Process], now: Time) -> String {
-        let Some(Claim { source: name, value, changed, pid, .. }) = source.first() else {
-            return String::new();
-        };
-        let owner = processes.iter().find(|process| process.pid == *pid);
-        let started = owner
-            .and_then(|owner| owner.start_time)
-            .map(|start| format!("process started {}", self.moment(start, now)));
-        let written = changed.map(|changed| format!("written {}", self.moment(changed, now)));
-        let mut facts: Vec<String> = written.into_iter().chain(started).collect();
-        for note in source.iter().filter_map(|claim| claim.note.as_ref()) {
-            if !facts.contains(note) {
-                facts.push(note.clone());
-            }
-        }
-        // A path is the server's choice; other sources are few, and their names fixed.
-        let source = if name.starts_with('/') { quoted(name) } else { name.as_str().into() };
-        let says = match (name.as_str(), value) {
-            (_, None) => format!("{source} cannot be read"),
-            ("arguments", Some(_)) => format!("its arguments say {says}"),
-            (_, Some(_)) => format!("{source} says {says}"),
-        };
-        if facts.is_empty() { says } else { format!("{says} ({})", facts.join(", ")) }
-    }
-
-    /// A moment by its time of day, and by its date where that is another one than that of `now`.
-    fn moment(&self, time: Time, now: Time) -> String {
-        let local = |time: Time| time.0.to_zoned(self.zone.clone());
-        let format = if local(time).date() == local(now).date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
-        local(time).strftime(format).to_string()
-    }
-
     /// Keeps of a refusal what later lines about it need.
     pub fn remember(&mut self, line: &Line) {
         if let Body::Refused(refused) = &line.body {
-            if self.refusals.len() >= REFUSALS_MAX {
-                self.refusals.pop_first();
-            }
             let remembered = Remembered {
                 client: who(&refused.client),
                 name: refused
@@ -379,33 +310,17 @@ impl Text {
                 cause: refused.verdict.cause,
                 places: self.places(refused),
             };
-            self.refusals.insert(line.seq, remembered);
+            self.refusals.note(line.seq, remembered);
         }
     }
 
-    /// Only what failed: what succeeded is told by the listener that comes of it. A server that tries again and again
-    /// is told of every ten seconds.
+    /// A bind that failed: one that succeeded is shown by the listener that comes of it.
     fn bind(&mut self, bind: &Bind, time: Time, text: &mut String) {
         let Some(errno) = &bind.errno else {
             return;
         };
-        if self.binds.len() >= BINDS_MAX {
-            self.binds.clear();
-        }
-        let key = (bind.netns.id, bind.process.pid, bind.addr.clone(), bind.port, errno.clone());
-        let untold = match self.binds.get_mut(&key) {
-            Some(told) if time.0.as_nanosecond() - told.time.0.as_nanosecond() < BIND_PERIOD_NS => {
-                told.untold += 1;
-                return;
-            }
-            Some(told) => {
-                told.time = time;
-                std::mem::take(&mut told.untold)
-            }
-            None => {
-                self.binds.insert(key, ToldBind { time, untold: 0 });
-                0
-            }
+        let Some(suppressed) = self.failed_binds.note(bind, errno, time) else {
+            return;
         };
         self.head(time, "BIND", ALARM, text);
         let call = match bind.call {
@@ -421,8 +336,8 @@ impl Text {
                 who(&bind.process)
             ),
         );
-        if untold > 0 {
-            put(text, format_args!(", and {} before", counted(untold, "time")));
+        if suppressed > 0 {
+            put(text, format_args!(", and {} before", counted(suppressed, "time")));
         }
         if let Some(netns) = self.netns(&bind.netns) {
             put(text, format_args!("  {FAINT}{netns}{FAINT:#}"));
@@ -447,74 +362,9 @@ impl Text {
         }
     }
 
-    fn status(&mut self, status: &Status, time: Time, text: &mut String) {
-        let target = format!("{}:{}", in_brackets(&status.addr), status.port);
-        let (style, answer) = match (status.is_local, status.answered) {
-            (_, true) => (GOOD, "answered "),
-            (true, false) => (ALARM, "refused  "),
-            (false, false) => (CHANGE, "not local"),
-        };
-        put(text, format_args!("{target:<22}  {style}{answer}{style:#} {}\n", status.summary));
-        if let Some(verdict) = &status.verdict {
-            self.detail("why: ", FAINT, &format!("{}: {}", verdict.cause.name(), verdict.summary), text);
-            if let Some(hint) = &verdict.hint {
-                self.detail("hint: ", GOOD, hint, text);
-            }
-        }
-        if let Some(probe) = &status.probe {
-            self.detail("probe: ", FAINT, &probed(probe), text);
-        }
-        if status.may_be_redirected == Some(true) {
-            self.tell_once(
-                "note: ",
-                FAINT,
-                "this network namespace has NAT rules, which may lead a connect elsewhere: --probe connects",
-                text,
-            );
-        }
-        let listeners = || status.listeners.iter().map(|weighed| &weighed.listener);
-        let processes: Vec<&Process> = listeners().map(|listener| &listener.process).collect();
-        // Who lets whom in stands beside what is open.
-        let is_of_access = |claim: &&Claim| {
-            let mut of = status.exposures.iter().filter_map(|exposure| exposure.authentication.as_ref());
-            of.any(|authentication| authentication.what == claim.what)
-        };
-        let claims: Vec<&Claim> = status.claims.iter().filter(|claim| !is_of_access(claim)).collect();
-        for source in by_source(&claims) {
-            let says: Vec<String> = source
-                .iter()
-                .map(|claim| {
-                    let agrees = match claim.agrees {
-                        Some(true) => " (agrees)",
-                        Some(false) => " (does not agree)",
-                        None => "",
-                    };
-                    format!("{}{agrees}", setting(claim))
-                })
-                .collect();
-            let words = self.claims(source, &says.join(", "), &processes, time);
-            self.tell_once("claim: ", FAINT, &words, text);
-        }
-        for exposure in &status.exposures {
-            let words = exposed(exposure, exposure.netns == status.netns);
-            let style = match &exposure.authentication {
-                Some(Authentication { is_asked: Some(false), .. }) => ALARM,
-                Some(_) | None => CHANGE,
-            };
-            self.tell_once("open: ", style, &words, text);
-        }
-    }
-
-    /// A detail that is the same for several addresses.
-    fn tell_once(&mut self, label: &str, style: Style, words: &str, text: &mut String) {
-        if self.said.len() < SAID_MAX && self.said.insert(format!("{label}{words}")) {
-            self.detail(label, style, words, text);
-        }
-    }
-
     fn repeated(&mut self, repeated: &Repeated, time: Time, text: &mut String) {
         self.head(time, "REPEAT", ALARM, text);
-        let first = self.refusals.get(&repeated.of);
+        let first = self.refusals.get(repeated.of);
         if let Some(first) = first {
             put(text, format_args!("{} -> {}: {}, ", first.name, first.dst, first.cause.name()));
         }
@@ -523,7 +373,7 @@ impl Text {
         let by =
             repeated.processes.map_or_else(String::new, |count| format!(" ({})", counted(count, "process")));
         put(text, format_args!("{} more{within}{by}", repeated.count));
-        first.into_iter().for_each(|first| first.placed(text));
+        first.into_iter().for_each(|first| put_places(first, text));
         text.push('\n');
     }
 
@@ -552,18 +402,18 @@ impl Text {
 
     fn fallback(&mut self, fallback: &Fallback, time: Time, text: &mut String) {
         self.head(time, "FALLBACK", FAINT, text);
-        let first = self.refusals.get(&fallback.of);
+        let first = self.refusals.get(fallback.of);
         if let Some(first) = first {
             put(text, format_args!("{} -> {} refused, ", first.client, first.dst));
         }
         let after = ago(fallback.after_us.saturating_mul(1_000));
         put(text, format_args!("{} answered {after} later: harmless", endpoint(&fallback.dst)));
-        first.into_iter().for_each(|first| first.placed(text));
+        first.into_iter().for_each(|first| put_places(first, text));
         text.push('\n');
     }
 
     fn failed(&mut self, failed: &Failed, time: Time, text: &mut String) {
-        self.tells_failures = true;
+        self.prints_failures = true;
         self.head(time, "FAILED", CHANGE, text);
         let after = ago(failed.after_us.saturating_mul(1_000));
         let how = match &failed.errno {
@@ -589,7 +439,7 @@ impl Text {
         if !causes.is_empty() {
             put(text, format_args!(" ({})", causes.join(", ")));
         }
-        let upstream = stop.by_role.get(&Role::Upstream).copied().unwrap_or(0);
+        let upstream = stop.by_role.get(Role::Upstream).unwrap_or(0);
         if upstream > 0 {
             put(text, format_args!("; {upstream} upstream of servers on {}", self.ports_shown()));
         }
@@ -599,7 +449,7 @@ impl Text {
                 stop.failed.iter().map(|(errno, count)| format!("{count} {}", failure(errno))).collect();
             let connects = if failed == 1 { "connect" } else { "connects" };
             put(text, format_args!("; {failed} {connects} failed otherwise ({})", errors.join(", ")));
-            if !self.tells_failures {
+            if !self.prints_failures {
                 text.push_str(": see them with --all");
             }
         }
@@ -632,12 +482,19 @@ fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     let _ = text.write_fmt(arguments);
 }
 
+/// The places of a refusal behind a later line about it.
+fn put_places(first: &Remembered, text: &mut String) {
+    if !first.places.is_empty() {
+        put(text, format_args!("  {FAINT}{}{FAINT:#}", first.places.join(", ")));
+    }
+}
+
 fn container_label(container: &Container) -> String {
     container::label_with_pod(&container.clone().into())
 }
 
 fn who(process: &Process) -> String {
-    crate::output::wording::who_in_line(process)
+    who_in_line(process)
 }
 
 /// A namespace by its name, or by its number as `lsns` prints it.
@@ -688,30 +545,6 @@ fn container_in(refused: &Refused) -> Option<&Container> {
     there.find_map(|listener| listener.process.container.as_ref()).filter(|_| refused.netns.name.is_none())
 }
 
-/// What a listener is open to, and whom it lets in.
-fn exposed(exposure: &Exposure, is_own: bool) -> String {
-    let Exposure { addr, port, netns, every_interface, addresses, authentication, .. } = exposure;
-    let at = format!("{}:{port}", in_brackets(addr));
-    let netns = if is_own { String::new() } else { format!(" of {}", shown(netns)) };
-    let now: Vec<String> = addresses.iter().map(|addr| in_brackets(addr)).collect();
-    let reach = match (every_interface, now.as_slice()) {
-        (true, []) => format!("{at} on every interface{netns}"),
-        (true, now) => format!("{at} on every interface{netns}: {}", now.join(", ")),
-        (false, [one]) if *one == in_brackets(addr) => format!("{at} on that address alone{netns}"),
-        (false, now) => format!("{at}{netns}: {}", now.join(", ")),
-    };
-    match authentication {
-        Some(Authentication { what, is_asked: Some(true) }) => format!("{reach}; claims to ask for {what}"),
-        Some(Authentication { what, is_asked: Some(false) }) => {
-            format!("{reach}; claims to ask nobody for {what} or anything else")
-        }
-        Some(Authentication { what, is_asked: None }) => {
-            format!("{reach}; does not claim whether it asks for {what}")
-        }
-        None => reach,
-    }
-}
-
 /// What became of an owner, behind its name.
 fn fate(owner: Option<&Owner>) -> String {
     match owner {
@@ -720,43 +553,11 @@ fn fate(owner: Option<&Owner>) -> String {
             format!(" (exited with code {code})")
         }
         Some(Owner { state: OwnerState::Ended, signal: Some(signal), .. }) => {
-            format!(" (ended by {})", crate::output::wording::signal_name(*signal))
+            format!(" (ended by {})", signal_name(*signal))
         }
         Some(Owner { state: OwnerState::Ended, .. }) => " (ended)".to_owned(),
         Some(Owner { state: OwnerState::Unknown, .. }) | None => String::new(),
     }
-}
-
-/// The outcome of a connect that `--probe` made.
-fn probed(probe: &Probe) -> String {
-    let outcome = match probe.outcome {
-        ProbeOutcome::Answered => "a connect was answered",
-        ProbeOutcome::Refused => "a connect was refused",
-        ProbeOutcome::TimedOut => "nothing came of a connect",
-        ProbeOutcome::Failed => "a connect failed",
-    };
-    let errno = probe.errno.as_ref().map_or_else(String::new, |errno| format!(" ({errno})"));
-    format!("{outcome}{errno} after {}", ago(probe.latency_us * 1_000))
-}
-
-/// A setting that agrees with the sockets is not news; of a server that never had any, what it asked for is.
-fn is_worth_saying(claim: &Claim, verdict: &Verdict) -> bool {
-    claim.agrees == Some(false)
-        || claim.value.is_none()
-        || verdict.cause == Cause::NeverListened
-            && verdict.candidates.first().is_some_and(|candidate| candidate.process.pid == claim.pid)
-}
-
-/// Claims that stand together, of one process and one source each.
-fn by_source<'a>(claims: &'a [&'a Claim]) -> impl Iterator<Item = &'a [&'a Claim]> {
-    claims.chunk_by(|one, other| {
-        (one.pid, &one.source, one.value.is_none()) == (other.pid, &other.source, other.value.is_none())
-    })
-}
-
-/// A setting and what it says.
-fn setting(claim: &Claim) -> String {
-    format!("{} {}", claim.what, in_quotes(claim.value.as_deref().unwrap_or_default()))
 }
 
 fn reason(because: Because) -> &'static str {
@@ -781,11 +582,11 @@ fn reason(because: Because) -> &'static str {
     }
 }
 
-/// An error of connects as people call it.
-fn failure(errno: &str) -> &str {
-    match errno {
-        "ETIMEDOUT" => "timed out",
-        "given-up" => "given up",
-        other => other,
+/// How a connect failed, as people call it.
+fn failure(how: &FailedBy) -> &str {
+    match how {
+        FailedBy::TimedOut => "timed out",
+        FailedBy::GivenUp => "given up",
+        FailedBy::Errno(name) => name,
     }
 }
