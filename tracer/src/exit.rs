@@ -1,4 +1,4 @@
-//! How tracer ends: its exit codes, and failures that a person can mend.
+//! How tracer ends: its exit codes, and failures that a person can fix.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -34,7 +34,7 @@ pub struct Failure {
     /// One sentence: lower case, no full stop.
     pub sentence: String,
     pub hint: String,
-    /// For `-v`: the words of whoever refused.
+    /// For `-v`: the message of the kernel or the verifier.
     pub detail: Option<String>,
 }
 
@@ -56,12 +56,12 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Says a line on stderr. That nobody listens is no reason to fail.
+/// Prints a line on stderr. A closed stderr is not a failure.
 pub fn talk(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Prints on stdout. That nobody reads on is no failure.
+/// Prints on stdout. A closed pipe is not a failure.
 ///
 /// # Errors
 /// When stdout does not take it.
@@ -73,7 +73,7 @@ pub fn print(text: &[u8]) -> anyhow::Result<Exit> {
     }
 }
 
-/// Says on stderr why tracer failed, and gives the code to exit with.
+/// Prints on stderr why tracer failed, and gives the code to exit with.
 pub fn explain(error: &anyhow::Error, verbose: bool) -> Exit {
     let Some(failure) = error.downcast_ref::<Failure>() else {
         talk(format_args!("tracer: {error:#}"));

@@ -9,15 +9,15 @@
 //! ```
 //!
 //! Data runs one way. [`stream`] turns ring records into kernel events, complete until a watermark. [`state`] takes events
-//! and observations, and says what changed. [`verdict`] classifies a refusal by one table of rules, and plans which queries
+//! and observations, and returns what changed. [`verdict`] classifies a refusal by one table of rules, and plans which queries
 //! of the host it needs. [`lifecycle`] follows each refusal from its record to its last line, and gives findings.
 //! [`output`] turns findings into numbered, dated, escaped lines. [`host`] answers queries on threads of its own.
 //!
 //! [`run`] joins the pure part: inputs in, lines out; no clock, no I/O. [`cmd::trace`] is the main loop around it, and
 //! [`record`] writes its inputs to a file, from which the same lines come again.
 //!
-//! The floors, each importing only those below it: [`model`]; [`products`]; [`query`]; [`host`]; [`bpf`]; [`stream`];
-//! [`state`]; [`verdict`]; [`lifecycle`]; [`output`]; [`run`]; [`cmd`]. `tests/suites/architecture.rs` holds them.
+//! The layers, each importing only those below it: [`model`]; [`products`]; [`query`]; [`host`]; [`bpf`]; [`stream`];
+//! [`state`]; [`verdict`]; [`lifecycle`]; [`output`]; [`run`]; [`cmd`]. `tests/suites/architecture.rs` checks them.
 
 #[cfg(not(target_endian = "little"))]
 compile_error!(

@@ -13,7 +13,7 @@ use crate::model::socket::{Holder, Listener, NetnsId};
 use crate::model::time::{Interval, Mono, StartTime};
 use crate::products::{ProductRef, ServerSettings};
 
-/// Tells one query of a run from every other.
+/// Identifies a query within a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct QueryId(pub u64);
 
@@ -59,7 +59,7 @@ pub enum QueryKind {
     Candidates,
     /// Whether one process may be the server.
     Candidate { pid: u32 },
-    /// Everything that `/proc` says of one process.
+    /// Everything that `/proc` holds of one process.
     Process(ProcessKey),
     /// The same of the process that has a number now: it has changed a configuration file.
     Writer { pid: u32 },
@@ -99,7 +99,7 @@ pub struct KnownSocket {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     pub id: QueryId,
-    /// When the host was read: what the answer says may be of any moment between.
+    /// When the host was read: what the answer holds may be of any moment between.
     pub interval: Interval,
     /// `None`: unknown. It could not be read, or not in time.
     pub result: Option<Observation>,
@@ -186,7 +186,7 @@ pub struct Scan {
 /// How far a scan went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ScanScope {
-    /// Every namespace of the host was looked for.
+    /// Every namespace of the host was searched.
     Host {
         /// Some processes' namespaces could not be read: there may be more namespaces.
         is_partial: bool,
@@ -234,7 +234,7 @@ pub struct SettingsRead {
     pub file: Option<FileId>,
 }
 
-/// Tells one file name in one directory of this host from every other.
+/// Identifies one file name in one directory of this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileId(pub u64);
 

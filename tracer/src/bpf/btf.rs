@@ -3,7 +3,7 @@
 //! Rust's compiler emits no relocations for kernel structures, so the offsets are looked up here and
 //! handed to the programs as constants. The parser reads `/sys/kernel/btf/vmlinux` in place and builds
 //! an index of 4 bytes a type. aya's own, which the loader needs, keeps every type, which takes some 30 ms and as
-//! many megabytes, and gives no access to members. So aya gets only what it looks up: [`Btf::names`].
+//! many megabytes, and gives no access to members. So aya gets only what it queries: [`Btf::names`].
 //!
 //! Format: `Documentation/bpf/btf.rst` and `include/uapi/linux/btf.h`.
 
@@ -297,7 +297,7 @@ impl<'a> Btf<'a> {
         self.offset(path).unwrap_or(MISSING)
     }
 
-    /// The byte that holds a one-bit member, and its bit in there.
+    /// The byte that holds a one-bit member, and its bit inside that byte.
     pub(super) fn bit(&self, path: &str) -> Result<(u32, u32), BtfError> {
         let bit_offset = self.member(path)?.bit_offset;
         Ok((bit_offset / 8, 1 << (bit_offset % 8)))
@@ -334,7 +334,7 @@ impl<'a> Btf<'a> {
         self.preempts_programs
     }
 
-    /// How many arguments a tracepoint hands to a program; `None` when there is no such tracepoint.
+    /// How many arguments a tracepoint hands to a program; `None` when the tracepoint does not exist.
     pub fn tracepoint_arguments(&self, name: &str) -> Option<usize> {
         let typedef = *self.tracepoints.get(name.as_bytes())?;
         let (_, _, pointer) = self.strip(typedef).ok()?;

@@ -46,7 +46,7 @@ pub enum BindHook {
 /// Loads the programs for `ports` and attaches them; the ring begins to fill.
 ///
 /// # Errors
-/// A [`Failure`] that says what this kernel lacks.
+/// A [`Failure`] that names what this kernel lacks.
 pub fn attach(
     ports: &[u16],
     servers: &Servers,
@@ -225,7 +225,7 @@ impl<'a> Attaching<'a> {
         }
     }
 
-    /// Follows `bind()`, by the best means that this kernel's real answer leaves. Gives the probes on functions.
+    /// Follows `bind()`, by the best probe that this kernel loads. Gives the probes on functions.
     fn binds(&mut self, bind_hook: BindHook) -> &'static [Probe] {
         let (by_function, by_call) = match bind_hook {
             BindHook::Best => (true, true),

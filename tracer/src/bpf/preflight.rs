@@ -128,7 +128,7 @@ fn btf() -> Option<Missing> {
 }
 
 fn user_namespace() -> Option<Missing> {
-    // Where /proc does not say, the load will.
+    // Where /proc does not show it, the load will.
     let is_host = stat("/proc/self/ns/user").ok()?.st_ino == HOST_USER_NAMESPACE;
     (!is_host).then(|| Missing {
         what: "user-namespace",
@@ -192,7 +192,7 @@ fn sockets() -> Option<Missing> {
     match sock_diag::check() {
         Ok(()) | Err(sock_diag::Error::Dump(_)) => None,
         Err(sock_diag::Error::Unavailable(err)) => {
-            Some(Missing { what: "sock-diag", sentence: err.to_string(), hint: err.cure().to_owned() })
+            Some(Missing { what: "sock-diag", sentence: err.to_string(), hint: err.remedy().to_owned() })
         }
     }
 }

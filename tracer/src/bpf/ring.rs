@@ -83,7 +83,7 @@ impl Ring {
         Ok(())
     }
 
-    /// Hands up to `limit` records to `take`, in order, and says how many there were. A record's bytes
+    /// Hands up to `limit` records to `take`, in order, and gives their number. A record's bytes
     /// are free for the kernel again as soon as `take` returns.
     pub fn drain(&mut self, limit: usize, mut take: impl FnMut(&[u8])) -> usize {
         let mut taken = 0;

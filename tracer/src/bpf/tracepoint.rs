@@ -19,8 +19,8 @@ const MOUNTED: &str = "/sys/kernel/tracing";
 /// `TRACEFS_MAGIC`: include/uapi/linux/magic.h.
 const TRACEFS_MAGIC: u64 = 0x7472_6163;
 
-/// The tracing file system. Mounted for nobody else to see, which takes CAP_SYS_ADMIN: no path leads to it,
-/// and it is gone with the descriptor. Without, the one that everybody sees, which CAP_DAC_READ_SEARCH opens.
+/// The tracing file system. Mounted for this process only, which takes CAP_SYS_ADMIN: no path leads to it,
+/// and it is unmounted with the descriptor. Without, the host's own mount, which CAP_DAC_READ_SEARCH opens.
 pub struct Tracefs(OwnedFd);
 
 impl Tracefs {
@@ -65,7 +65,7 @@ impl Tracefs {
         let path = format!("events/{name}/id");
         let file = openat(&self.0, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let file = file.map_err(|errno| match errno {
-            // Root's, and nobody else's to read.
+            // Only root may read it.
             Errno::ACCESS => io::Error::other("to read it takes CAP_DAC_READ_SEARCH"),
             errno => errno.into(),
         })?;
@@ -77,7 +77,7 @@ impl Tracefs {
     /// Attaches a loaded program for every process and CPU, as long as the descriptor returned is open.
     ///
     /// # Errors
-    /// Where there is no such tracepoint, or the kernel refuses.
+    /// Where the tracepoint does not exist, or the kernel refuses.
     pub fn attach(&self, name: &str, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         use aya_obj::generated::perf_event_attr;
 
@@ -104,7 +104,7 @@ impl Tracefs {
         if event < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: a new descriptor that nobody else owns.
+        // SAFETY: a new descriptor without another owner.
         let event = unsafe { OwnedFd::from_raw_fd(event) };
         for (request, argument) in [(PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()), (PERF_EVENT_IOC_ENABLE, 0)]
         {

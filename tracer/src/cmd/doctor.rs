@@ -8,7 +8,7 @@ use crate::bpf::loader::{self, BindHook, Servers};
 use crate::bpf::preflight;
 use crate::exit::{Exit, print};
 
-/// Loads and attaches the programs for a moment, as a trace would, and says what came of it.
+/// Loads and attaches the programs for a moment, as a trace would, and reports the result.
 ///
 /// # Errors
 /// When stdout does not take the answer, or the kernel refuses what nothing can be seen without.

@@ -155,7 +155,7 @@ impl Session {
 
     /// The main loop: until a signal, the time or the count ends it; `None`: nothing reads the log any more.
     async fn run(&mut self, mut signals: Signals, options: &Trace) -> Result<Option<StopReason>> {
-        // A time too far to be reached is no end.
+        // A time too far to be reached does not end the run.
         let after =
             |duration: Option<Duration>| duration.and_then(|duration| Instant::now().checked_add(duration));
         let end = after(options.duration);
@@ -180,13 +180,13 @@ impl Session {
                 readable = self.stream.readable(), if !has_more => readable?,
                 answer = self.host.answered() => self.answer(answer)?,
                 () = self.config_watch.readable() => self.config_changes()?,
-                () = readers.gone() => return Ok(None),
+                () = readers.closed() => return Ok(None),
                 () = sleep_until(deadline), if deadline.is_some() => {}
             }
         }
     }
 
-    /// One turn: a batch of the stream, the answers that are there, and time. Says whether there may be more.
+    /// One turn: a batch of the stream, the answers that are there, and time. Returns whether there may be more.
     fn turn(&mut self) -> Result<bool> {
         self.take(Input::Clock(clock::read()))?;
         let now = clock::now();
@@ -340,7 +340,7 @@ fn begin_recording(path: &Path, setup: &Setup) -> Result<Recorder<File>> {
     Ok(Recorder::new(file.map_err(failed)?, setup).map_err(failed)?)
 }
 
-/// Says on stderr that nothing is missed in silence from here on.
+/// Prints on stderr that tracer is ready: from then on it counts what it misses.
 fn announce((namespaces, listeners): (u64, u64)) {
     talk(format_args!(
         "tracer: ready: {}, {}. Now repeat what failed (ctrl-C stops).",
@@ -358,7 +358,7 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self> {
-        // A second signal ends it at once, also while stdout takes nothing: from the handler itself.
+        // A second signal ends it immediately, also while stdout takes nothing: from the handler itself.
         let armed = Arc::new(AtomicBool::new(false));
         for (number, exit) in [(SIGINT, i32::from(Exit::Interrupted as u8)), (SIGTERM, 128 + SIGTERM)] {
             signal_hook::flag::register_conditional_shutdown(number, exit, Arc::clone(&armed))?;

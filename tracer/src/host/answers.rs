@@ -23,7 +23,7 @@ pub struct Answerer {
 }
 
 impl Answerer {
-    /// Answers a query, and says which configuration file was found to be in use.
+    /// Answers a query, and reports which configuration file was found to be in use.
     pub fn answer(&mut self, query: Query) -> (Answer, Option<FileInUse>) {
         let began = clock::now();
         let mut in_use = None;
@@ -73,7 +73,7 @@ impl Answerer {
     /// The processes of the host that may be the server.
     fn candidates(&self) -> Observation {
         let processes = netns::processes().unwrap_or_default();
-        // A `/proc` that has vanished lists no process, which is not news of any.
+        // A `/proc` that has vanished lists no process, which proves nothing about any.
         let is_complete = processes.iter().any(|(pid, _)| *pid == std::process::id());
         let found = processes.into_iter().filter_map(|(pid, _)| self.candidate(pid)).collect();
         Observation::Candidates { found, is_complete }
@@ -86,14 +86,14 @@ impl Answerer {
             return None;
         }
         let time = clock::now();
-        let claim = process::claim(pid)?;
-        let named = self.recognition.recognise(&claim.name, claim.executable(), &claim.arguments)?;
+        let input = process::recognition_input(pid)?;
+        let named = self.recognition.recognise(&input.name, input.executable(), &input.arguments)?;
         let (product, port) = match named {
             Named::Product(product) => (Some(product), None),
             Named::Pattern { port } => (None, port),
         };
-        let process = process::describe(pid).filter(|process| process.start == Some(claim.start))?;
-        let since = clock::read().mono_of_start(claim.start);
-        Some(Candidate { time, since, netns: claim.netns, process, product, port, is_named: true })
+        let process = process::describe(pid).filter(|process| process.start == Some(input.start))?;
+        let since = clock::read().mono_of_start(input.start);
+        Some(Candidate { time, since, netns: input.netns, process, product, port, is_named: true })
     }
 }

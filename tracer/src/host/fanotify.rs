@@ -1,6 +1,6 @@
-//! Who writes a server's configuration file: fanotify on the directory that it is in.
+//! Which process writes a server's configuration file: fanotify on the directory that it is in.
 //!
-//! The kernel names the entry and the writer's process, and nobody else on the host pays for it. A directory is known
+//! The kernel names the entry and the writer's process, and no other process on the host pays for it. A directory is known
 //! by its file handle, so that it is the same one whatever mount it is seen through.
 
 use std::collections::HashSet;
@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::sync::Arc;
 
-/// What of a directory is told: entries that come, go, or are written.
+/// The events of a directory that are reported: entries that appear, disappear, or are written.
 const EVENTS: u64 = libc::FAN_CREATE
     | libc::FAN_CLOSE_WRITE
     | libc::FAN_MOVED_TO
@@ -20,7 +20,7 @@ const EVENTS: u64 = libc::FAN_CREATE
     | libc::FAN_EVENT_ON_CHILD
     | libc::FAN_ONDIR;
 
-/// Directories watched at once: a host has a few servers.
+/// Directories watched at a time: a host has a few servers.
 const DIRECTORIES_MAX: usize = 64;
 
 /// Longest file handle (`MAX_HANDLE_SZ`, include/linux/exportfs.h).
@@ -49,7 +49,7 @@ pub struct Event {
     pub directory: Identity,
     pub name: OsString,
     pub change: Change,
-    /// Who did it; 0: out of this PID namespace.
+    /// The process that did it; 0: outside of this PID namespace.
     pub pid: u32,
 }
 
@@ -211,7 +211,7 @@ fn front<T: Copy>(bytes: &[u8]) -> Option<T> {
 
 /// What the bits of an event's mask come to.
 pub fn change(mask: u64) -> Change {
-    // The kernel adds up what it has not told yet: what is there in the end is what counts.
+    // The kernel merges events that it has not delivered yet: what is there in the end counts.
     if mask & libc::FAN_MOVED_TO != 0 {
         Change::Replaced
     } else if mask & libc::FAN_CLOSE_WRITE != 0 {
@@ -233,7 +233,7 @@ fn identity(directory: BorrowedFd<'_>) -> io::Result<Identity> {
     }
     let mut handle = Handle { length: HANDLE_MAX as u32, kind: 0, bytes: [0; HANDLE_MAX] };
     let mut mount = 0;
-    // SAFETY: the handle has as much room as its length says, and an empty path names the descriptor itself.
+    // SAFETY: the handle has room for its length, and an empty path names the descriptor itself.
     let result = unsafe {
         libc::name_to_handle_at(
             directory.as_raw_fd(),
@@ -302,7 +302,7 @@ mod tests {
         for length in 0..bytes.len() {
             assert!(parse(&bytes[..length]).is_empty(), "{length}");
         }
-        // A length that says nothing would never end.
+        // A length of zero would never end.
         assert!(parse(&[0; 64]).is_empty());
     }
 

@@ -58,7 +58,7 @@ pub fn find(netns: NetnsId, port: u16, listeners: impl FnOnce() -> Vec<Listener>
     found
 }
 
-/// A process whose arguments say that it forwards to the port.
+/// A process that forwards to the port, by its arguments.
 struct Forwarding {
     handle: Handle,
     process: Process,

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-/// What the `start` line says of the host.
+/// What the `start` line shows of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// `uname -n`
@@ -11,11 +11,11 @@ pub struct Host {
     pub release: String,
     /// `uname -m`
     pub machine: String,
-    /// Made anew at each boot; `None`: not readable.
+    /// New at each boot; `None`: not readable.
     pub boot_id: Option<Uuid>,
 }
 
-/// Reads it.
+/// Reads `/proc` and `uname(2)`.
 pub fn describe() -> Host {
     let uname = rustix::system::uname();
     let text = |value: &std::ffi::CStr| crate::model::escape::escape(value.to_bytes());

@@ -39,7 +39,7 @@ const CONFIRMED_MAX: usize = 4;
 enum Work {
     /// Every namespace of the host: milliseconds.
     Host,
-    /// Every process of the host, each by what it says of itself.
+    /// Every process of the host, each by its own name and arguments.
     Candidates,
     /// One namespace, over netlink.
     Namespace,

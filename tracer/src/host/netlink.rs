@@ -32,7 +32,7 @@ pub enum Error {
     Refused(io::Error),
     /// What it lists changed during each of the attempts.
     Changing,
-    /// The answer is not what netlink(7) says it is.
+    /// The answer is not in the form of netlink(7).
     Malformed(String),
 }
 
@@ -75,7 +75,7 @@ impl Channel {
     }
 
     /// Sends a dump request of `message_type` with `body`, and collects what `parse` makes of each
-    /// message (its type and payload). Taken again, from the start, when the kernel says that the list
+    /// message (its type and payload). Taken again, from the start, when the kernel reports that the list
     /// changed while it was written.
     pub fn dump<T>(
         &mut self,

@@ -20,7 +20,7 @@ use crate::sandbox::effective;
 /// Where `ip netns` keeps names, and where names are taken from.
 const NAMES: &str = "/run/netns";
 
-/// Ways into one namespace that are kept: each may be gone a moment later.
+/// Ways into one namespace that are kept: each may have ended a moment later.
 const WAYS: usize = 4;
 
 /// Threads of one process that are asked for a namespace of their own.
@@ -50,7 +50,7 @@ pub struct Survey {
     /// The own one first, then by number.
     pub places: Vec<Place>,
     pub processes: Processes,
-    /// Not every process tells its namespace: there may be more than these.
+    /// Some processes' namespaces could not be read: there may be more namespaces than these.
     pub is_partial: bool,
 }
 
@@ -66,8 +66,8 @@ impl Place {
         Self { ways: vec![way], ..Self::new(id, own) }
     }
 
-    /// Opens the namespace, for `setns()`. An error of kind `NotFound`: all ways are gone, as when the
-    /// namespace is, or just the processes that were in it.
+    /// Opens the namespace, for `setns()`. An error of kind `NotFound`: no way is left, as when the
+    /// namespace has ended, or just the processes that were in it.
     pub fn open(&self) -> io::Result<OwnedFd> {
         let mut last = io::ErrorKind::NotFound.into();
         for way in &self.ways {
@@ -75,7 +75,7 @@ impl Place {
                 Ok((file, id)) if id == self.id => return Ok(file),
                 Ok(_) => {}
                 Err(err) => match Errno::from_io_error(&err) {
-                    // No errno: a name that is no namespace any more.
+                    // No errno: a name that is not a namespace any more.
                     Some(Errno::NOENT | Errno::SRCH) | None => {}
                     Some(_) => last = err,
                 },
@@ -97,11 +97,11 @@ pub fn own_place() -> io::Result<Place> {
     Ok(Place { name, ..Place::new(own, own) })
 }
 
-/// Looks for every network namespace: those of processes, those with a name under `/run/netns`, and those
+/// Searches every network namespace: those of processes, those with a name under `/run/netns`, and those
 /// that something keeps mounted (docker, CNI plugins, `ip netns`).
 ///
 /// Not found: one that only a thread, a socket or an open file keeps. An event that names such a one
-/// brings a process to look into: [`find`]. Fails where `/proc` cannot be read at all.
+/// names a process to query: [`find`]. Fails where `/proc` cannot be read at all.
 pub fn survey() -> io::Result<Survey> {
     let own = own()?;
     let mut places = BTreeMap::from([(own, Place::new(own, own))]);
@@ -115,7 +115,7 @@ pub fn survey() -> io::Result<Survey> {
         }
     };
 
-    // The steadiest ways first: a name outlives processes.
+    // The most stable ways first: a name stays longer than processes.
     for (id, name) in &names() {
         add(*id, Some(name), &|| Path::new(NAMES).join(name));
     }
@@ -142,7 +142,7 @@ pub fn processes() -> io::Result<Processes> {
     Ok(pids.map(|pid| (pid, link_id(&proc, &format!("{pid}/ns/net")).ok())).collect())
 }
 
-/// Whether every process tells which namespace it is in. Not without CAP_SYS_PTRACE: kernel threads alone have
+/// Whether the namespace of every process can be read. Not without CAP_SYS_PTRACE: kernel threads alone have
 /// more capabilities than tracer (`ptrace_may_access()`).
 fn sees_every_process() -> bool {
     effective().contains(CapabilitySet::SYS_PTRACE) && sees_first_process()
@@ -154,7 +154,7 @@ pub fn sees_first_process() -> bool {
     stat("/proc/1").is_ok()
 }
 
-/// The namespace `id`; `hint` is a process that was in it. `None`: gone, or nothing that can be seen
+/// The namespace `id`; `hint` is a process that was in it. `None`: it has ended, or nothing that can be seen
 /// leads to it.
 pub fn find(id: NetnsId, hint: Option<u32>) -> Option<Place> {
     let own = own().ok()?;
@@ -194,7 +194,7 @@ fn way_of_process(pid: u32, id: NetnsId) -> Option<PathBuf> {
 #[derive(Debug)]
 pub struct NotFound {
     argument: String,
-    /// Each place that was looked into, and what was wrong with it.
+    /// Each place that was searched, and what was wrong with it.
     pub tried: Vec<(PathBuf, io::Error)>,
 }
 
@@ -268,7 +268,7 @@ fn names() -> Vec<(NetnsId, OsString)> {
     let mut names: Vec<_> = entries
         .filter_map(|entry| {
             let entry = entry.ok()?;
-            // A file that is no namespace is left over from a mount that failed.
+            // A file that is not a namespace is left over from a mount that failed.
             let stat = stat(entry.path()).ok().filter(|stat| stat.st_dev == nsfs.st_dev)?;
             Some((NetnsId(u32::try_from(stat.st_ino).ok()?), entry.file_name()))
         })
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn the_argument_may_be_a_process_or_a_path_and_an_error_says_what_was_tried() {
+    fn the_argument_may_be_a_process_or_a_path_and_an_error_lists_what_was_tried() {
         let own = own().unwrap();
         assert_eq!(resolve(&std::process::id().to_string()).unwrap().0, own);
         assert_eq!(resolve("/proc/thread-self/ns/net").unwrap().0, own);

@@ -1,4 +1,4 @@
-//! Who holds a listener: the process with a file descriptor of its socket.
+//! Which process holds a listener: the one with a file descriptor of its socket.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
@@ -13,23 +13,23 @@ use crate::model::process::Process;
 use crate::model::socket::{Listener, NetnsId};
 use crate::query::KnownSocket;
 
-/// File descriptors of one process that are looked at: it may hold millions, a listener is an early one.
+/// File descriptors of one process that are read: it may hold millions, a listener is an early one.
 const DESCRIPTORS: usize = 65_536;
 
 /// Sockets whose descriptors are remembered: more than a host has listeners on a few ports.
 const DESCRIPTORS_KEPT: usize = 16_384;
 
-/// Generations that are looked back for the first holder.
+/// Ancestors that are searched for the first holder.
 const ANCESTORS: usize = 32;
 
-/// systemd holds every socket that it starts a service for; the service is who answers.
+/// systemd holds every socket that it starts a service for; the service answers.
 const INIT: u32 = 1;
 
 /// Fills in the process of each listener, where its file descriptors can be read; elsewhere what the
-/// listener says already (the user id of its socket) stays.
+/// listener already has (the user id of its socket) stays.
 ///
-/// Of several holders (a server and its workers) the first: the oldest ancestor that still holds it. Looks
-/// into the processes of the listeners' namespaces first, and stops when all are found.
+/// Of several holders (a server and its workers) the first: the oldest ancestor that still holds it. Searches
+/// the processes of the listeners' namespaces first, and stops when all are found.
 pub fn fill(listeners: Vec<&mut Listener>, processes: &[(u32, Option<NetnsId>)]) {
     let mut holders: HashMap<u64, Option<u32>> = listeners
         .iter()
@@ -116,7 +116,7 @@ pub fn confirm(
     Some(owners)
 }
 
-/// At which descriptor each socket was found last, by its inode number. One look there tells whether it is held still;
+/// At which descriptor each socket was found last, by its inode number. One query there shows whether it is still held;
 /// a busy server has thousands of others.
 #[derive(Clone, Debug, Default)]
 pub struct Descriptors(HashMap<u64, u32>);
@@ -125,7 +125,7 @@ pub struct Descriptors(HashMap<u64, u32>);
 struct Holder {
     handle: Handle,
     process: Process,
-    /// Each of its sockets, and a descriptor of it, where they had to be looked through.
+    /// Each of its sockets, and a descriptor of it, where they had to be searched.
     sockets: Option<HashMap<u64, u32>>,
 }
 
@@ -191,7 +191,7 @@ pub(crate) fn sockets(handle: &Handle, mut each: impl FnMut(u64, u32) -> bool) {
     for _ in 0..DESCRIPTORS {
         let Some(Ok(entry)) = entries.next() else { return };
         let name: &CStr = entry.file_name();
-        // `.` and `..` are no descriptors.
+        // `.` and `..` are not descriptors.
         let Some(descriptor) = name.to_str().ok().and_then(|name| name.parse().ok()) else { continue };
         if let Some(inode) = socket_behind(directory.as_fd(), name)
             && !each(inode, descriptor)
@@ -201,7 +201,7 @@ pub(crate) fn sockets(handle: &Handle, mut each: impl FnMut(u64, u32) -> bool) {
     }
 }
 
-/// The inode number of the socket that the process has at this descriptor; `None`: there is none.
+/// The inode number of the socket that the process has at this descriptor; `None`: none found.
 fn socket_at(handle: &Handle, descriptor: u32) -> Option<u64> {
     let path = CString::new(format!("fd/{descriptor}")).ok()?;
     socket_behind(handle.directory(), &path)
@@ -248,7 +248,7 @@ mod tests {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let inode = rustix::fs::fstat(&socket).unwrap().st_ino;
         assert!(holder().holds(inode, &mut descriptors));
-        // Known by its place: nothing else is looked through.
+        // Known by its place: nothing else is searched.
         let mut again = holder();
         assert!(again.holds(inode, &mut descriptors) && again.sockets.is_none());
         // Elsewhere among the descriptors, with another file in its old place.

@@ -1,4 +1,4 @@
-//! What `/proc` says of a process. All of it but the numbers is the process's own choice: read to a
+//! What `/proc` holds of a process. All of it but the numbers is the process's own choice: read to a
 //! bound, never trusted in form.
 //!
 //! Read by hand, not with the procfs crate: that reads each file to its end whatever its length, refuses
@@ -30,7 +30,7 @@ pub(crate) const STATUS: usize = 16 * 1024;
 /// takes 350. Lines beyond it go unread.
 const CGROUP: usize = 8 * 1024;
 
-/// Generations that are looked back at.
+/// Ancestors that are read.
 const ANCESTORS: usize = 32;
 
 /// Inode number of the PID namespace that the host boots with (`PROC_PID_INIT_INO`, linux/proc_ns.h).
@@ -75,7 +75,7 @@ impl Handle {
         parse_stat(self.read(c"stat", &mut buffer)?).map(|(_, stat)| stat)
     }
 
-    /// Everything there is to say of it now; `None`: it has ended.
+    /// Everything that `/proc` holds of it now; `None`: it has ended.
     pub fn describe(&self) -> Option<Process> {
         self.describe_with_stat(&Process::default()).map(|(process, _)| process)
     }
@@ -146,7 +146,7 @@ impl Handle {
                 Ok(count) => {
                     length += count;
                     // These files are made in one piece (`single_open`, fs/seq_file.c): what does not fill the buffer
-                    // is all, and the call that would say so is spared.
+                    // is all, so no further call checks for the end.
                     if length < buffer.len() {
                         break;
                     }
@@ -171,9 +171,9 @@ pub fn describe_same(key: ProcessKey) -> Option<Process> {
     describe(key.pid).filter(|process| process.start == Some(key.start))
 }
 
-/// What of a process says whether it claims to be a server, and where it runs.
+/// What decides whether a process may be a server, and where it runs.
 #[derive(Clone, Debug)]
-pub struct Claim {
+pub struct RecognitionInput {
     /// Its name, as it is.
     pub name: Vec<u8>,
     /// The beginning of its arguments, each ended by a NUL.
@@ -184,7 +184,7 @@ pub struct Claim {
     pub start: StartTime,
 }
 
-impl Claim {
+impl RecognitionInput {
     /// The file name of its executable.
     pub fn executable(&self) -> Option<&[u8]> {
         self.exe.as_ref().map(Text::file_name)
@@ -192,14 +192,14 @@ impl Claim {
 }
 
 /// Reads that of the process that has the number `pid` now.
-pub fn claim(pid: u32) -> Option<Claim> {
+pub fn recognition_input(pid: u32) -> Option<RecognitionInput> {
     let handle = Handle::open(pid).ok()?;
     let mut buffer = [0; 1024];
     let (name, stat) = parse_stat(handle.read(c"stat", &mut buffer)?)?;
     let mut arguments = [0; PATH];
     let arguments = handle.read(c"cmdline", &mut arguments)?;
     let netns = statat(handle.directory(), c"ns/net", AtFlags::empty()).ok()?;
-    Some(Claim {
+    Some(RecognitionInput {
         name: name.to_vec(),
         arguments: arguments.to_vec(),
         exe: handle.exe(),
@@ -221,7 +221,7 @@ pub fn own_line() -> Vec<u32> {
 }
 
 /// Whether process numbers here are the host's, as the kernel's records have them. False where `/proc`
-/// cannot say. Asked once: a process stays in its PID namespace.
+/// does not show it. Read once: a process stays in its PID namespace.
 pub fn in_host_pid_namespace() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| stat("/proc/self/ns/pid").is_ok_and(|stat| stat.st_ino == HOST_PID_NAMESPACE))
@@ -254,7 +254,7 @@ pub(crate) struct Status {
 /// The name in it is escaped by the kernel: it cannot begin a line of its own.
 pub(crate) fn parse_status(bytes: &[u8]) -> Status {
     let mut status = Status::default();
-    // The last piece may be cut; with its newline gone it is no line.
+    // The last piece may be cut; without its newline it is not a line.
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {
         let Some(line) = line.strip_suffix(b"\n").and_then(|line| str::from_utf8(line).ok()) else {
             continue;

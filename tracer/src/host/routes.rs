@@ -38,7 +38,7 @@ const RTA_TABLE: u16 = 15;
 /// Opens a route socket in the calling thread's network namespace.
 pub fn open() -> Result<Channel, Error> {
     let channel = Channel::open(NETLINK_ROUTE)?;
-    // With it the kernel filters by what the request says: a router's million routes are not sent to find a
+    // With it the kernel filters by the fields of the request: a router's million routes are not sent to find a
     // dozen local ones. Where it is not known (before 4.20) they are, and are passed over here.
     let _ = channel.socket().set_netlink_get_strict_chk(true);
     Ok(channel)
@@ -76,7 +76,7 @@ pub fn local_routes(channel: &mut Channel) -> Result<Vec<LocalRoute>, Error> {
 }
 
 // The attributes are walked here, and not by `LinkMessage` and `RouteMessage`, which fail as a whole
-// over one attribute of some driver that they do not expect, and parse fifty that nobody asked for.
+// over one attribute of some driver that they do not expect, and parse fifty that are not used.
 
 fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<NlaBuffer<&[u8]>, Error>> {
     NlasIterator::new(bytes).map(|attribute| attribute.map_err(Error::malformed))

@@ -41,7 +41,7 @@ enum Failure {
     /// No namespace of this host can be read.
     Unavailable(Unavailable),
     /// It has ended.
-    Gone,
+    Ended,
     Other(String),
 }
 
@@ -53,7 +53,7 @@ impl Failure {
     fn why(&self) -> String {
         match self {
             Self::Unavailable(err) => err.to_string(),
-            Self::Gone => "it has ended, or nothing that tracer can see leads into it".to_owned(),
+            Self::Ended => "it has ended, or nothing that tracer can see leads into it".to_owned(),
             Self::Other(why) => why.clone(),
         }
     }
@@ -143,7 +143,7 @@ impl Scanner {
                     scan.namespaces.push(namespace);
                     scan.listeners.extend(listeners);
                 }
-                Err(Failure::Gone) => {}
+                Err(Failure::Ended) => {}
                 Err(Failure::Unavailable(err)) if place.is_own => return Err(err.into()),
                 Err(failure) => scan.unreadable.push(Unreadable { id: place.id, why: failure.why() }),
             }
@@ -233,7 +233,7 @@ impl Scanner {
         let read = |_: &Place| Ok(sock_diag::holders(&mut sock_diag::open()?, id, port)?);
         let mut sockets = visit(id, None, read).unwrap_or_default();
         find_owners(sockets.iter_mut().map(|holder| &mut holder.socket));
-        // A socket without an inode has no owner any more: its user id 0 says nothing.
+        // A socket without an inode has no owner any more: its user id 0 has no meaning.
         for orphan in sockets.iter_mut().filter(|holder| holder.socket.key.inode == 0) {
             orphan.socket.process = Process::default();
         }
@@ -272,7 +272,7 @@ fn read(ports: &[u16], place: &Place) -> Result<(Namespace, Vec<Listener>), Fail
     Ok((facts(place)?, listeners))
 }
 
-/// Fills in who holds each socket.
+/// Fills in which process holds each socket.
 fn find_owners<'a>(sockets: impl IntoIterator<Item = &'a mut Listener>) {
     let sockets: Vec<_> = sockets.into_iter().collect();
     if !sockets.is_empty() {
@@ -287,7 +287,7 @@ fn visit<T: Send>(
     read: impl Fn(&Place) -> Result<T, Failure> + Sync,
 ) -> Result<T, Unreadable> {
     let result = match netns::find(id, pid_hint) {
-        None => Err(Failure::Gone),
+        None => Err(Failure::Ended),
         Some(place) if place.is_own => read(&place),
         Some(place) => on_a_thread(|| {
             enter(&place)?;
@@ -320,15 +320,15 @@ fn enter(place: &Place) -> Result<(), Failure> {
         return Ok(());
     }
     let opened = match place.open() {
-        // The process that led there may have ended, and the namespace live on.
+        // The process that led there may have ended, and the namespace may still exist.
         Err(err) if err.kind() == io::ErrorKind::NotFound => {
-            netns::find(place.id, None).ok_or(Failure::Gone)?.open()
+            netns::find(place.id, None).ok_or(Failure::Ended)?.open()
         }
         opened => opened,
     };
     let file = match opened {
         Ok(file) => file,
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Err(Failure::Gone),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Err(Failure::Ended),
         Err(err) => return Err(Failure::other(format_args!("opening it: {err}"))),
     };
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
@@ -340,7 +340,7 @@ fn facts(place: &Place) -> Result<Namespace, Failure> {
     let mut channel = routes::open().map_err(Failure::other)?;
     let links =
         routes::links(&mut channel).map_err(|err| Failure::other(format_args!("interfaces: {err}")))?;
-    // Without a VRF it says nothing, and among many namespaces it is the dearest to ask: the kernel finds each one's
+    // Without a VRF it has no effect, and with many namespaces it is the most expensive query: the kernel finds each one's
     // file among those of the same name (`proc_sys_compare`, fs/proc/proc_sysctl.c).
     let has_vrf = links.iter().any(|link| link.vrf_table.is_some());
     Ok(Namespace {
@@ -359,7 +359,7 @@ fn facts(place: &Place) -> Result<Namespace, Failure> {
 fn cookie(channel: &Channel) -> u64 {
     let mut cookie = 0_u64;
     let mut length = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the descriptor is open, the value has the eight bytes that `length` says, and the kernel
+    // SAFETY: the descriptor is open, the value has the eight bytes of `length`, and the kernel
     // writes no more than that (`sk_getsockopt()`, net/core/sock.c).
     let result = unsafe {
         libc::getsockopt(

@@ -1,4 +1,4 @@
-//! Reads what a process says of itself: its arguments, its environment, and the configuration file that they lead to.
+//! Reads the settings of a process: its arguments, its environment, and the configuration file that they lead to.
 //!
 //! All three are the process's own choice, so none is trusted: the file is opened inside of the process's root, is a
 //! regular one that the process itself may read, and short; nothing is waited for longer than the caller has patience; what was
@@ -39,21 +39,21 @@ const PASSWD_MAX: usize = 256 << 10;
 /// What is configured for the process that has the number `pid` now, if it is a server that is known. A file system that
 /// does not answer holds the caller up.
 pub fn read_settings(pid: u32, recognition: &Recognition) -> SettingsRead {
-    let claim = process::claim(pid);
-    let product = claim.as_ref().and_then(|claim| {
-        match recognition.recognise(&claim.name, claim.executable(), &claim.arguments)? {
+    let input = process::recognition_input(pid);
+    let product = input.as_ref().and_then(|input| {
+        match recognition.recognise(&input.name, input.executable(), &input.arguments)? {
             Named::Product(product) => Some(product),
             Named::Pattern { .. } => None,
         }
     });
-    let start = claim.as_ref().map(|claim| claim.start);
+    let start = input.as_ref().map(|input| input.start);
     let settings = product.and_then(|product| of(pid, start, product));
-    // A process that is ending has let go of its arguments.
-    let is_whole = |claim: process::Claim| !claim.arguments.is_empty();
+    // A process that is ending has released its arguments.
+    let is_whole = |input: process::RecognitionInput| !input.arguments.is_empty();
     let is_readable = match product {
         // No time has passed.
-        None => claim.is_some_and(is_whole),
-        Some(_) => settings.is_some() || process::claim(pid).is_some_and(is_whole),
+        None => input.is_some_and(is_whole),
+        Some(_) => settings.is_some() || process::recognition_input(pid).is_some_and(is_whole),
     };
     SettingsRead { pid, started: start.filter(|_| is_readable), settings, file: None }
 }
@@ -74,7 +74,7 @@ fn of(pid: u32, start: Option<StartTime>, product: ProductRef) -> Option<ServerS
     let handle = Handle::open(pid).ok()?;
     let is_it = |stat: process::Stat| start.is_none_or(|start| StartTime::from_ticks(stat.start) == start);
     handle.stat().filter(|stat| is_it(*stat))?;
-    // A process that is ending has let go of its memory, and says nothing any more.
+    // A process that is ending has released its memory, and cannot be read any more.
     let arguments = strings(&handle, c"cmdline").filter(|arguments| !arguments.is_empty())?;
     let arguments: Vec<&[u8]> = arguments.split(|byte| *byte == 0).collect();
     let environment = environment(&handle, &*product);
@@ -102,7 +102,7 @@ fn of(pid: u32, start: Option<StartTime>, product: ProductRef) -> Option<ServerS
     Some(ServerSettings { file, overlays, ..settings })
 }
 
-/// The configuration file at `path` inside of a root; `None`: there is none.
+/// The configuration file at `path` inside of a root; `None`: none found.
 fn config_file(root: &OwnedFd, path: &Path, reader: &Identity, product: &dyn Product) -> Option<ConfigFile> {
     let (file, settings) = match open(root, path, reader) {
         Err(Unreadable::Absent) => return None,
@@ -145,7 +145,7 @@ fn changed(stat: &Stat) -> WallTime {
     WallTime(i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec))
 }
 
-/// Why a configuration file says nothing.
+/// Why a configuration file gives no settings.
 #[derive(Debug)]
 enum Unreadable {
     Absent,
@@ -174,7 +174,7 @@ impl fmt::Display for Unreadable {
     }
 }
 
-/// Opens a file as the process would: no link leads out of its root, and nothing that is no plain file is opened for
+/// Opens a file as the process would: no link leads out of its root, and only a regular file is opened for
 /// reading, which a device may take for a command and a pipe would wait for.
 fn open(root: &OwnedFd, path: &Path, reader: &Identity) -> Result<(OwnedFd, Stat), Unreadable> {
     let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -196,7 +196,7 @@ fn open(root: &OwnedFd, path: &Path, reader: &Identity) -> Result<(OwnedFd, Stat
     if u64::try_from(stat.st_size).is_ok_and(|size| size > FILE_MAX as u64) {
         return Err(Unreadable::TooLong);
     }
-    // The very file that was looked at, whatever its name leads to by now.
+    // The very file that was checked, whatever its name leads to by now.
     let itself = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&place));
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = openat(rustix::fs::CWD, itself, flags, Mode::empty()).map_err(Unreadable::Failed)?;
@@ -267,7 +267,7 @@ pub fn home_of(passwd: &[u8], uid: u32) -> Option<PathBuf> {
     })
 }
 
-/// Who a process is where files are concerned.
+/// The user and group ids of a process that count for files.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     uid: u32,
@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(home_of(&long, 1), Some("/x".into()));
     }
 
-    /// What is said of the file that a name leads to, in a root of its own.
+    /// What is read of the file that a name leads to, in a root of its own.
     fn read_as(prepare: impl FnOnce(&Path), reader: &Identity) -> Option<ConfigFile> {
         let directory = tempfile::tempdir().unwrap();
         prepare(directory.path());
@@ -432,14 +432,14 @@ mod tests {
                 &Identity::default(),
             )
         };
-        // Inside of this root there are no such files.
+        // None of these files is inside this root.
         assert_eq!(out("/etc/passwd"), None);
         assert_eq!(out("../../../../../../../../etc/passwd"), None);
         assert!(out("sample.conf").unwrap().settings.is_err(), "a link to itself");
     }
 
     #[test]
-    fn what_is_no_plain_file_is_not_opened() {
+    fn only_regular_files_are_opened() {
         use rustix::fs::{CWD, mknodat};
         let make = |file_type, device| {
             move |root: &Path| {
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_or_no_text_is_told_as_such() {
+    fn a_file_that_is_too_long_or_not_text_is_reported() {
         assert_eq!(why(|root| write(root, &vec![b' '; FILE_MAX + 1])), "it is longer than 1024 KiB");
         let sparse = |root: &Path| {
             write(root, b"");
@@ -485,10 +485,10 @@ mod tests {
     }
 
     #[test]
-    fn a_process_says_what_its_arguments_say() {
+    fn settings_are_read_from_the_arguments() {
         // This process has no configuration file.
-        let claims = of(std::process::id(), None, ProductRef::new(&Sample));
-        assert!(claims.is_some());
+        let input = of(std::process::id(), None, ProductRef::new(&Sample));
+        assert!(input.is_some());
         assert_eq!(of(u32::MAX, None, ProductRef::new(&Sample)), None);
     }
 }

@@ -37,7 +37,7 @@ pub struct Unavailable {
 }
 
 impl Unavailable {
-    /// Says which failures are this host's, and not one namespace's.
+    /// Classifies a failure as the host's, or as one namespace's.
     ///
     /// ENOENT: no handler, as without `inet_diag` (`__sock_diag_cmd()`) or `tcp_diag`
     /// (`inet_diag_lock_handler()`); EPROTONOSUPPORT: a kernel without sock_diag; the rest: a seccomp
@@ -78,7 +78,7 @@ impl Unavailable {
     }
 
     /// What to do about it.
-    pub fn cure(&self) -> &'static str {
+    pub fn remedy(&self) -> &'static str {
         if self.is_missing_module() {
             "as root: modprobe -a inet_diag tcp_diag"
         } else {
@@ -236,7 +236,7 @@ fn request(family: u8, states: StateFlags, ports: &[u16]) -> Vec<u8> {
 /// The filter program "source port is one of `ports`", for the kernel to run on each socket
 /// (`inet_diag_bc_run()`, net/ipv4/inet_diag.c).
 ///
-/// More than thrift: a dump that does not fit one message goes on by position in a hash chain, and 5.10
+/// Not only for speed: a dump that does not fit one message goes on by position in a hash chain, and 5.10
 /// then misses sockets when others close meanwhile. What passes this filter fits one message.
 fn port_filter(ports: &[u16]) -> Vec<u8> {
     // An instruction is its code, and how many bytes on to go when it holds and when not; the port that it

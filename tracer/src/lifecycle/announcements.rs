@@ -63,7 +63,7 @@ impl Announcements {
         self.0.push_back(Announcement { finding, pending, due, ending });
     }
 
-    /// A process has ended: nothing that waits says any more that it is running.
+    /// A process has ended: no waiting finding reports it as running any more.
     pub fn ended(&mut self, pid: u32, status: ExitStatus) {
         let is_of_it = |one: &&mut Announcement| {
             let FindingKind::Listener { listener, .. } = &one.finding.kind else { return false };

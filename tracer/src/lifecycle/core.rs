@@ -370,7 +370,7 @@ impl Core {
                 findings.extend(self.transitions(transitions));
             }
             KernelEvent::Bound(bound) => {
-                self.look_into(bound.socket.netns, bound.socket.process.pid);
+                self.query_namespace(bound.socket.netns, bound.socket.process.pid);
                 self.describe(&bound.socket.process);
                 let transitions = self.state.bound(*bound);
                 findings.extend(self.transitions(transitions));
@@ -417,7 +417,7 @@ impl Core {
         if is_new {
             self.queries.ask(QueryKind::Namespace { netns, pid_hint: process.pid }, now);
         }
-        self.look_into(netns, process.pid);
+        self.query_namespace(netns, process.pid);
         self.describe(process);
         if let Some(pid) = process.pid {
             self.queries.ask(QueryKind::Settings { pid }, now);
@@ -631,7 +631,7 @@ impl Core {
     }
 
     /// Asks for a namespace that is not known.
-    fn look_into(&mut self, netns: NetnsId, pid_hint: Option<u32>) {
+    fn query_namespace(&mut self, netns: NetnsId, pid_hint: Option<u32>) {
         if self.state.namespaces.last_read(netns).is_none() {
             self.queries.ask(QueryKind::Namespace { netns, pid_hint }, self.progress.now);
         }
@@ -796,7 +796,7 @@ impl Core {
         while !self.is_holding()
             && let Some(event) = self.hold.events.pop_front()
         {
-            if let Some(question) = self.doubtful_name(&event) {
+            if let Some(question) = self.name_to_confirm(&event) {
                 self.hold.until = Some(self.queries.ask(question, self.progress.now));
                 self.hold.events.push_front(event);
             } else {
@@ -901,7 +901,7 @@ impl Core {
         self.unknown(kind, interval);
     }
 
-    /// What was asked could not be read, or not in time: it is not asked again at once.
+    /// What was asked could not be read, or not in time: it is not asked again immediately.
     fn unknown(&mut self, kind: &QueryKind, interval: Interval) {
         match kind {
             QueryKind::Host => self.state.unreadable(interval),
@@ -924,8 +924,8 @@ impl Core {
     }
 
     /// Whether the namespace of an event may be a later one with the same number: where the kernel gives it no cookie, its
-    /// name says so.
-    fn doubtful_name(&self, event: &KernelEvent) -> Option<QueryKind> {
+    /// name shows it.
+    fn name_to_confirm(&self, event: &KernelEvent) -> Option<QueryKind> {
         let (netns, _) = namespace_of(event)?;
         let known = self.state.namespaces.get(netns).filter(|known| known.cookie == 0)?;
         let name = known.name.clone()?;

@@ -13,7 +13,7 @@ use crate::state::settings::{ConfiguredValue, SettingChange};
 use crate::verdict::coverage::Destination;
 use crate::verdict::evidence::Verdict;
 
-/// Tells a reported refusal from every other of a run.
+/// Identifies a reported refusal within a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RefusalId(pub u64);
 

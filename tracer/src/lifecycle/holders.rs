@@ -15,7 +15,7 @@ const INIT: u32 = 1;
 enum Known {
     /// It was handed over.
     Holder(Option<StartTime>),
-    /// It executed a program then: what was found before says nothing of its descriptors.
+    /// It executed a program then: what was found before does not show its descriptors.
     Executed(Mono),
 }
 

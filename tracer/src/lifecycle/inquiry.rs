@@ -16,7 +16,7 @@ use crate::verdict::{rules, uncertainty};
 /// How often it is asked on: each answer can lead to a question, and no rule needs more than a few.
 const ROUNDS_MAX: usize = 8;
 
-/// Who would connect, from where and whereto.
+/// The client, its namespace, and its destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intended {
     pub client: Process,
@@ -76,7 +76,7 @@ pub fn inquire(
         }
         classification = rules::classify(&refused, state);
     }
-    // Nobody has watched the port until now: what failed, and what closed, is not known.
+    // The port was not watched until now: what failed, and what closed, is not known.
     classification.because.push(Because::BeforeReady);
     classification.because = uncertainty::in_order(classification.because);
     let verdict = evidence::gather(&refused, classification, state);

@@ -68,11 +68,11 @@ struct Group {
     processes: HashSet<u32>,
     first: Mono,
     last: Mono,
-    /// When the count is told next.
+    /// When the count is reported next.
     due: Mono,
 }
 
-/// A count that is to be told.
+/// A count that is to be reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repeats {
     pub of: RefusalId,
@@ -100,22 +100,22 @@ pub struct Waiting {
 #[derive(Debug, Default)]
 pub struct RepeatGroups {
     groups: HashMap<Key, Group>,
-    /// No count is due before this; `None`: there is none. Each turn asks, and there may be thousands of groups.
+    /// No count is due before this; `None`: no count is pending. Each turn asks, and there may be thousands of groups.
     due: Option<Mono>,
     /// When silent groups are dropped next.
     swept: Mono,
     waiting: HashMap<(NetnsId, IpAddr, u16), Waiting>,
-    /// Counts whose namespace has ended, still to be told.
+    /// Counts whose namespace has ended, not reported yet.
     ended: Vec<Repeats>,
 }
 
 impl RepeatGroups {
-    /// Whether a refusal at `time` is to be told, and not only counted.
+    /// Whether a refusal at `time` is to be reported, and not only counted.
     pub fn is_new(&self, key: &Key, time: Mono) -> bool {
         self.groups.get(key).is_none_or(|group| group.is_over(time))
     }
 
-    /// Counts a refusal like one that was told; `None`: there was none, and this one is to be told.
+    /// Counts a refusal like one that was reported; `None`: none found, and this one is to be reported.
     pub fn repeat(&mut self, key: &Key, refused: &Refused) -> Option<RefusalId> {
         let group = self.groups.get_mut(key)?;
         if group.is_over(refused.time) {
@@ -137,7 +137,7 @@ impl RepeatGroups {
         Some(group.of)
     }
 
-    /// Makes room for one more. Gives a count that had to go, to be told.
+    /// Makes room for one more. Gives the count that was dropped, to be reported.
     pub fn make_room(&mut self) -> Option<Repeats> {
         if self.groups.len() < GROUPS_MAX {
             return None;
@@ -147,7 +147,7 @@ impl RepeatGroups {
         (group.count > 0).then(|| group.repeats())
     }
 
-    /// Notes a refusal that is told as line `of`, and the namespace that its destination is in.
+    /// Notes a refusal that is reported as line `of`, and the namespace that its destination is in.
     pub fn begin(&mut self, key: Key, of: RefusalId, netns: NetnsId, time: Mono) {
         let due = Mono(time.0.saturating_add(PERIOD_NS));
         self.groups.insert(
@@ -183,13 +183,13 @@ impl RepeatGroups {
     }
 
     /// The destinations that a listener now covers, which are waited for no longer. Their next refusal will
-    /// be told anew.
+    /// be reported again.
     pub fn recover(&mut self, listener: &Listener) -> Vec<(Waiting, Vec<Repeats>)> {
         let covers = |waiting: &&Waiting| coverage::mismatch(listener, &waiting.destination).is_none();
         let mut covered: Vec<Waiting> = if listener.addr.is_unspecified() {
             self.waiting.values().filter(covers).cloned().collect()
         } else {
-            // Listeners that come and go by the thousand do not look at thousands of destinations each.
+            // Thousands of listeners that open and close do not search thousands of destinations each.
             let key = (listener.netns, listener.addr, listener.port);
             self.waiting.get(&key).filter(covers).cloned().into_iter().collect()
         };
@@ -228,7 +228,7 @@ impl RepeatGroups {
     }
 
     /// Forgets the refusals in a namespace, and of its addresses: its number now belongs to another. What they still
-    /// count is told when time next passes.
+    /// count is reported when time next passes.
     pub fn forget(&mut self, netns: NetnsId) {
         let Self { groups, waiting, ended, .. } = self;
         groups.retain(|key, group| {
@@ -246,7 +246,7 @@ impl RepeatGroups {
         self.due
     }
 
-    /// The counts that are to be told by now, in the order of what they repeat.
+    /// The counts that are to be reported by now, in the order of what they repeat.
     pub fn due(&mut self, now: Mono) -> Vec<Repeats> {
         if self.swept <= now {
             self.groups.retain(|_, group| group.count > 0 || now.since(group.last) <= SILENCE_NS);

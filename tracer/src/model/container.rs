@@ -1,12 +1,12 @@
-//! The container that a process runs in, as its cgroup path tells: the innermost one, where containers
+//! The container that a process runs in, by its cgroup path: the innermost one, where containers
 //! stand in containers.
 //!
-//! A path is a claim. Whoever may make directories in a part of the cgroup tree (root; a user whose
+//! A path is unverified. Any process that may make directories in a part of the cgroup tree (root; a user whose
 //! service manager was given `user@UID.service`; a container that its cgroup tree was handed to) can name
 //! one like a container, and rootless runtimes do exactly that below `user.slice`: the path alone does not
-//! tell them from an imitation. What can be asked for is form: an id is 64 hexadecimal digits, a pod's uid a
-//! UUID (32 digits for a static pod), a machine's name letters, digits, `.`, `_` and `-`. Nothing else gets
-//! out of here, so that nothing is left to escape. Nor does a path tell a container from a virtual machine
+//! distinguish them from an imitation. What can be checked is the form: an id is 64 hexadecimal digits, a pod's uid a
+//! UUID (32 digits for a static pod), a machine's name letters, digits, `.`, `_` and `-`. Nothing else is
+//! returned, so that no character has to be escaped. Nor does a path distinguish a container from a virtual machine
 //! whose manager registers it as `machine-NAME.scope`, libvirt's apart.
 //!
 //! Paths are relative to the reader's cgroup namespace: other containers show as `/../docker-ID.scope`
@@ -52,7 +52,7 @@ const NSPAWN: &str = "systemd-nspawn";
 ///
 /// With cgroup v1 there is a path for each hierarchy, and not every runtime makes a directory in every one
 /// (docker leaves `0::` at its own service's, systemd-nspawn uses `name=systemd`): the path that names most
-/// containers within each other tells, the first such if there are several. The kernel lists v1's
+/// nested containers counts, the first such if there are several. The kernel lists v1's
 /// controllers, which are not handed to users, before `0::`, which may be.
 pub fn from_cgroup(contents: &[u8]) -> Option<Container> {
     let mut found: Vec<Found> = Vec::new();
@@ -66,7 +66,7 @@ pub fn from_cgroup(contents: &[u8]) -> Option<Container> {
             found.extend(innermost(path, &mut supervised));
         }
     }
-    // Only systemd's own hierarchy tells nspawn from its payload.
+    // Only systemd's own hierarchy distinguishes nspawn from its payload.
     found.retain(|found| found.runtime != Some(NSPAWN) || found.depth < supervised);
     // Of equals, `max_by_key` would take the last.
     found.into_iter().rev().max_by_key(|found| found.depth).map(Found::into_container)
@@ -127,7 +127,7 @@ fn innermost<'a>(path: &'a [u8], supervised: &mut usize) -> Option<Found<'a>> {
     let mut directories = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).peekable();
     while let Some(directory) = directories.next() {
         let mut name = directory;
-        // A runtime told to leave cgroups to systemd under a driver that does not: SLICE:PREFIX:ID.
+        // A runtime that is set to leave cgroups to systemd, under a driver that does not: SLICE:PREFIX:ID.
         let mut parts = directory.splitn(3, |&byte| byte == b':');
         let slice = parts.next().unwrap_or_default();
         pod_uid = pod(slice).or(pod_uid);
@@ -315,7 +315,7 @@ mod tests {
             "/myparent.slice/docker-{A}.scope",
             // Rootless.
             "/user.slice/user-1000.slice/user@1000.service/user.slice/docker-{A}.scope",
-            // Its cgroup is gone, and it is not quite.
+            // Its cgroup is removed while the process is still ending.
             "/system.slice/docker-{A}.scope (deleted)",
             // With --cgroup-parent, docker within docker.
             "/docker/{B}/docker/{A}",
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_alone_tells_no_runtime() {
+    fn the_id_alone_identifies_no_runtime() {
         for path in ["/{A}", "/actions_job/{A}", "/default/{A}", "/../{A}", "/ecs/3b9c2d/{A}"] {
             assert_eq!(of(path), some(A, None, None), "{path}");
         }
@@ -507,7 +507,7 @@ mod tests {
         ] {
             assert_eq!(of(&path), None, "{path}");
         }
-        // A pod whose uid is none is no pod; its container is one.
+        // Without a valid uid it is not a pod; its container is still a container.
         for pod in ["pod", "podx", "pod6b1c0d0e", "pod6b1c0d0e-5a00-11e9-b385-42010a80018dd"] {
             assert_eq!(of(&format!("/kubepods/{pod}/{A}")), some(A, None, None), "{pod}");
         }
@@ -531,17 +531,17 @@ mod tests {
         );
         assert_eq!(from_cgroup(nested.as_bytes()), some(B, Some("docker"), None));
         // What users may write to comes second.
-        let claimed =
+        let imitated =
             filled("2:pids:/docker/{A}\n0::/user.slice/user-1000.slice/user@1000.service/docker/{B}\n");
-        assert_eq!(from_cgroup(claimed.as_bytes()), some(A, Some("docker"), None));
-        // Where the controllers do not tell nspawn from its payload, systemd's hierarchy does.
+        assert_eq!(from_cgroup(imitated.as_bytes()), some(A, Some("docker"), None));
+        // Where the controllers do not distinguish nspawn from its payload, systemd's hierarchy does.
         let unit = "2:pids:/machine.slice/systemd-nspawn@web.service\n1:name=systemd:/machine.slice/systemd-nspawn@web.service";
         assert_eq!(from_cgroup(format!("{unit}/payload\n").as_bytes()), named("web", Some("systemd-nspawn")));
         assert_eq!(from_cgroup(format!("{unit}/supervisor\n").as_bytes()), None);
     }
 
     #[test]
-    fn what_is_no_line_is_passed_over() {
+    fn malformed_lines_are_skipped() {
         for contents in
             ["", "\n\n", "0", "0:", "0::", "0:::", "0::/docker", "::", "docker/{A}", "0:/docker/{A}"]
         {
@@ -563,17 +563,17 @@ mod tests {
         assert_eq!(label_of("/lxc.payload.openwrt-gateway"), "container openwrt-gateway");
     }
 
-    fn is_harmless(text: &str) -> bool {
+    fn is_plain_text(text: &str) -> bool {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         !text.is_empty() && text.len() <= NAME_MAX && text.bytes().all(is_plain)
     }
 
     fn check(contents: &[u8]) -> Result<(), proptest::test_runner::TestCaseError> {
         if let Some(Container { id, runtime, name, pod_uid }) = from_cgroup(contents) {
-            proptest::prop_assert!(is_harmless(&id), "{id:?}");
-            proptest::prop_assert!(name.as_deref().is_none_or(is_harmless), "{name:?}");
-            proptest::prop_assert!(pod_uid.as_deref().is_none_or(is_harmless), "{pod_uid:?}");
-            proptest::prop_assert!(runtime.as_deref().is_none_or(is_harmless), "{runtime:?}");
+            proptest::prop_assert!(is_plain_text(&id), "{id:?}");
+            proptest::prop_assert!(name.as_deref().is_none_or(is_plain_text), "{name:?}");
+            proptest::prop_assert!(pod_uid.as_deref().is_none_or(is_plain_text), "{pod_uid:?}");
+            proptest::prop_assert!(runtime.as_deref().is_none_or(is_plain_text), "{runtime:?}");
         }
         Ok(())
     }

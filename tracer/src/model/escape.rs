@@ -18,7 +18,7 @@ fn is_unsafe(character: char) -> bool {
 }
 
 /// The bytes as text: unsafe characters as `\x1b` or `\u{202e}`, bytes that are not UTF-8 as `\xff`, and
-/// the backslash itself doubled, so that no two names look the same.
+/// the backslash itself doubled, so that no two names are shown alike.
 pub fn escape(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -38,7 +38,7 @@ pub fn escape_again(text: &str) -> String {
     out
 }
 
-/// Adds a text, escaped where `is_escaped` says so: what is between goes in as a whole, for most names have nothing else.
+/// Adds a text, escaped where `is_escaped` holds: what is between goes in as a whole, for most names have nothing else.
 fn push_runs(text: &str, is_escaped: impl Fn(char) -> bool, out: &mut String) {
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'\\';
     if text.bytes().all(is_plain) {

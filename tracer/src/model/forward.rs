@@ -1,4 +1,4 @@
-//! What a program that passes connections on forwards, as its arguments say.
+//! What a program that passes connections on forwards, by its arguments.
 //!
 //! Only what stands there is taken: a forward whose port or target is a name of a file, of a service or of a configuration is
 //! not known.

@@ -37,7 +37,7 @@ pub struct Listened {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Closed {
     pub time: Mono,
-    /// The listener as the kernel described it while it closed; `process` is who closed it.
+    /// The listener as the kernel described it while it closed; `process` is the process that closed it.
     pub listener: Listener,
     /// Thread that closed it.
     pub tid: u32,
@@ -52,11 +52,11 @@ pub struct Closed {
 /// What closed a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Closer {
-    /// A process that goes on.
+    /// A process that is still running.
     Process,
     /// A process that was ending.
     Ending(ExitStatus),
-    /// The kernel itself, in place of a process that had let go of it.
+    /// The kernel itself, in place of a process that had released it.
     Kernel,
 }
 
@@ -106,18 +106,18 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bound {
     pub time: Mono,
-    /// The socket: what it asked for as its address and port, and who asked as its process.
+    /// The socket: what it asked for as its address and port, and the process that asked.
     pub socket: Listener,
     pub netns_cookie: u64,
     /// `None`: it is bound.
     pub errno: Option<Errno>,
-    /// Whether a [`Destroyed`] will tell of the socket's end.
+    /// Whether a [`Destroyed`] will record the socket's end.
     pub is_followed: bool,
     /// What that will call the socket.
     pub sock: u64,
 }
 
-/// A bound socket is gone, or is not a server's any more.
+/// A bound socket is closed, or is not a server's any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destroyed {
     pub time: Mono,
@@ -126,7 +126,7 @@ pub struct Destroyed {
     pub is_client: bool,
 }
 
-/// A process that owned a listener, or claims to be a server, has ended.
+/// A process that owned a listener, or a server candidate, has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exited {
     pub time: Mono,
@@ -134,7 +134,7 @@ pub struct Exited {
     pub status: ExitStatus,
 }
 
-/// A process that was refused, or claims to be a server, has reached a watched port.
+/// A process that was refused, or a server candidate, has reached a watched port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connected {
     pub time: Mono,

@@ -126,7 +126,7 @@ pub struct Process {
     pub unit: Option<Unit>,
 }
 
-/// What tells the arguments of two processes apart, which can be secrets: a hash of them, without the program's own name.
+/// Distinguishes the arguments of two processes: a hash, since arguments can be secrets; without the program's own name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arguments(u64);
 
@@ -141,7 +141,7 @@ impl Arguments {
     }
 }
 
-/// One process for as long as it lives: no other has both numbers.
+/// One process: no other has both numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProcessKey {
     pub pid: u32,

@@ -97,7 +97,7 @@ const RUN_FOR_USERS: [&str; 6] =
 
 /// Whether only root can have started a process: it is root's, or in a unit of the system that is made for it.
 ///
-/// Any other user can open a socket on a port in the name of a server. A container says nothing: a user makes directories
+/// Any other user can open a socket on a port in the name of a server. A container proves nothing: a user makes directories
 /// with the names of containers below the own manager's.
 pub fn is_of_system(process: &Process) -> bool {
     let is_made_for_it = |unit: &Unit| unit.is_of_system() && !RUN_FOR_USERS.contains(&unit.name.as_str());
@@ -106,7 +106,7 @@ pub fn is_of_system(process: &Process) -> bool {
 
 /// Whether a client can take a process for its server by what that does on a port alone: any user can take a port, or try
 /// to, so that a refused client can only have expected root's server or its own user's. A process whose user is not known
-/// can be anyone's.
+/// can be any user's.
 pub fn is_known_to(client: &Process, process: &Process) -> bool {
     is_of_system(process) || is_same_user(client, process)
 }

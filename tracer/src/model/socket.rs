@@ -9,7 +9,7 @@ use super::process::Process;
 use super::time::Mono;
 
 /// Which network namespace: the inode number in `/proc/PID/ns/net`, as `lsns` prints it. The kernel
-/// reuses it as soon as the namespace is gone; [`super::namespace::Namespace::cookie`] tells the two apart.
+/// reuses it as soon as the namespace has ended; [`super::namespace::Namespace::cookie`] distinguishes the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NetnsId(pub u32);
 

@@ -1,6 +1,6 @@
 //! The systemd unit that a process runs in, as its cgroup path names it.
 //!
-//! Who may make directories in a part of the cgroup tree chooses names there: root, a user below `user@UID.service`, a
+//! A process that may make directories in a part of the cgroup tree chooses names there: root, a user below `user@UID.service`, a
 //! service to which systemd delegates its part, a container in a tree of its own. So only the first unit of a path is one
 //! of the system's manager, and the first below `user@UID.service` one of that user's: what is below has any name.
 
@@ -28,7 +28,7 @@ impl Unit {
         self.name.ends_with(".service")
     }
 
-    /// Whether only root can have put a process into it. Anybody who logs in gets a session.
+    /// Whether only root can have put a process into it. Any user who logs in gets a session.
     pub fn is_of_system(&self) -> bool {
         self.user.is_none() && self.is_service()
     }
@@ -100,7 +100,7 @@ mod tests {
 
     /// systemd lets a service make directories of its own where it is set to (`Delegate=`).
     #[test]
-    fn a_directory_below_a_unit_is_no_unit() {
+    fn a_directory_below_a_unit_is_not_a_unit() {
         assert_eq!(unit("/system.slice/build.service/sshd.service"), named("build.service", None));
         assert_eq!(unit("/system.slice/docker-0123.scope/sshd.service"), named("docker-0123.scope", None));
         assert_eq!(

@@ -65,7 +65,7 @@ impl Lines {
         &self.clock
     }
 
-    /// A line.
+    /// Numbers and dates a body.
     pub fn line(&mut self, mono: Mono, body: Body) -> Line {
         self.seq += 1;
         let time = self.clock.time(mono);
@@ -115,7 +115,7 @@ impl Lines {
     }
 }
 
-/// The last line.
+/// The body of the `stop` line.
 pub fn stop(reason: schema::StopReason, counts: Counts) -> Body {
     let Counts { refusals, failed, lost } = counts;
     let name = |errno: Option<Errno>| errno.map_or_else(|| GIVEN_UP.to_owned(), |errno| errno.to_string());
@@ -129,7 +129,7 @@ pub fn stop(reason: schema::StopReason, counts: Counts) -> Body {
     })
 }
 
-/// A sign of life.
+/// The body of an `alive` line.
 pub fn alive(counts: &Counts) -> Body {
     let RefusalCounts { refused, by_role: roles, .. } = &counts.refusals;
     Body::Alive(schema::Alive { refused: *refused, by_role: by_role(roles.clone()), lost: counts.lost })
@@ -304,7 +304,7 @@ impl Writer<'_> {
             .map(configured)
             .collect();
         let mut listeners = self.view.considered(&verdict.considered);
-        let of_other_ports = verdict.elsewhere.iter().map(|listener| schema::Weighed {
+        let of_other_ports = verdict.elsewhere.iter().map(|listener| schema::EvaluatedListener {
             listener: self.view.listener(listener),
             mismatch: Some(schema::Mismatch::Port),
         });
@@ -382,9 +382,9 @@ impl Writer<'_> {
 }
 
 /// A configured value as a line shows it.
-pub(super) fn configured(value: ConfiguredValue) -> schema::Claim {
+pub(super) fn configured(value: ConfiguredValue) -> schema::ConfiguredValue {
     let ConfiguredValue { pid, what, value, source, changed, agrees, note } = value;
-    schema::Claim {
+    schema::ConfiguredValue {
         pid: Some(pid),
         what,
         value,

@@ -1,4 +1,4 @@
-//! Where the log goes: renders the lines, and holds back for people what may be harmless.
+//! Where the log goes: renders the lines, and holds back in text what may be a fallback.
 
 use std::collections::VecDeque;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -43,7 +43,7 @@ pub enum Color {
 pub struct Sink {
     out: BufWriter<AutoStream<io::Stdout>>,
     renderer: Renderer,
-    /// With text: refusals that may yet turn out to be harmless.
+    /// With text: refusals that a fallback may still follow.
     held: VecDeque<Line>,
 }
 
@@ -54,7 +54,7 @@ impl Sink {
         let width = if stdout.is_terminal() { terminal_width().unwrap_or(WIDTH) } else { WIDTH };
         let choice = match (form, color) {
             (Form::Text, Color::Never) => ColorChoice::Never,
-            // As it is: JSON has no colour that would have to be looked for.
+            // As it is: JSON has no colours to strip.
             (Form::Json, _) | (Form::Text, Color::Always) => ColorChoice::AlwaysAnsi,
             (Form::Text, Color::Auto) => AutoStream::choice(&stdout),
         };
@@ -89,7 +89,7 @@ impl Sink {
         self.flush()
     }
 
-    /// Writes one line. People are told of a refusal by the wrong family only once the other one has not
+    /// Writes one line. The text shows a refusal by the wrong family only once the other one has not
     /// answered in its stead.
     ///
     /// # Errors
@@ -155,11 +155,11 @@ impl Sink {
     }
 }
 
-/// Tells when nobody reads stdout any more, also while there is nothing to write.
+/// Detects that the reader of stdout has closed it, also while there is nothing to write.
 pub struct Readers(Option<AsyncFd<OwnedFd>>);
 
 impl Readers {
-    /// Needs a runtime. A file has no readers that could go.
+    /// Needs a runtime. A file has no reader that could close it.
     pub fn of_stdout() -> Self {
         let register = |stdout: OwnedFd| {
             // SAFETY: an `OwnedFd` keeps its descriptor open, and the same, until it is dropped.
@@ -168,14 +168,14 @@ impl Readers {
         Self(rustix::io::dup(io::stdout()).ok().and_then(register))
     }
 
-    /// Waits until they have gone.
-    pub async fn gone(&mut self) {
+    /// Waits until the reader has closed stdout.
+    pub async fn closed(&mut self) {
         let Some(stdout) = &mut self.0 else {
             return std::future::pending().await;
         };
         loop {
             match stdout.writable_mut().await {
-                // Written to is not gone: wait for the next change.
+                // Writable does not mean closed: wait for the next change.
                 Ok(mut guard) => guard.clear_ready(),
                 Err(_) => return std::future::pending().await,
             }

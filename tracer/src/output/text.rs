@@ -17,10 +17,10 @@ use jiff::tz::TimeZone;
 use crate::model::container;
 use crate::model::escape::{in_quotes, quoted};
 use crate::output::schema::{
-    Alive, Answer, Authentication, Because, Bind, Body, Call, Cause, Change, Claim, Config, ConfigChange,
-    Container, Endpoint, Exposure, Failed, Fallback, Line, Listener, ListenerLine, Lost, LostWhere, Mismatch,
-    Netns, Owner, OwnerState, Probe, ProbeOutcome, Process, Ready, Recovered, Refused, Repeated, Role,
-    SettingChange, Start, Status, Stop, Time, Verdict,
+    Alive, Answer, Authentication, Because, Bind, Body, Call, Cause, Change, Config, ConfigChange,
+    ConfiguredValue, Container, Endpoint, Exposure, Failed, Fallback, Line, Listener, ListenerLine, Lost,
+    LostWhere, Mismatch, Netns, Owner, OwnerState, Probe, ProbeOutcome, Process, Ready, Recovered, Refused,
+    Repeated, Role, SettingChange, Start, Status, Stop, Time, Verdict,
 };
 use crate::output::wording::{ago, counted, in_brackets};
 
@@ -48,27 +48,27 @@ pub struct Text {
     ports: Vec<u16>,
     /// Refusals that later lines may be about, by their place in the log: the newest.
     refusals: BTreeMap<u64, Remembered>,
-    /// Binds that failed and were told of, by namespace, process, address, port and error.
-    binds: HashMap<(u32, Option<u32>, String, u16, String), ToldBind>,
-    /// Connects that failed otherwise are told of one by one.
-    tells_failures: bool,
-    /// Details of a status that were told already.
-    said: BTreeSet<String>,
+    /// Binds that failed and were reported, by namespace, process, address, port and error.
+    binds: HashMap<(u32, Option<u32>, String, u16, String), ReportedBind>,
+    /// Whether connects that failed otherwise are reported one by one.
+    reports_failures: bool,
+    /// Details of a status that were shown already.
+    shown_details: BTreeSet<String>,
 }
 
-/// Details of a status told apart.
-const SAID_MAX: usize = 1_024;
+/// Details of a status that are remembered.
+const SHOWN_MAX: usize = 1_024;
 
-/// When a failed bind was told, and how many like it were not since.
-struct ToldBind {
+/// When a failed bind was reported, and how many like it were suppressed since.
+struct ReportedBind {
     time: Time,
-    untold: u64,
+    suppressed: u64,
 }
 
-/// How often a bind that fails again and again is told.
+/// How often a bind that keeps failing is reported.
 const BIND_PERIOD_NS: i128 = 10_000_000_000;
 
-/// Failed binds told apart.
+/// Failed binds that are remembered.
 const BINDS_MAX: usize = 1_024;
 
 /// What later lines about a refusal need of it.
@@ -105,12 +105,12 @@ impl Text {
             ports: Vec::new(),
             refusals: BTreeMap::new(),
             binds: HashMap::new(),
-            tells_failures: false,
-            said: BTreeSet::new(),
+            reports_failures: false,
+            shown_details: BTreeSet::new(),
         }
     }
 
-    /// Writes what one line of the log says.
+    /// Writes one line of the log as text.
     ///
     /// # Errors
     /// When `out` does not take it.
@@ -176,7 +176,7 @@ impl Text {
     }
 
     /// Where a refusal happened: the client's namespace, where that is not tracer's own, its container, and the container
-    /// that refused. A container says more than the number of a namespace without a name.
+    /// that refused. A container identifies more than the number of a namespace without a name.
     fn places(&self, refused: &Refused) -> Vec<String> {
         let client = refused.client.container.as_ref().map(container_label);
         let netns = self.netns(&refused.netns).filter(|_| client.is_none() || refused.netns.name.is_some());
@@ -243,7 +243,7 @@ impl Text {
             }
             put(text, format_args!("{}\n", parts.join("   ")));
         }
-        // Their numbers are given to others from here on.
+        // From now on their numbers may be given to others.
         self.containers.clear();
     }
 
@@ -264,7 +264,7 @@ impl Text {
         }
         let mut notes = Vec::new();
         let container = listener.process.container.as_ref().map(container_label);
-        // A container says more than a namespace's number.
+        // A container identifies more than a namespace's number.
         if container.is_none() || listener.netns.name.is_some() {
             notes.extend(self.netns(&listener.netns));
         } else if let (Change::Present, Some(container)) = (line.change, &container) {
@@ -314,24 +314,30 @@ impl Text {
             let reasons: Vec<&str> = verdict.because.iter().map(|because| reason(*because)).collect();
             self.detail("not certain: ", CHANGE, &reasons.join("; "), text);
         }
-        let claims: Vec<&Claim> =
-            verdict.claims.iter().filter(|claim| is_worth_saying(claim, verdict)).collect();
-        let processes = verdict.listeners.iter().map(|weighed| &weighed.listener.process);
+        let values: Vec<&ConfiguredValue> =
+            verdict.claims.iter().filter(|configured| is_shown(configured, verdict)).collect();
+        let processes = verdict.listeners.iter().map(|evaluated| &evaluated.listener.process);
         let processes = processes.chain(verdict.candidates.iter().map(|candidate| &candidate.process));
         let processes: Vec<&Process> = processes.collect();
-        for source in by_source(&claims) {
-            let says = source.iter().map(|claim| setting(claim)).collect::<Vec<_>>().join(", ");
-            let words = self.claims(source, &says, &processes, time);
-            self.detail("claim: ", FAINT, &words, text);
+        for source in by_source(&values) {
+            let values = source.iter().map(|configured| setting(configured)).collect::<Vec<_>>().join(", ");
+            let words = self.configured_source(source, &values, &processes, time);
+            self.detail("setting: ", FAINT, &words, text);
         }
         if let Some(hint) = &verdict.hint {
             self.detail("hint: ", HINT, hint, text);
         }
     }
 
-    /// What one source says, and what there is to know of that.
-    fn claims(&self, source: &[&Claim], says: &str, processes: &[&Process], now: Time) -> String {
-        let Some(Claim { source: name, value, changed, pid, .. }) = source.first() else {
+    /// What one source sets, and when and by which process.
+    fn configured_source(
+        &self,
+        source: &[&ConfiguredValue],
+        values: &str,
+        processes: &[&Process],
+        now: Time,
+    ) -> String {
+        let Some(ConfiguredValue { source: name, value, changed, pid, .. }) = source.first() else {
             return String::new();
         };
         let owner = processes.iter().find(|process| process.pid == *pid);
@@ -340,19 +346,19 @@ impl Text {
             .map(|start| format!("process started {}", self.moment(start, now)));
         let written = changed.map(|changed| format!("written {}", self.moment(changed, now)));
         let mut facts: Vec<String> = written.into_iter().chain(started).collect();
-        for note in source.iter().filter_map(|claim| claim.note.as_ref()) {
+        for note in source.iter().filter_map(|configured| configured.note.as_ref()) {
             if !facts.contains(note) {
                 facts.push(note.clone());
             }
         }
         // A path is the server's choice; other sources are few, and their names fixed.
         let source = if name.starts_with('/') { quoted(name) } else { name.as_str().into() };
-        let says = match (name.as_str(), value) {
+        let words = match (name.as_str(), value) {
             (_, None) => format!("{source} cannot be read"),
-            ("arguments", Some(_)) => format!("its arguments say {says}"),
-            (_, Some(_)) => format!("{source} says {says}"),
+            ("arguments", Some(_)) => format!("its arguments set {values}"),
+            (_, Some(_)) => format!("{source} sets {values}"),
         };
-        if facts.is_empty() { says } else { format!("{says} ({})", facts.join(", ")) }
+        if facts.is_empty() { words } else { format!("{words} ({})", facts.join(", ")) }
     }
 
     /// A moment by its time of day, and by its date where that is another one than that of `now`.
@@ -383,8 +389,8 @@ impl Text {
         }
     }
 
-    /// Only what failed: what succeeded is told by the listener that comes of it. A server that tries again and again
-    /// is told of every ten seconds.
+    /// Only what failed: a bind that succeeded is shown by its listener. A server that keeps trying
+    /// is reported every ten seconds.
     fn bind(&mut self, bind: &Bind, time: Time, text: &mut String) {
         let Some(errno) = &bind.errno else {
             return;
@@ -393,17 +399,17 @@ impl Text {
             self.binds.clear();
         }
         let key = (bind.netns.id, bind.process.pid, bind.addr.clone(), bind.port, errno.clone());
-        let untold = match self.binds.get_mut(&key) {
-            Some(told) if time.0.as_nanosecond() - told.time.0.as_nanosecond() < BIND_PERIOD_NS => {
-                told.untold += 1;
+        let suppressed = match self.binds.get_mut(&key) {
+            Some(reported) if time.0.as_nanosecond() - reported.time.0.as_nanosecond() < BIND_PERIOD_NS => {
+                reported.suppressed += 1;
                 return;
             }
-            Some(told) => {
-                told.time = time;
-                std::mem::take(&mut told.untold)
+            Some(reported) => {
+                reported.time = time;
+                std::mem::take(&mut reported.suppressed)
             }
             None => {
-                self.binds.insert(key, ToldBind { time, untold: 0 });
+                self.binds.insert(key, ReportedBind { time, suppressed: 0 });
                 0
             }
         };
@@ -421,8 +427,8 @@ impl Text {
                 who(&bind.process)
             ),
         );
-        if untold > 0 {
-            put(text, format_args!(", and {} before", counted(untold, "time")));
+        if suppressed > 0 {
+            put(text, format_args!(", and {} before", counted(suppressed, "time")));
         }
         if let Some(netns) = self.netns(&bind.netns) {
             put(text, format_args!("  {FAINT}{netns}{FAINT:#}"));
@@ -465,35 +471,36 @@ impl Text {
             self.detail("probe: ", FAINT, &probed(probe), text);
         }
         if status.may_be_redirected == Some(true) {
-            self.tell_once(
+            self.detail_once(
                 "note: ",
                 FAINT,
                 "this network namespace has NAT rules, which may lead a connect elsewhere: --probe connects",
                 text,
             );
         }
-        let listeners = || status.listeners.iter().map(|weighed| &weighed.listener);
+        let listeners = || status.listeners.iter().map(|evaluated| &evaluated.listener);
         let processes: Vec<&Process> = listeners().map(|listener| &listener.process).collect();
-        // Who lets whom in stands beside what is open.
-        let is_of_access = |claim: &&Claim| {
+        // Authentication is shown beside what is open.
+        let is_of_access = |configured: &&ConfiguredValue| {
             let mut of = status.exposures.iter().filter_map(|exposure| exposure.authentication.as_ref());
-            of.any(|authentication| authentication.what == claim.what)
+            of.any(|authentication| authentication.what == configured.what)
         };
-        let claims: Vec<&Claim> = status.claims.iter().filter(|claim| !is_of_access(claim)).collect();
-        for source in by_source(&claims) {
-            let says: Vec<String> = source
+        let values: Vec<&ConfiguredValue> =
+            status.claims.iter().filter(|configured| !is_of_access(configured)).collect();
+        for source in by_source(&values) {
+            let shown: Vec<String> = source
                 .iter()
-                .map(|claim| {
-                    let agrees = match claim.agrees {
+                .map(|configured| {
+                    let agrees = match configured.agrees {
                         Some(true) => " (agrees)",
                         Some(false) => " (does not agree)",
                         None => "",
                     };
-                    format!("{}{agrees}", setting(claim))
+                    format!("{}{agrees}", setting(configured))
                 })
                 .collect();
-            let words = self.claims(source, &says.join(", "), &processes, time);
-            self.tell_once("claim: ", FAINT, &words, text);
+            let words = self.configured_source(source, &shown.join(", "), &processes, time);
+            self.detail_once("setting: ", FAINT, &words, text);
         }
         for exposure in &status.exposures {
             let words = exposed(exposure, exposure.netns == status.netns);
@@ -501,13 +508,13 @@ impl Text {
                 Some(Authentication { is_asked: Some(false), .. }) => ALARM,
                 Some(_) | None => CHANGE,
             };
-            self.tell_once("open: ", style, &words, text);
+            self.detail_once("open: ", style, &words, text);
         }
     }
 
     /// A detail that is the same for several addresses.
-    fn tell_once(&mut self, label: &str, style: Style, words: &str, text: &mut String) {
-        if self.said.len() < SAID_MAX && self.said.insert(format!("{label}{words}")) {
+    fn detail_once(&mut self, label: &str, style: Style, words: &str, text: &mut String) {
+        if self.shown_details.len() < SHOWN_MAX && self.shown_details.insert(format!("{label}{words}")) {
             self.detail(label, style, words, text);
         }
     }
@@ -557,13 +564,13 @@ impl Text {
             put(text, format_args!("{} -> {} refused, ", first.client, first.dst));
         }
         let after = ago(fallback.after_us.saturating_mul(1_000));
-        put(text, format_args!("{} answered {after} later: harmless", endpoint(&fallback.dst)));
+        put(text, format_args!("{} answered {after} later", endpoint(&fallback.dst)));
         first.into_iter().for_each(|first| first.placed(text));
         text.push('\n');
     }
 
     fn failed(&mut self, failed: &Failed, time: Time, text: &mut String) {
-        self.tells_failures = true;
+        self.reports_failures = true;
         self.head(time, "FAILED", CHANGE, text);
         let after = ago(failed.after_us.saturating_mul(1_000));
         let how = match &failed.errno {
@@ -599,7 +606,7 @@ impl Text {
                 stop.failed.iter().map(|(errno, count)| format!("{count} {}", failure(errno))).collect();
             let connects = if failed == 1 { "connect" } else { "connects" };
             put(text, format_args!("; {failed} {connects} failed otherwise ({})", errors.join(", ")));
-            if !self.tells_failures {
+            if !self.reports_failures {
                 text.push_str(": see them with --all");
             }
         }
@@ -619,7 +626,7 @@ impl Text {
                 ("not readable", "verdicts are not certain until the listeners are read again")
             }
             LostWhere::Attempts => ("too many connects under way", "refusals may be missing"),
-            LostWhere::Followed => ("too many processes to follow", "how a server ended may not be told"),
+            LostWhere::Followed => ("too many processes to follow", "how a server ended may not be reported"),
             LostWhere::Names => ("too many names of programs to watch", "a server may be noticed late"),
             LostWhere::Recursion => ("skipped by the kernel, at most", "refusals may be missing"),
         };
@@ -674,7 +681,7 @@ fn endpoint(endpoint: &Endpoint) -> String {
 /// behind this address is in.
 fn reached(refused: &Refused) -> Option<&Container> {
     let is_there = |mismatch: &Option<Mismatch>| !matches!(mismatch, Some(Mismatch::Netns | Mismatch::Port));
-    let there = refused.verdict.listeners.iter().find(|weighed| is_there(&weighed.mismatch))?;
+    let there = refused.verdict.listeners.iter().find(|evaluated| is_there(&evaluated.mismatch))?;
     let container = there.listener.process.container.as_ref()?;
     let is_other =
         there.listener.netns.id != refused.netns.id && refused.client.container.as_ref() != Some(container);
@@ -683,12 +690,12 @@ fn reached(refused: &Refused) -> Option<&Container> {
 
 /// The container that a listener in the client's namespace is in, where the namespace has no name.
 fn container_in(refused: &Refused) -> Option<&Container> {
-    let listeners = refused.verdict.listeners.iter().map(|weighed| &weighed.listener);
+    let listeners = refused.verdict.listeners.iter().map(|evaluated| &evaluated.listener);
     let mut there = listeners.filter(|listener| listener.netns.id == refused.netns.id);
     there.find_map(|listener| listener.process.container.as_ref()).filter(|_| refused.netns.name.is_none())
 }
 
-/// What a listener is open to, and whom it lets in.
+/// What a listener is open to, and what it asks of clients.
 fn exposed(exposure: &Exposure, is_own: bool) -> String {
     let Exposure { addr, port, netns, every_interface, addresses, authentication, .. } = exposure;
     let at = format!("{}:{port}", in_brackets(addr));
@@ -701,12 +708,14 @@ fn exposed(exposure: &Exposure, is_own: bool) -> String {
         (false, now) => format!("{at}{netns}: {}", now.join(", ")),
     };
     match authentication {
-        Some(Authentication { what, is_asked: Some(true) }) => format!("{reach}; claims to ask for {what}"),
+        Some(Authentication { what, is_asked: Some(true) }) => {
+            format!("{reach}; configured to ask for {what}")
+        }
         Some(Authentication { what, is_asked: Some(false) }) => {
-            format!("{reach}; claims to ask nobody for {what} or anything else")
+            format!("{reach}; configured to ask for neither {what} nor anything else")
         }
         Some(Authentication { what, is_asked: None }) => {
-            format!("{reach}; does not claim whether it asks for {what}")
+            format!("{reach}; not known whether it asks for {what}")
         }
         None => reach,
     }
@@ -739,24 +748,24 @@ fn probed(probe: &Probe) -> String {
     format!("{outcome}{errno} after {}", ago(probe.latency_us * 1_000))
 }
 
-/// A setting that agrees with the sockets is not news; of a server that never had any, what it asked for is.
-fn is_worth_saying(claim: &Claim, verdict: &Verdict) -> bool {
-    claim.agrees == Some(false)
-        || claim.value.is_none()
+/// A setting that agrees with the sockets is not shown; of a server that never had sockets, what it asked for is.
+fn is_shown(configured: &ConfiguredValue, verdict: &Verdict) -> bool {
+    configured.agrees == Some(false)
+        || configured.value.is_none()
         || verdict.cause == Cause::NeverListened
-            && verdict.candidates.first().is_some_and(|candidate| candidate.process.pid == claim.pid)
+            && verdict.candidates.first().is_some_and(|candidate| candidate.process.pid == configured.pid)
 }
 
-/// Claims that stand together, of one process and one source each.
-fn by_source<'a>(claims: &'a [&'a Claim]) -> impl Iterator<Item = &'a [&'a Claim]> {
-    claims.chunk_by(|one, other| {
+/// Configured values in groups, of one process and one source each.
+fn by_source<'a>(values: &'a [&'a ConfiguredValue]) -> impl Iterator<Item = &'a [&'a ConfiguredValue]> {
+    values.chunk_by(|one, other| {
         (one.pid, &one.source, one.value.is_none()) == (other.pid, &other.source, other.value.is_none())
     })
 }
 
-/// A setting and what it says.
-fn setting(claim: &Claim) -> String {
-    format!("{} {}", claim.what, in_quotes(claim.value.as_deref().unwrap_or_default()))
+/// A setting and its value.
+fn setting(configured: &ConfiguredValue) -> String {
+    format!("{} {}", configured.what, in_quotes(configured.value.as_deref().unwrap_or_default()))
 }
 
 fn reason(because: Because) -> &'static str {

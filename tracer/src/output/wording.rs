@@ -88,7 +88,7 @@ pub fn counted(count: u64, what: &str) -> String {
     }
 }
 
-/// A length of time as people say it.
+/// A length of time in words.
 pub fn ago(nanoseconds: u64) -> String {
     let seconds = nanoseconds as f64 / 1e9;
     match seconds {
@@ -111,7 +111,7 @@ pub struct Wording<'a> {
 impl<'a> Wording<'a> {
     /// One sentence: what the kernel shows.
     pub fn summary(&self) -> String {
-        let said = match self.verdict.cause {
+        let of_cause = match self.verdict.cause {
             Cause::Filtered => Some(self.filtered()),
             Cause::Remote => Some(self.remote()),
             Cause::Intercepted => Some(self.intercepted()),
@@ -128,7 +128,7 @@ impl<'a> Wording<'a> {
             Cause::NotOnTcp => self.not_on_tcp(),
             Cause::NothingListening => None,
         };
-        let summary = said.unwrap_or_else(|| self.nothing_listening());
+        let summary = of_cause.unwrap_or_else(|| self.nothing_listening());
         let summary = if self.is_led_away() {
             format!("NAT led the connect to another destination, where it was refused; at its own: {summary}")
         } else {
@@ -259,9 +259,9 @@ impl<'a> Wording<'a> {
         self.verdict.failed_binds.first().map(|failure| failure.errno)
     }
 
-    /// Who holds the port that another asked for, and where; without a process id, nobody does any more.
+    /// The process that holds the port that another asked for, and where; without a process id, no process does any more.
     pub fn holder(&self) -> Option<(&'a Process, String)> {
-        // A listener that is there holds the port; others are found by a look at the port.
+        // A listener that is there holds the port; others are found by a query of the port.
         if let Some(listener) = self.in_place().into_iter().find(|listener| self.kept_from(listener)) {
             let held = format!("{} on {}", who(&listener.process), self.endpoint(listener));
             return Some((&listener.process, format!("{held}{}", self.background(&listener.process))));
@@ -285,7 +285,7 @@ impl<'a> Wording<'a> {
             && self.other_holder().is_some_and(|holder| holder.state.has_no_owner())
     }
 
-    /// What a look at the port found to hold it, other than the listeners.
+    /// What a query of the port found to hold it, other than the listeners.
     fn other_holder(&self) -> Option<&'a Holder> {
         let holders = self.view.state.binds.holders(self.netns(), self.port())?;
         holders.iter().find(|holder| self.kept_from(&holder.socket))
@@ -376,7 +376,7 @@ impl<'a> Wording<'a> {
         }
     }
 
-    /// ` (uid 0, started 3 days ago, its parent is pid 1)`: what tells a left-over from a server.
+    /// ` (uid 0, started 3 days ago, its parent is pid 1)`: what distinguishes a left-over process from a server.
     fn background(&self, process: &Process) -> String {
         let View { clock, first_clock, .. } = self.view;
         let now = clock.time(self.now).0.as_nanosecond();
@@ -390,11 +390,11 @@ impl<'a> Wording<'a> {
         if known.is_empty() { String::new() } else { format!(" ({})", known.join(", ")) }
     }
 
-    /// The container that a namespace seems to be of: that of who listens or connects in there.
+    /// The container that a namespace seems to be of: that of a process that listens or connects inside it.
     fn container_of(&self, netns: NetnsId) -> Option<&Container> {
         let client = (netns == self.refused.netns).then_some(&self.refused.client);
-        let weighed = self.verdict.considered.iter().filter(|one| one.listener.netns == netns);
-        let mut processes = weighed.map(|one| &one.listener.process).chain(client);
+        let evaluated = self.verdict.considered.iter().filter(|one| one.listener.netns == netns);
+        let mut processes = evaluated.map(|one| &one.listener.process).chain(client);
         processes.find_map(|process| process.container.as_ref())
     }
 
@@ -403,7 +403,7 @@ impl<'a> Wording<'a> {
         format!("{}:{}", in_brackets(&addr), listener.port)
     }
 
-    /// The weighed listeners that satisfy a condition.
+    /// The evaluated listeners that satisfy a condition.
     pub fn those(&self, is: impl Fn(&ConsideredListener) -> bool) -> Vec<&'a Listener> {
         self.verdict.considered.iter().filter(|one| is(one)).map(|one| &one.listener).collect()
     }
@@ -419,7 +419,7 @@ impl<'a> Wording<'a> {
         })
     }
 
-    /// The listeners in other namespaces, those of the server first: a stranger's beside them decides nothing.
+    /// The listeners in other namespaces, those of the server first: another user's beside them decides nothing.
     fn in_another_netns(&self) -> Vec<&'a Listener> {
         let mut listeners = self.those(|one| one.mismatch == Some(Mismatch::Netns));
         if let Some(server) = &self.verdict.server {

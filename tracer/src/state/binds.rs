@@ -27,7 +27,7 @@ const SUCCESSES_MAX: usize = FAILURES_MAX;
 const FOLLOWED_MAX: usize = tracer_ebpf::BOUND_MAX as usize;
 
 /// Bound sockets remembered on one port of one namespace that are closed: the newest.
-const GONE_MAX: usize = 16;
+const CLOSED_MAX: usize = 16;
 
 /// Calls of processes remembered on one port of one namespace: the newest.
 const CALLS_MAX: usize = 64;
@@ -108,10 +108,10 @@ struct Followed {
 
 /// A bound socket that is closed: a refusal that waits for its evidence is classified by what was bound when it came.
 #[derive(Debug)]
-struct Gone {
+struct Closed {
     socket: Listener,
     time: Mono,
-    gone: Mono,
+    closed: Mono,
 }
 
 /// An endpoint that a process took.
@@ -139,7 +139,7 @@ struct Port {
     /// Endpoints that were taken, but for the sockets that are followed: the last success of each.
     successes: VecDeque<Success>,
     followed: Vec<Followed>,
-    gone: VecDeque<Gone>,
+    closed: VecDeque<Closed>,
     holders: Option<Holders>,
     /// Sockets that turned out to be clients', the newest, each with its user.
     clients: VecDeque<(SocketKey, Uid)>,
@@ -223,8 +223,8 @@ impl Port {
     }
 }
 
-/// Whether the process that took an endpoint can make good what another one failed to do: it is the same user's, or of the
-/// same service. What a stranger takes makes nothing good.
+/// Whether a process that took an endpoint clears another process's failure: it is the same user's, or of the
+/// same service. What another user's process takes does not.
 fn can_make_good(taken: &Listener, failure: &FailedBind) -> bool {
     let (one, other) = (&taken.process, &failure.socket.process);
     service::is_same_user(one, other) || service::is_same(one, other)
@@ -342,11 +342,11 @@ impl Binds {
                 holders.sockets.retain(|holder| !holder.socket.key.is_same(followed.socket.key));
             }
             if !destroyed.is_client {
-                if port.gone.len() >= GONE_MAX {
-                    port.gone.pop_front();
+                if port.closed.len() >= CLOSED_MAX {
+                    port.closed.pop_front();
                 }
                 let Followed { socket, time, .. } = followed;
-                port.gone.push_back(Gone { socket, time, gone: destroyed.time });
+                port.closed.push_back(Closed { socket, time, closed: destroyed.time });
                 continue;
             }
             port.is_client(&followed);
@@ -405,16 +405,16 @@ impl Binds {
             known.followed.iter().any(|one| is_it(&one))
         };
         // One that was closed since the query began.
-        let is_gone = |holder: &Holder| {
-            let is_it = |one: &Gone| one.gone > read.began && one.socket.key.is_same(holder.socket.key);
-            known.gone.iter().any(is_it)
+        let is_closed = |holder: &Holder| {
+            let is_it = |one: &Closed| one.closed > read.began && one.socket.key.is_same(holder.socket.key);
+            known.closed.iter().any(is_it)
         };
-        sockets.retain(|holder| !is_newer(holder) && !is_gone(holder));
+        sockets.retain(|holder| !is_newer(holder) && !is_closed(holder));
         known.holders = Some(Holders { read, sockets });
     }
 
     /// What had failed on a port at that time, the last first: of what the same service, or the same user, has not taken
-    /// since. `covers` says whether an endpoint is one that is asked about.
+    /// since. `covers` decides whether an endpoint is one that is asked about.
     pub fn failures(
         &self,
         netns: NetnsId,
@@ -469,7 +469,7 @@ impl Binds {
     }
 
     /// The sockets bound to a port, listening or not, and since when: those that were seen to bind, and those found
-    /// by a look at the port.
+    /// by a query of the port.
     pub fn bound_to(&self, netns: NetnsId, port: u16) -> impl Iterator<Item = (&Listener, Option<Mono>)> {
         let port = self.ports.get(&(netns, port));
         let followed = move || port.into_iter().flat_map(|port| &port.followed);
@@ -480,12 +480,12 @@ impl Binds {
                 .filter(|holder| holder.state == TcpState::Closed)
                 .map(|one| &one.socket)
         };
-        // Who holds a socket now, its opener having passed it on.
+        // The process that holds a socket now, after its opener passed it on.
         let now = move |followed: &Followed| {
             let key = followed.socket.key;
             found().find(|found| found.process.pid.is_some() && found.key.is_same(key))
         };
-        // What was bound and seen is told better, and its end is known.
+        // A bind that was seen is known in more detail, and so is its end.
         let is_new = move |found: &&Listener| {
             let is_client = |(key, _): &(SocketKey, Uid)| key.is_same(found.key);
             !followed().any(|one| one.socket.key.is_same(found.key))
@@ -497,12 +497,17 @@ impl Binds {
     }
 
     /// The sockets that were bound to a port then and are closed by now, and since when they were bound.
-    pub fn gone_since(&self, netns: NetnsId, port: u16, at: Mono) -> impl Iterator<Item = (&Listener, Mono)> {
-        let gone = self.ports.get(&(netns, port)).into_iter().flat_map(|port| &port.gone);
-        gone.filter(move |one| one.time <= at && one.gone > at).map(|one| (&one.socket, one.time))
+    pub fn closed_since(
+        &self,
+        netns: NetnsId,
+        port: u16,
+        at: Mono,
+    ) -> impl Iterator<Item = (&Listener, Mono)> {
+        let closed = self.ports.get(&(netns, port)).into_iter().flat_map(|port| &port.closed);
+        closed.filter(move |one| one.time <= at && one.closed > at).map(|one| (&one.socket, one.time))
     }
 
-    /// Who holds a port, as far as it was looked at since the last failure.
+    /// The processes that hold a port, as far as it was queried since the last failure.
     pub fn holders(&self, netns: NetnsId, port: u16) -> Option<&[Holder]> {
         Some(&self.ports.get(&(netns, port))?.holders.as_ref()?.sockets)
     }

@@ -6,7 +6,7 @@ use crate::model::socket::{Listener, NetnsId, SocketKey};
 use crate::model::time::Interval;
 use crate::query::Scan;
 
-/// Sockets that are looked for by the thousand.
+/// Sockets that are searched by the thousand.
 #[derive(Debug, Default)]
 pub struct Keys {
     cookies: HashSet<u64>,
@@ -153,20 +153,20 @@ mod tests {
         assert_eq!(joined(&dump, &[]), [1, 2]);
         // The dump has it already, and its event is still to come.
         assert_eq!(joined(&dump, &[opened(one.clone())]), [2]);
-        // The dump has it no more, and its event would close what nobody knows.
+        // The dump has it no more, and its event would close an unknown listener.
         assert_eq!(joined(&dump, &[closed(three.clone())]), [1, 2, 3]);
         assert_eq!(joined(&dump, &[closed(one.clone())]), [1, 2]);
         // The first of several counts.
         assert_eq!(joined(&dump, &[opened(one.clone()), closed(one.clone())]), [2]);
         assert_eq!(joined(&dump, &[closed(one.clone()), opened(one)]), [1, 2]);
         assert_eq!(joined(&dump, &[opened(three.clone()), closed(three)]), [1, 2]);
-        // Of a namespace that was not looked into, nothing is known.
+        // Of a namespace that was not scanned, nothing is known.
         let elsewhere = Listener { netns: NetnsId(2), ..listener(4, 0) };
         assert_eq!(joined(&dump, &[closed(elsewhere)]), [1, 2]);
     }
 
     #[test]
-    fn sockets_are_told_apart_as_one_by_one() {
+    fn sockets_are_distinguished_as_one_by_one() {
         let keys = [(1, 0), (2, 20), (0, 30), (4, 40)].map(|(inode, cookie)| SocketKey { inode, cookie });
         let all: Keys = keys.into_iter().collect();
         for (inode, cookie) in

@@ -18,8 +18,8 @@ const CLOSED_PER_NETNS: usize = 64;
 /// Closed listeners remembered in all, likewise: a few megabytes at most.
 const CLOSED_MAX: usize = 4_096;
 
-/// Closed listeners that are dropped at once where there are too many in all: to find them costs as much as for one.
-const DROPPED_AT_ONCE: usize = 64;
+/// Closed listeners that are dropped together where there are too many in all: to find them costs as much as for one.
+const DROPPED_TOGETHER: usize = 64;
 
 /// Room for open listeners of one namespace that is kept.
 const ROOM_KEPT: usize = 256;
@@ -343,7 +343,7 @@ impl Listeners {
         }
     }
 
-    /// Notes what a new look says of a listener that is known: who holds it now, and its accept queue's bound.
+    /// Notes what a new scan shows of a listener that is known: which process holds it now, and its accept queue's bound.
     pub fn renew(&mut self, found: &Listener) {
         let Some(local) = self.netns.get_mut(&found.netns) else { return };
         let place = place(found.key);
@@ -356,14 +356,14 @@ impl Listeners {
         }
     }
 
-    /// Whether the process that a look at the host found to hold a listener had ended by then, as far as is known: the kernel
+    /// Whether the process that a scan of the host found to hold a listener had ended by then, as far as is known: the kernel
     /// reports the end of a process before it closes its files (`do_exit`, kernel/exit.c; Linux 6.18).
     pub fn is_let_go(&self, found: &Listener) -> bool {
         let orphaned = self.orphaned_by(found.netns, found.key);
         orphaned.is_some_and(|(ended, _)| ended.key().is_some() && ended.key() == found.process.key())
     }
 
-    /// Who owned an open listener before, and how that process ended.
+    /// The process that owned an open listener before, and how it ended.
     pub fn orphaned_by(&self, netns: NetnsId, key: SocketKey) -> Option<&(Process, ExitStatus)> {
         self.netns.get(&netns)?.orphans.get(&place(key))
     }
@@ -401,7 +401,7 @@ impl Listeners {
         closed.sort_unstable();
         let first = quota::first_of_most(closed.iter().map(|(.., uid)| *uid));
         let Some((.., most)) = first.and_then(|first| closed.get(first)).copied() else { return };
-        let of_most = closed.into_iter().filter(|(.., uid)| *uid == most).take(DROPPED_AT_ONCE);
+        let of_most = closed.into_iter().filter(|(.., uid)| *uid == most).take(DROPPED_TOGETHER);
         // From the back, so that the places of the others stay.
         for (_, netns, place, _) in of_most.collect::<Vec<_>>().into_iter().rev() {
             if self.netns.get_mut(&netns).is_some_and(|local| local.drop_closed(place)) {
@@ -569,7 +569,7 @@ mod tests {
             table.remember(of(1000, inode, 2 + (inode / 32) as u32));
         }
         assert_eq!((known(&table, 0), table.closed <= CLOSED_MAX), (3, true));
-        assert!(table.closed > CLOSED_MAX - 2 * DROPPED_AT_ONCE, "{}", table.closed);
+        assert!(table.closed > CLOSED_MAX - 2 * DROPPED_TOGETHER, "{}", table.closed);
         assert_eq!(table.every_closed().count(), table.closed);
     }
 }

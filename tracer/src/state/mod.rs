@@ -73,13 +73,13 @@ pub struct HostState {
     pub boottime_offset: i128,
     /// When it was last read which processes hold the listeners of a namespace.
     owners_read: HashMap<NetnsId, OwnersRead>,
-    /// Processes that had ended when a look at the host still found them to hold a listener.
+    /// Processes that had ended when a scan of the host still found them to hold a listener.
     let_go: BTreeSet<u32>,
     /// Listeners whose `listen()` may still fail.
     pub openings: Openings,
 }
 
-/// What tracer itself may have missed, or cannot see.
+/// What tracer may have missed, or cannot see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     /// The snapshot is complete.
@@ -143,7 +143,7 @@ impl HostState {
         self.owners_read.get(&netns).copied()
     }
 
-    /// Processes that had ended and were found to hold a listener all the same: who holds it next is to be found out.
+    /// Processes that had ended and were found to hold a listener all the same: the next holder is to be found.
     pub fn let_go(&mut self) -> BTreeSet<u32> {
         std::mem::take(&mut self.let_go)
     }

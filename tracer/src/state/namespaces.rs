@@ -15,7 +15,7 @@ const NAMESPACES_MAX: usize = 4_096;
 /// The routing table of addresses that are local outside of any VRF (`RT_TABLE_LOCAL`).
 const TABLE_LOCAL: u32 = 255;
 
-/// The tables that a connect outside of any VRF is routed by, where no one has made rules, in order: local, main,
+/// The tables that a connect outside of any VRF is routed by, where no rules were made, in order: local, main,
 /// default (`fib_default_rules_init()`, net/ipv4/fib_rules.c; `fib6_lookup()`, net/ipv6/ip6_fib.c).
 const TABLES: [u32; 3] = [TABLE_LOCAL, 254, 253];
 
@@ -39,7 +39,7 @@ struct Known {
     read: Interval,
 }
 
-/// Every namespace that has been looked into, and those that could not be.
+/// Every namespace that has been scanned, and those that could not be.
 #[derive(Debug, Default)]
 pub struct Namespaces {
     known: HashMap<NetnsId, Known>,
@@ -104,7 +104,7 @@ impl Namespace {
         };
         // A socket bound to a device is routed through no other, not even to an address of this host:
         // `fib_lookup_good_nhc()` (net/ipv4/fib_trie.c, flowi4_oif) and `rt6_score_route()` (net/ipv6/route.c,
-        // RT6_LOOKUP_F_IFACE). What it asks for is then outside, whoever has the address. A VRF itself goes to
+        // RT6_LOOKUP_F_IFACE). What it asks for is then outside, whichever namespace has the address. A VRF itself goes to
         // each of its devices (`l3mdev_update_flow()`).
         let through = |device: u32| first(&|route| route.device == device);
         let route = match device {
@@ -132,7 +132,7 @@ impl Namespace {
         Some(Route { device, vrf, l3mdev_accept })
     }
 
-    /// The addresses a client in here can be expected to use: 127.0.0.1, `::1` and the interfaces' own,
+    /// The addresses that a client in this namespace can be expected to use: 127.0.0.1, `::1` and the interfaces' own,
     /// without link-local ones. Sorted as people expect: loopback first, IPv4 before IPv6.
     pub fn addresses(&self) -> Vec<IpAddr> {
         let mut addresses: Vec<IpAddr> = self
@@ -161,7 +161,7 @@ impl Namespaces {
         self.known.insert(namespace.id, Known { namespace, read });
     }
 
-    /// Notes that a namespace could not be read, in a look at the whole host or alone.
+    /// Notes that a namespace could not be read, in a scan of the whole host or alone.
     pub fn set_unreadable(&mut self, netns: NetnsId, whole_host: bool, read: Interval) {
         if whole_host {
             self.unreadable.insert(netns, read);
@@ -170,7 +170,7 @@ impl Namespaces {
         }
     }
 
-    /// Begins a new look at the whole host: drops the namespaces that are not there, and what could not be
+    /// Begins a new scan of the whole host: drops the namespaces that are not there, and what could not be
     /// read before. Gives those whose history is to be forgotten.
     #[must_use]
     pub fn retain(&mut self, is_there: impl Fn(NetnsId) -> bool) -> Vec<NetnsId> {
@@ -180,7 +180,7 @@ impl Namespaces {
         self.drop_unless(is_there)
     }
 
-    /// Drops namespaces, and gives those that could not be told from another with their number.
+    /// Drops namespaces, and gives those that could not be distinguished from a later one with their number.
     fn drop_unless(&mut self, keep: impl Fn(NetnsId) -> bool) -> Vec<NetnsId> {
         let mut forgotten = Vec::new();
         let past = &mut self.past;
@@ -200,7 +200,7 @@ impl Namespaces {
         forgotten
     }
 
-    /// Forgets what is known of a namespace that is gone. A look that failed since was at the one that has its number
+    /// Forgets what is known of a namespace that has ended. A scan that failed since was of the one that has its number
     /// now: that stands.
     pub fn forget(&mut self, netns: NetnsId) {
         self.known.remove(&netns);
@@ -250,14 +250,14 @@ impl Namespaces {
         self.is_partial = true;
     }
 
-    /// When a namespace was last looked into, with or without success.
+    /// When a namespace was last scanned, with or without success.
     pub fn last_read(&self, netns: NetnsId) -> Option<Interval> {
         let known = self.known.get(&netns).map(|known| known.read);
         let failed = [self.unreadable.get(&netns).copied(), self.missed.get(&netns).copied()];
-        [known].into_iter().chain(failed).flatten().max_by_key(|look| look.ended)
+        [known].into_iter().chain(failed).flatten().max_by_key(|scan| scan.ended)
     }
 
-    /// The cookie that tells a namespace from a later one with its number; 0: unknown.
+    /// The cookie that distinguishes a namespace from a later one with its number; 0: unknown.
     pub fn cookie(&self, netns: NetnsId) -> u64 {
         let known =
             self.get(netns).map(|namespace| namespace.cookie).or_else(|| self.past.get(&netns).copied());
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn namespaces_that_come_and_go_by_the_thousand_take_no_more_room() {
-        let look = Interval { began: Mono(1), ended: Mono(2) };
+        let scan = Interval { began: Mono(1), ended: Mono(2) };
         let mut namespaces = Namespaces::default();
         let mut forgotten = 0;
         for number in 1..=3 * NAMESPACES_MAX as u32 {
@@ -322,14 +322,14 @@ mod tests {
                 local: Vec::new(),
                 l3mdev_accept: None,
             };
-            namespaces.insert(namespace, look);
-            namespaces.set_unreadable(NetnsId(u32::MAX - number), false, look);
+            namespaces.insert(namespace, scan);
+            namespaces.set_unreadable(NetnsId(u32::MAX - number), false, scan);
             forgotten += namespaces.shrink(|_| false).len();
             let Namespaces { known, missed, past, .. } = &namespaces;
             assert!(known.len() <= NAMESPACES_MAX + 1 && missed.len() <= NAMESPACES_MAX + 1);
             assert!(past.len() <= NAMESPACES_MAX + 1);
         }
-        // The own one stays, and the others are either told from those that get their numbers, or forgotten whole.
+        // The own one stays, and the others are either distinguished from those that get their numbers, or forgotten whole.
         let Namespaces { known, past, .. } = &namespaces;
         assert!(known.contains_key(&NetnsId(1)));
         assert_eq!(known.len() + past.len() + forgotten, 3 * NAMESPACES_MAX);

@@ -40,7 +40,7 @@ impl HostState {
             Observation::Forwarders { netns, port, found } => {
                 self.forwarders.set(netns, port, found, read);
             }
-            // Of the one who waits for it.
+            // Of the caller that waits for it.
             Observation::Writer(_) | Observation::Named(_) => {}
         }
         Vec::new()
@@ -245,7 +245,7 @@ impl HostState {
         self.servers.add(candidate, listened);
     }
 
-    /// Takes what `/proc` says of a process.
+    /// Takes what `/proc` holds of a process.
     pub fn described(&mut self, process: Process, read: Interval) {
         self.listeners.describe(&process);
         self.turns.describe(&process);
@@ -267,7 +267,7 @@ mod tests {
     use crate::model::time::StartTime;
 
     #[test]
-    fn a_process_that_has_ended_is_no_holder_however_late_it_closes_its_files() {
+    fn a_process_that_has_ended_is_not_a_holder_however_late_it_closes_its_files() {
         let process = |pid: u32| {
             let start = Some(StartTime::from_boottime(u64::from(pid)));
             Process { pid: Some(pid), start, ..Process::default() }

@@ -1,4 +1,4 @@
-//! What `/proc` said of processes: an identity is read once.
+//! What `/proc` held of processes: an identity is read once.
 
 use crate::model::hash::HashMap;
 use crate::model::process::{Process, ProcessKey};

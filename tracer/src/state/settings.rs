@@ -33,7 +33,7 @@ pub struct Rewrite {
     pub what: Name,
     pub from: Option<String>,
     pub to: Option<String>,
-    /// Who did it.
+    /// The process that did it.
     pub process: Process,
 }
 
@@ -48,7 +48,7 @@ pub struct ConfiguredValue {
     pub source: ValueSource,
     /// When the file was last written.
     pub changed: Option<WallTime>,
-    /// Whether the sockets agree; `None`: they say nothing of it, or another source wins over this one.
+    /// Whether the sockets agree; `None`: the sockets do not show it, or another source wins over this one.
     pub agrees: Option<bool>,
     pub note: Option<String>,
 }
@@ -235,7 +235,7 @@ fn differences(
         .collect()
 }
 
-/// What a configuration file says.
+/// What a configuration file sets.
 fn values_of_file(
     pid: u32,
     file: &ConfigFile,

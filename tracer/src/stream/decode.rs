@@ -17,14 +17,14 @@ use crate::model::time::{Mono, StartTime};
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 
-/// Why bytes are no record.
+/// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeError {
     /// Shorter than a header.
     Truncated {
         bytes: usize,
     },
-    /// Not as long as its kind, or as its header says.
+    /// Not of the length of its kind, or of its header.
     WrongSize {
         kind: u32,
         bytes: usize,
@@ -91,7 +91,7 @@ fn read<T: Record>(bytes: &[u8]) -> Option<T> {
 /// Decodes one record.
 ///
 /// # Errors
-/// When the bytes are no record that this version knows.
+/// When the bytes are not a record that this version knows.
 pub fn decode(bytes: &[u8]) -> Result<KernelEvent, DecodeError> {
     let header: wire::Header = read(bytes).ok_or(DecodeError::Truncated { bytes: bytes.len() })?;
     match header.kind {
@@ -118,7 +118,7 @@ pub fn is_loss(bytes: &[u8]) -> bool {
     })
 }
 
-/// The record, when it is exactly as long as it should be and says.
+/// The record, when it has exactly the length of its kind and of its header.
 fn whole<T: Record>(bytes: &[u8], header: wire::Header) -> Result<T, DecodeError> {
     if bytes.len() != size_of::<T>() || header.size as usize != bytes.len() {
         return Err(DecodeError::WrongSize { kind: header.kind, bytes: bytes.len() });

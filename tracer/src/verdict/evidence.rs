@@ -313,7 +313,7 @@ pub struct Prospect {
     pub total: u64,
 }
 
-/// Says what a connect made now, inside `netns`, would get.
+/// Finds what a connect made now, inside `netns`, would get.
 pub fn foresee(
     netns: NetnsId,
     addr: IpAddr,

@@ -1,11 +1,11 @@
-//! What to ask the host before a refusal is reported: every query at once, from what is known by then.
+//! What to ask the host before a refusal is reported: all queries together, from what is known by then.
 
 use std::collections::BTreeSet;
 
 use super::coverage::{self, Destination};
 use super::evidence::{ConsideredListener, Verdict};
 use super::locate;
-use super::rules::{self, Classification, Need};
+use super::rules::{self, Classification, RequiredQuery};
 use crate::model::cause::{Because, Cause, Mismatch};
 use crate::model::errno::Errno;
 use crate::model::kernel_event::Refused;
@@ -98,11 +98,12 @@ impl Plan<'_> {
         // That a packet filter is another namespace's rests on which namespaces there are.
         let is_beyond =
             locate::packet_filter(refused, state).is_some_and(|filter| filter.netns != refused.netns);
-        let asks_host = rule.needs.contains(&Need::EveryNamespace)
+        let asks_host = rule.queries.contains(&RequiredQuery::EveryNamespace)
             || because.contains(&Because::AmbiguousNetns)
             || is_beyond
             || state.health.lost;
-        let unverified = rule.needs.contains(&Need::AbsenceVerified) && !state.health.is_absence_verified;
+        let unverified =
+            rule.queries.contains(&RequiredQuery::AbsenceVerified) && !state.health.is_absence_verified;
         let is_host_due = if state.health.lost {
             let read = state.health.host_read;
             read.is_none_or(|read| read.is_due_after_loss(refused.time, now))
@@ -113,7 +114,7 @@ impl Plan<'_> {
             queries.push(QueryKind::Host);
         }
         let holders = state.binds.holders_read(netns, port);
-        if rule.needs.contains(&Need::Candidates) {
+        if rule.queries.contains(&RequiredQuery::Candidates) {
             // Whether the port is one that a candidate serves is configured.
             let running = state.servers.running(netns, refused.time);
             let known = running.iter().filter(|known| known.candidate.product.is_some());
@@ -122,10 +123,10 @@ impl Plan<'_> {
             queries
                 .extend(pids.filter(is_new).take(LOCAL_SOCKETS_MAX).map(|pid| QueryKind::Settings { pid }));
         }
-        for need in rule.needs {
-            let query = match need {
-                Need::EveryNamespace | Need::AbsenceVerified => None,
-                Need::BoundSockets => {
+        for required in rule.queries {
+            let query = match required {
+                RequiredQuery::EveryNamespace | RequiredQuery::AbsenceVerified => None,
+                RequiredQuery::BoundSockets => {
                     let are_followed =
                         state.binds.bound_to(netns, port).next().is_some_and(|(_, time)| time.is_some());
                     let is_due = holders.is_none_or(|read| {
@@ -142,25 +143,26 @@ impl Plan<'_> {
                         .is_none_or(|unseen| rules::is_before(Cause::BoundNotListening, unseen));
                     (are_listed && is_due).then_some(QueryKind::Holders { netns, port })
                 }
-                Need::PortHolders => (holders.is_none() && self.may_be_held_unseen(netns, port))
+                RequiredQuery::PortHolders => (holders.is_none() && self.may_be_held_unseen(netns, port))
                     .then_some(QueryKind::Holders { netns, port }),
-                Need::Candidates => {
+                RequiredQuery::Candidates => {
                     self.is_due(state.servers.last_search(), EXPENSIVE_NS).then_some(QueryKind::Candidates)
                 }
-                Need::OtherPorts => (self.is_due(state.servers.other_ports_read(netns), EXPENSIVE_NS)
+                RequiredQuery::OtherPorts => (self
+                    .is_due(state.servers.other_ports_read(netns), EXPENSIVE_NS)
                     && (state.has_server(netns, refused.time)
                         || state.binds.last_failure(netns, port).is_some()))
                 .then_some(QueryKind::OtherPorts { netns }),
-                Need::OtherPortsOfFailed => {
+                RequiredQuery::OtherPortsOfFailed => {
                     let has_failed = state.binds.last_failure(netns, port).is_some();
                     (has_failed && self.is_due(state.servers.other_ports_read(netns), EXPENSIVE_NS))
                         .then_some(QueryKind::OtherPorts { netns })
                 }
-                Need::Forwarders => {
+                RequiredQuery::Forwarders => {
                     let read = state.forwarders.last_read(netns, port);
                     self.is_due(read, EXPENSIVE_NS).then_some(QueryKind::Forwarders { netns, port })
                 }
-                Need::LocalSockets => {
+                RequiredQuery::LocalSockets => {
                     let is_due =
                         |pid: &u32| self.is_due(state.servers.local_sockets_read(*pid), EXPENSIVE_NS);
                     let running = state.servers.running(netns, refused.time);
@@ -194,7 +196,7 @@ impl Plan<'_> {
         let shown = verdict.considered.iter().find(is_open).map(|one| one.listener.netns);
         let read = |netns: &NetnsId| state.owners_read(*netns).map(|owners| owners.read);
         // A socket that was passed on to another process shows in no event; but where the one that had it has ended, another
-        // holds it, and what was read before says nothing of that one.
+        // holds it, and what was read before does not show that one.
         let is_orphaned = |one: &ConsideredListener| {
             state.listeners.orphaned_by(one.listener.netns, one.listener.key).is_some()
         };

@@ -16,14 +16,14 @@ pub struct Rule {
     /// Whether it is the cause, where none before it is.
     matches: fn(&Scene<'_>) -> bool,
     /// What is asked of the host before it is reported, besides the namespaces of the client and of the destination.
-    pub needs: &'static [Need],
+    pub queries: &'static [RequiredQuery],
     /// What can make it uncertain, besides what makes every cause so.
     pub uncertain: &'static [Uncertainty],
 }
 
-/// What a cause rests on that only a query of the host can say.
+/// What a cause rests on that only a query of the host can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum RequiredQuery {
     /// Every namespace, as often as that can be afforded.
     EveryNamespace,
     /// Every namespace, once more after the start: nothing that would explain the refusal is known.
@@ -44,7 +44,7 @@ pub enum Need {
     Forwarders,
 }
 
-use Need::{
+use RequiredQuery::{
     AbsenceVerified, BoundSockets, Candidates, EveryNamespace, Forwarders, LocalSockets, OtherPorts,
     OtherPortsOfFailed, PortHolders,
 };
@@ -58,61 +58,61 @@ pub const RULES: [Rule; 15] = [
     Rule {
         cause: Cause::Filtered,
         matches: |scene| scene.is_filtered_here(),
-        needs: &[],
+        queries: &[],
         uncertain: &[ForeignSender],
     },
     Rule {
         cause: Cause::Remote,
         matches: |scene| matches!(scene.place, Place::Nowhere(_)),
-        needs: &[EveryNamespace],
+        queries: &[EveryNamespace],
         uncertain: &[Translation, AnyNamespace],
     },
     Rule {
         cause: Cause::Intercepted,
         matches: |scene| scene.covered_for().is_some(),
-        needs: &[],
+        queries: &[],
         uncertain: &[Opening],
     },
     Rule {
         cause: Cause::WrongDevice,
         matches: |scene| scene.has(Mismatch::Device),
-        needs: &[],
+        queries: &[],
         uncertain: &[Identity],
     },
     Rule {
         cause: Cause::BindFailed,
         matches: |scene| scene.failed_bind().is_some(),
-        needs: &[PortHolders, OtherPorts],
+        queries: &[PortHolders, OtherPorts],
         uncertain: &[Successes, Identity],
     },
     Rule {
         cause: Cause::Stopped,
         matches: |scene| scene.stopped().is_some(),
-        needs: &[OtherPortsOfFailed],
+        queries: &[OtherPortsOfFailed],
         uncertain: &[Closing, Failures, Identity],
     },
     Rule {
         cause: Cause::WrongFamily,
         matches: |scene| scene.has_other_family(),
-        needs: &[OtherPortsOfFailed],
+        queries: &[OtherPortsOfFailed],
         uncertain: &[History, Failures, Identity, Own],
     },
     Rule {
         cause: Cause::WrongAddress,
         matches: |scene| scene.has_on_port(),
-        needs: &[OtherPortsOfFailed],
+        queries: &[OtherPortsOfFailed],
         uncertain: &[History, Failures, Identity, Own],
     },
     Rule {
         cause: Cause::BoundNotListening,
         matches: |scene| scene.bound().is_some(),
-        needs: &[AbsenceVerified, BoundSockets],
+        queries: &[AbsenceVerified, BoundSockets],
         uncertain: &[History, Failures, Clients, Identity],
     },
     Rule {
         cause: Cause::OtherPort,
         matches: |scene| scene.is_on_another_port() || scene.published().is_some(),
-        needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, Forwarders],
+        queries: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, Forwarders],
         uncertain: &[
             History,
             Failures,
@@ -128,7 +128,7 @@ pub const RULES: [Rule; 15] = [
     Rule {
         cause: Cause::NotOnTcp,
         matches: |scene| scene.is_not_on_tcp(),
-        needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets],
+        queries: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets],
         uncertain: &[
             History,
             Failures,
@@ -142,25 +142,25 @@ pub const RULES: [Rule; 15] = [
     Rule {
         cause: Cause::Starting,
         matches: |scene| !scene.starting().is_empty(),
-        needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets],
+        queries: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets],
         uncertain: &[History, Failures, DroppedCandidates, MissedEnds, Identity, OtherArguments],
     },
     Rule {
         cause: Cause::NeverListened,
         matches: |scene| !scene.ended().is_empty(),
-        needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets],
+        queries: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets],
         uncertain: &[History, Failures, DroppedCandidates, MissedEnds, Identity, OtherArguments],
     },
     Rule {
         cause: Cause::OtherNetns,
         matches: |scene| scene.has_elsewhere(),
-        needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets, Forwarders],
+        queries: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets, Forwarders],
         uncertain: &[History, Failures, DroppedCandidates, AnyNamespace, MissedEnds, Tie],
     },
     Rule {
         cause: Cause::NothingListening,
         matches: |_| true,
-        needs: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets, Forwarders],
+        queries: &[AbsenceVerified, BoundSockets, Candidates, OtherPorts, LocalSockets, Forwarders],
         uncertain: &[History, Failures, DroppedCandidates, AnyNamespace, MissedEnds],
     },
 ];

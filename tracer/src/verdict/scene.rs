@@ -38,7 +38,7 @@ pub struct Scene<'a> {
     /// The server of the destination, as far as one is known.
     pub server: Option<Server<'a>>,
     /// Nothing listens on the port of the destination's namespace, and nothing has closed there since: the case of a flood,
-    /// which pays for no further look-up.
+    /// which makes no further look-up.
     is_silent: bool,
 }
 
@@ -336,7 +336,7 @@ impl<'a> Scene<'a> {
         state.binds.failures(destination.netns, destination.port, refused.time, covers)
     }
 
-    /// The bind that failed last, where that says why the destination is not answered: the server's, for an address that
+    /// The bind that failed last, where that is why the destination is not answered: the server's, for an address that
     /// covers it; for any, where nothing listens and the process never did.
     pub fn failed_bind(&self) -> Option<&'a FailedBind> {
         let would_cover =
@@ -381,9 +381,9 @@ impl<'a> Scene<'a> {
         let held = || processes.iter().flat_map(|pid| self.state.listeners.held_by(netns, *pid));
         let listens = || elsewhere().next().is_some() || held().next().is_some();
         // A port that was open before, such as one for metrics, is not where it went instead.
-        let has_gone_elsewhere =
+        let listens_elsewhere =
             elsewhere().any(|listener| listener.since.is_none_or(|since| since > failed.last));
-        !has_gone_elsewhere
+        !listens_elsewhere
             && (failed.errno != Errno::EADDRINUSE
                 || self.is_held(failed)
                 || !self.is_over(failed) && !listens())
@@ -441,7 +441,7 @@ impl<'a> Scene<'a> {
         let Destination { netns, port, .. } = self.destination;
         let HostState { listeners, servers, .. } = self.state;
         let process = &failed.socket.process;
-        // Of one that has ended, its instance tells.
+        // Of one that has ended, its instance shows it.
         let instance = || servers.instance_of(process.pid?, failed.first).map(|known| known.candidate.since);
         let executed = process.pid.and_then(|pid| servers.last_execution(pid)).or_else(instance);
         let is_it = |(listener, closed): (&Listener, Option<Mono>)| {
@@ -484,10 +484,10 @@ impl<'a> Scene<'a> {
         let bound = binds
             .bound_to(netns, port)
             .filter(move |(socket, time)| is_before(*time) && !has_listened(socket));
-        let gone = binds.gone_since(netns, port, refused.time);
+        let closed = binds.closed_since(netns, port, refused.time);
         let has_closed = move |socket: &Listener| listeners.closed_since(netns, socket.key, Mono(0));
-        let gone = gone.filter(move |(socket, _)| !has_closed(socket));
-        bound.chain(gone.map(|(socket, time)| (socket, Some(time))))
+        let closed = closed.filter(move |(socket, _)| !has_closed(socket));
+        bound.chain(closed.map(|(socket, time)| (socket, Some(time))))
     }
 
     /// The same, of the server.
@@ -528,7 +528,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Instances of the server among the candidates: of a server that is known by its name alone, or by nothing, any of
-    /// them. What a stranger names like a product is not one beside a server that has listened.
+    /// them. A process that another user names like a product is not one beside a server that has listened.
     fn is_instance(&self, known: &ServerCandidate) -> bool {
         let process = &known.candidate.process;
         self.server.is_none_or(|server| {
@@ -649,7 +649,7 @@ impl<'a> Scene<'a> {
                 && self.elsewhere_of_instance(known).next().is_none()
             {
                 let endpoints = self.state.servers.local_sockets(pid);
-                // A path says more than a port.
+                // A path identifies more than a port.
                 let unix = |endpoint: &&LocalEndpoint| matches!(endpoint, LocalEndpoint::Unix(_));
                 let endpoint = endpoints.iter().find(unix).or(endpoints.first());
                 found.extend(endpoint.map(|endpoint| (known, endpoint)));
@@ -678,7 +678,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Whether the instance that a cause rests on was started with other arguments than the process that held the port:
-    /// `nginx -t` is no restart of the server. One that has tried to take the port is, and a unit's main process, whatever
+    /// `nginx -t` is not a restart of the server. One that has tried to take the port is, and a unit's main process, whatever
     /// its arguments have become.
     pub fn has_other_arguments(&self, cause: Cause) -> bool {
         let holder = self.server.filter(|server| server.known_by < KnownBy::Name);
@@ -722,7 +722,7 @@ impl<'a> Scene<'a> {
     /// A packet filter of this host refused, and no listener covers the destination.
     pub fn is_filtered_here(&self) -> bool {
         match self.place {
-            // Whatever is said to have refused for another host's address may be that host.
+            // The sender of a refusal for another host's address may be that host.
             Place::Nowhere(_) => self.packet_filter().is_some(),
             Place::Here(destination) | Place::Elsewhere { destination, .. } => {
                 destination.route.is_some() && is_filtered(self.refused) && self.covered_for().is_none()

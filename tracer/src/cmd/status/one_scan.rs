@@ -50,7 +50,7 @@ impl OneScan {
         let began = clock::now();
         let scan = if sees_all { scanner.host() } else { scanner.own() };
         let scan = scan.map_err(|error| match error.downcast_ref::<Unavailable>() {
-            Some(unavailable) => Failure::host(unavailable.to_string(), unavailable.cure()).into(),
+            Some(unavailable) => Failure::host(unavailable.to_string(), unavailable.remedy()).into(),
             None => error,
         })?;
         let mut state = HostState::default();
@@ -103,7 +103,7 @@ fn read_settings(pid: u32) -> Option<SettingsRead> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let worker = std::thread::Builder::new().name("settings".to_owned());
     let read = move || {
-        // The receiver has gone when this fails: it waited too long.
+        // The receiver has been dropped when this fails: it waited too long.
         let _ = sender.send(settings::read_settings(pid, &Recognition::default()));
     };
     worker.spawn(read).ok()?;

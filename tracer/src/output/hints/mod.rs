@@ -1,7 +1,7 @@
 //! What to do about a refusal: one table, by cause and by who owns the socket, the first row that fits.
 //!
-//! A hint is true for the case or absent. The remedy that exposes least comes first; nobody is told to set what a file
-//! says already; and nothing that opens more addresses is proposed without a word on who may then come in.
+//! A hint is true for the case or absent. The remedy that exposes least comes first; no hint proposes to set what a file
+//! sets already; and nothing that opens more addresses is proposed without naming who may then connect.
 
 pub mod owner;
 pub mod table;
@@ -43,7 +43,7 @@ pub struct Case<'a> {
     pub kind: Kind,
 }
 
-/// What to do; `None`: nothing true can be said.
+/// What to do; `None`: nothing is known to be true.
 pub fn hint(wording: &Wording<'_>) -> Option<String> {
     if wording.is_led_away() {
         // What is not at its own destination would not have been asked.
@@ -155,7 +155,7 @@ impl<'a> Case<'a> {
         (settings.of_file().covers(dst) == Some(true)).then_some(over)
     }
 
-    /// The file that sets the address was written after its process had started; `None`: that cannot be told.
+    /// The file that sets the address was written after its process had started; `None`: not known.
     pub fn is_older_than_the_file(&self) -> Option<bool> {
         let settings = self.facts.settings?;
         let effective = settings.effective(settings.product.bind());
@@ -174,7 +174,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Who asked for the address in the file, and who took that back.
+    /// The process that set the address in the file, and the process that set it back.
     pub fn rewritten(&self) -> Option<(&'a Rewrite, &'a Rewrite)> {
         self.wording.view.state.settings.taken_back(self.process?)
     }

@@ -1,4 +1,4 @@
-//! Whom a hint is about: who owns a socket, by what it shows of itself.
+//! The process that a hint is about: the owner of a socket, by its name, path and arguments.
 //!
 //! Names, paths and arguments are the process's own choice: they choose the words of a hint, never a cause.
 
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_product_is_known_by_what_its_arguments_say() {
+    fn a_product_is_known_by_its_arguments() {
         let process = Process { comm: Some("MainThread".into()), ..Process::default() };
         let product = registry()[0];
         assert_eq!(recognise(&process, Some(product)), Kind::Product(product));
