@@ -1,4 +1,4 @@
-//! The actor: a process of its own that holds real sockets and does with them what it is reported.
+//! The actor: a process of its own that holds real sockets and carries out the commands of a test on them.
 //!
 //! The test binary starts itself as `live actor [--netns PATH] [--unshare] [--comm HEX] [--uid N] [--socket FD]
 //! [-- ANYTHING...]`. An actor reads one command a line from stdin and answers each with one line, so that a
@@ -18,8 +18,8 @@
 //! | `reach ADDR:PORT...` (connects to each until one answers, as `curl localhost`) | `ok LOCAL-PORT` |
 //! | `flood ADDR:PORT COUNT` (connects, blocking and not by turns) | `ok LOCAL-PORT...`, one a refusal |
 //! | `load JSON` (a [`crate::load::Load`], without spaces) | `ok JSON`, a [`crate::load::Done`] |
-//! | `noise ADDR:PORT` (connects without end, until the next command) | `ok` at once |
-//! | `churn ADDR:PORT` (listens and closes without end, until the next command) | `ok` at once |
+//! | `noise ADDR:PORT` (connects without end, until the next command) | `ok` immediately |
+//! | `churn ADDR:PORT` (listens and closes without end, until the next command) | `ok` immediately |
 //! | `cookies` (of the listeners that churned, in order) | `ok COOKIE...` |
 //! | `bulk listen ADDR:PORT COUNT` (listeners at so many addresses, from this one on) | `ok` |
 //! | `bulk bind ADDR:PORT COUNT` (the same, without listening) | `ok` |
@@ -27,7 +27,7 @@
 //! | `bulk netns COUNT` (children, each in a network namespace of its own) | `ok` |
 //! | `release` (all of these) | `ok` |
 //! | `fork` (a child goes on in its place, the parent ends) | `ok PID`, the child's |
-//! | `exec HEX` (starts itself anew under another name, its socket inherited) | `ready` |
+//! | `exec HEX` (executes itself under another name, its socket inherited) | `ready` |
 //! | `mailbox PATH` (where sockets can be passed to) | `ok` |
 //! | `pass PATH` (its socket to a mailbox; it keeps its own descriptor) | `ok` |
 //! | `take` (a socket out of its mailbox) | `ok` |
@@ -92,9 +92,9 @@ fn unix(name: &str) -> Result<UnixListener, Errno> {
     UnixListener::bind_addr(&address).map_err(errno)
 }
 
-/// Plays an actor until stdin ends; never returns to the tests.
+/// Runs an actor until stdin ends; never returns to the tests.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let mut socket: Option<OwnedFd> = match dress(arguments) {
+    let mut socket: Option<OwnedFd> = match apply(arguments) {
         Ok(inherited) => inherited,
         Err(error) => {
             eprintln!("actor: {error}");
@@ -105,7 +105,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut local: Vec<UnixListener> = Vec::new();
     let mut churned: Vec<String> = Vec::new();
     let mut bulk = bulk::BulkSockets::default();
-    say("ready");
+    reply("ready");
     // Unbuffered reading: after a fork the child must find the commands that the parent has not taken.
     while let Some(command) = read_command() {
         let words: Vec<&str> = command.split(' ').collect();
@@ -158,12 +158,12 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
                 load.run().map(|done| serde_json::to_string(&done).expect("what was done"))
             }
             ["noise", addr] => {
-                say("ok");
+                reply("ok");
                 bulk::make_noise(addr);
                 continue;
             }
             ["churn", addr] => {
-                say("ok");
+                reply("ok");
                 churned = bulk::churn(addr);
                 continue;
             }
@@ -198,20 +198,20 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             ["steal", pid, descriptor] => passing::steal(number(pid), number(descriptor))
                 .map(|stolen| socket = Some(stolen))
                 .map(|()| String::new()),
-            // At once: returning would close the socket while the process still lives.
+            // At once: returning would close the socket while the process is still running.
             ["exit", code] => std::process::exit(number(code)),
             _ => panic!("actor: unknown command `{command}`"),
         };
         match answer {
-            Ok(text) => say(format!("ok {text}").trim_end()),
-            Err(errno) => say(&format!("errno {}", errno.raw_os_error())),
+            Ok(text) => reply(format!("ok {text}").trim_end()),
+            Err(errno) => reply(&format!("errno {}", errno.raw_os_error())),
         }
     }
     ExitCode::SUCCESS
 }
 
-/// Puts the process where, and makes it what, its arguments say; gives the socket that it has inherited.
-fn dress(
+/// Applies the arguments (namespace, name, user) to the process; gives the socket that it has inherited.
+fn apply(
     mut arguments: impl Iterator<Item = OsString>,
 ) -> Result<Option<OwnedFd>, Box<dyn std::error::Error>> {
     let mut inherited = None;
@@ -273,7 +273,7 @@ fn be_interruptible() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Starts this program anew in the same process; returns only if that fails.
+/// Executes this program again in the same process; returns only if that fails.
 fn exec(socket: Option<&OwnedFd>, comm: &str) -> Errno {
     // The name of the file that it executes is its own name from the first moment on.
     let link = match named_link(comm) {
@@ -304,9 +304,9 @@ fn bytes_of(hexadecimal: &str) -> Result<Vec<u8>, std::num::ParseIntError> {
     pairs.map(|pair| u8::from_str_radix(&String::from_utf8_lossy(pair), 16)).collect()
 }
 
-fn say(answer: &str) {
+fn reply(answer: &str) {
     let mut stdout = io::stdout().lock();
-    // The test has gone when this fails; then stdin has ended too.
+    // The test has ended when this fails; then stdin has ended too.
     let _ = writeln!(stdout, "{answer}").and_then(|()| stdout.flush());
 }
 
@@ -376,12 +376,12 @@ fn listen(socket: Option<&OwnedFd>, backlog: i32, options: &[&str]) -> Result<St
     Ok(sockopt::socket_cookie(socket)?.to_string())
 }
 
-/// Connects, and says which local port it was from, or what the caller is reported.
+/// Connects; gives the local port, or the error that the caller gets.
 fn connect(addr: &str, options: &[&str]) -> Result<u16, Errno> {
     local_port(&open(addr, options)?)
 }
 
-/// Connects to the first that answers; otherwise what the last one said.
+/// Connects to the first address that answers; otherwise gives the last error.
 fn reach(addrs: &[&str]) -> Result<u16, Errno> {
     let (last, others) = addrs.split_last().ok_or(Errno::INVAL)?;
     others.iter().find_map(|addr| connect(addr, &[]).ok()).map_or_else(|| connect(last, &[]), Ok)

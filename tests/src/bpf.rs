@@ -1,4 +1,4 @@
-//! What the kernel says of the eBPF programs on this host, and the emptiest of programs to compare them with.
+//! What the kernel reports of the eBPF programs on this host, and the emptiest of programs to compare them with.
 
 use std::{
     collections::BTreeSet,
@@ -101,7 +101,7 @@ pub fn loaded() -> BTreeSet<u32> {
     loaded_programs().flatten().map(|program| program.id()).collect()
 }
 
-/// The processes whose end a tracer's kernel side tells.
+/// The processes whose end a tracer's kernel side records.
 pub fn followed_by(process: u32) -> Result<BTreeSet<u32>> {
     Ok(maps::by_process(process, "FOLLOWED").keys().flatten().collect())
 }

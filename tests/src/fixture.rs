@@ -1,15 +1,15 @@
-//! The fixture builder: a namespace, a port, who listens, who connects, and what the tracer must say of it.
+//! The fixture builder: a namespace, a port, who listens, who connects, and what the tracer must report.
 //!
 //! ```text
 //! let mut fixture = Fixture::begin();
 //! let gateway = fixture.listen("10.77.0.1");
 //! fixture.trace();
-//! fixture.refused("127.0.0.1").cause(Cause::WrongAddress).weighs(&gateway, Mismatch::Address);
+//! fixture.refused("127.0.0.1").cause(Cause::WrongAddress).evaluates(&gateway, Mismatch::Address);
 //! fixture.end();
 //! ```
 //!
 //! Addresses are written as in a URL: `127.0.0.1`, `[::1]`, `[::ffff:127.0.0.1]`, `[fe80::77%eth0]`. A
-//! connect is made by a process of its own, named `client` and a number, so that no two are folded into one; a
+//! connect is made by a process of its own, named `client` and a number, so that no two are in one repeat group; a
 //! listener is held by one named `gateway`.
 
 use std::ops::{Deref, DerefMut};
@@ -109,7 +109,7 @@ impl Listen {
     }
 }
 
-/// Who refuses a connect.
+/// The sender of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// The TCP stack, which has no socket for it.
@@ -347,7 +347,7 @@ impl Fixture {
         self.tracer.as_mut().expect("a fixture that is traced")
     }
 
-    /// Opens a listener, and where it is traced waits until the log says so and its opening is past.
+    /// Opens a listener, and where it is traced waits until the log shows it and its opening is past.
     pub fn listen(&mut self, listen: impl Into<Listen>) -> Listening {
         self.listen_in(Spot::from(&self.netns), listen)
     }
@@ -382,13 +382,13 @@ impl Fixture {
         listening
     }
 
-    /// Closes a listener, whose process is still running, and waits until the log says so and the change is past.
+    /// Closes a listener, whose process is still running, and waits until the log shows it and the change is past.
     pub fn close(&mut self, listening: &mut Listening) {
         listening.close();
         self.closed(listening.pid);
     }
 
-    /// Waits until the log says that a listener of this process closed, and the change is past.
+    /// Waits until the log shows that a listener of this process closed, and the change is past.
     pub fn closed(&mut self, pid: u32) {
         if let Some(tracer) = &mut self.tracer {
             let (_, mono_us) = tracer.listener_and_time(Change::Closed, pid);
@@ -405,7 +405,7 @@ impl Fixture {
         self.all_refused_in(spot, [client.into()]).remove(0)
     }
 
-    /// Several connects at once.
+    /// Several connects in parallel.
     pub fn all_refused(&mut self, clients: impl IntoIterator<Item = Client>) -> Vec<Refusal> {
         self.all_refused_in(Spot::from(&self.netns), clients)
     }
@@ -492,7 +492,7 @@ pub fn assert_sound(verdict: &Verdict, shown: &str) {
     }
 }
 
-/// A connect that was refused: what the log says of it, and the client, which is still alive.
+/// A connect that was refused: the log's line about it, and the client, which is still running.
 pub struct Refusal {
     pub line: Refused,
     pub actor: Actor,
@@ -524,18 +524,20 @@ impl Refusal {
         self
     }
 
-    /// Asserts that a listener was weighed, and why it did not answer (`None`: it should have).
-    pub fn weighs(&self, listening: &Listening, mismatch: impl Into<Option<Mismatch>>) -> &Self {
+    /// Asserts that a listener was evaluated, and why it did not answer (`None`: it should have).
+    pub fn evaluates(&self, listening: &Listening, mismatch: impl Into<Option<Mismatch>>) -> &Self {
         let pid = Some(listening.pid);
-        let weighed = self.line.verdict.listeners.iter().find(|weighed| weighed.listener.process.pid == pid);
-        let weighed = weighed.unwrap_or_else(|| panic!("process {pid:?} not weighed: {}", self.shown()));
-        listening.assert_is(&weighed.listener);
-        assert_eq!(weighed.mismatch, mismatch.into(), "{}", self.shown());
+        let evaluated =
+            self.line.verdict.listeners.iter().find(|evaluated| evaluated.listener.process.pid == pid);
+        let evaluated =
+            evaluated.unwrap_or_else(|| panic!("process {pid:?} not evaluated: {}", self.shown()));
+        listening.assert_is(&evaluated.listener);
+        assert_eq!(evaluated.mismatch, mismatch.into(), "{}", self.shown());
         self
     }
 
-    /// Asserts how many listeners were weighed.
-    pub fn weighs_only(&self, count: usize) -> &Self {
+    /// Asserts how many listeners were evaluated.
+    pub fn evaluates_only(&self, count: usize) -> &Self {
         assert_eq!(self.line.verdict.listeners_total, count as u64, "{}", self.shown());
         self
     }
@@ -546,14 +548,15 @@ impl Refusal {
     }
 }
 
-/// What makes a verdict uncertain, but for what `expected` does not tell: that the kernel skipped a program that was
-/// preempted, for whichever socket of the host, and that an emulated machine took longer to answer than a refusal waits.
+/// What makes a verdict uncertain, but for what `expected` does not list: that the kernel skipped a program that was
+/// preempted, for any socket of the host, and that an emulated machine took longer to answer than a refusal waits.
 pub fn but_for_skips(because: &[Because], expected: &[Because]) -> Vec<Because> {
     let is_skip =
         |because: &Because| *because == Because::LostRecords && limits::is_expected("preempted-programs");
     let is_late = |because: &Because| *because == Because::QueryTimeout && crate::needs::is_emulated();
-    let is_told = |because: &Because| expected.contains(because) || !is_skip(because) && !is_late(because);
-    because.iter().copied().filter(is_told).collect()
+    let is_expected =
+        |because: &Because| expected.contains(because) || !is_skip(because) && !is_late(because);
+    because.iter().copied().filter(is_expected).collect()
 }
 
 /// The interface that carries an address of a fixture's namespace; a wildcard is carried by none.

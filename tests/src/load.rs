@@ -1,4 +1,4 @@
-//! Connects and listeners as fast as the kernel makes them: what the benchmark and the soak put it under, by an actor
+//! Connects and listeners as fast as the kernel makes them: the load of the benchmark and the soak, by an actor
 //! (its command `load`), and what actors do by the thousand.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,7 +14,7 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-/// What to do.
+/// A load.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum Load {
     /// Connects to addresses where nothing listens.
@@ -53,10 +53,10 @@ impl Refused {
     }
 }
 
-/// What was done.
+/// The result of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Done {
-    /// How often.
+    /// Number of operations.
     pub made: u64,
     pub wall: Duration,
     /// What the threads took of the CPUs, in sum.
@@ -76,20 +76,20 @@ impl Done {
 }
 
 impl Load {
-    /// Does it.
+    /// Runs the load.
     pub fn run(self) -> Result<Done, Errno> {
         match self {
             Self::Refused(Refused { address, duration, threads, mixed, spread, least }) => {
-                all_at_once(threads, duration, least, |turn| {
+                in_parallel(threads, duration, least, |turn| {
                     let step = u32::try_from(turn % u64::from(spread.max(1))).expect("less than `spread`");
                     refused(offset(address, step), mixed && turn % 2 == 1).map(|()| 1)
                 })
             }
             Self::Accepted { address, duration } => {
                 let listener = listen(address)?;
-                all_at_once(1, duration, 1, |_| accepted(&listener, address).map(|()| 1))
+                in_parallel(1, duration, 1, |_| accepted(&listener, address).map(|()| 1))
             }
-            Self::Getppid { duration } => all_at_once(1, duration, 1, |_| {
+            Self::Getppid { duration } => in_parallel(1, duration, 1, |_| {
                 // A thousand between two reads of the clock, which cost as much.
                 for _ in 0..1_000 {
                     // SAFETY: the call has no preconditions.
@@ -107,7 +107,7 @@ impl Load {
 }
 
 /// Repeats `act`, which returns how often it has done it, in so many threads for so long, and `least` times in each.
-fn all_at_once(
+fn in_parallel(
     threads: usize,
     duration: Duration,
     least: u64,

@@ -170,7 +170,7 @@ fn root() -> Option<&'static str> {
         return Some("needs a root directory that is a mount point, unlike that of a plain chroot");
     }
     if std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link != Path::new(HOST)) {
-        return Some("needs the host's PID namespace: in another the tracer cannot tell processes");
+        return Some("needs the host's PID namespace: in another the tracer cannot identify processes");
     }
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         return Some("needs a kernel with BTF");

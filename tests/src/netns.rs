@@ -20,7 +20,7 @@ const NAMES: &str = "/run/netns";
 /// What the name of every namespace made here begins with; the process id and a number follow.
 const PREFIX: &str = "tracer-live-";
 
-/// `ip netns add` is not safe to run twice at once on a host that has never had a named namespace.
+/// `ip netns add` is not safe to run twice in parallel on a host that has never had a named namespace.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// The network namespace that an actor starts in.
@@ -191,7 +191,7 @@ pub fn inode(path: &Path) -> u32 {
     u32::try_from(metadata.ino()).expect("the inode number of a namespace has 32 bits")
 }
 
-/// Runs a command to its end with `input`, and panics with what it said when it fails.
+/// Runs a command to its end with `input`, and panics with its output when it fails.
 pub fn run(command: &mut Command, input: &str) {
     let mut child = command
         .stdin(Stdio::piped())

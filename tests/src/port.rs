@@ -31,7 +31,7 @@ impl Port {
             .mode(0o666)
             .open(&path)
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        // Each process starts elsewhere, and goes on from its last port: a port is not used again at once.
+        // Each process starts elsewhere, and goes on from its last port: a port is not used again immediately.
         let start = std::process::id().wrapping_mul(101) % u32::from(COUNT);
         for _ in 0..COUNT {
             let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed) % COUNT);

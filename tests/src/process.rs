@@ -1,4 +1,4 @@
-//! The tests' side of an actor: starts one, tells it what to do, and ends it.
+//! The tests' side of an actor: starts one, sends it commands, and ends it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt as _;
@@ -17,7 +17,7 @@ use super::netns::{self, Place};
 /// What a system call was answered with: 0 or an errno.
 pub type Errno = i32;
 
-/// How an actor is dressed before it acts.
+/// The process spec of an actor.
 #[derive(Clone, Debug)]
 pub struct ProcessSpec {
     comm: Vec<u8>,
@@ -158,10 +158,11 @@ impl Actor {
     /// Sends a command whose answer is taken later, by [`Actor::outcome`].
     pub fn send(&mut self, command: &str) {
         let stdin = self.stdin.as_mut().expect("an actor that has not been ended");
-        writeln!(stdin, "{command}").unwrap_or_else(|error| panic!("actor gone before `{command}`: {error}"));
+        writeln!(stdin, "{command}")
+            .unwrap_or_else(|error| panic!("the actor has ended before `{command}`: {error}"));
     }
 
-    /// Waits for the answer to the oldest command that was reported: what it returned, or the errno.
+    /// Waits for the answer to the oldest command without one: what it returned, or the errno.
     pub fn outcome(&self) -> Result<String, Errno> {
         let answer = self.answer();
         match answer.split_once(' ').unwrap_or((&answer, "")) {
@@ -267,7 +268,7 @@ impl Actor {
         self.child.wait().expect("the actor's end")
     }
 
-    /// The next line that it says.
+    /// The next line that it prints.
     fn answer(&self) -> String {
         interrupt::receive(&self.answers, LIMIT)
             .unwrap_or_else(|_| panic!("no answer from actor {}", self.pid))

@@ -24,7 +24,7 @@ const BTF: &str = "/sys/kernel/btf";
 const NOBODY: u32 = 65_534;
 
 /// The tracer as a user without any right. `directory` gets a copy of it: the original may be where only
-/// root can look.
+/// root can read.
 pub fn without_root(directory: &Path, netns: Option<&Netns>) -> Command {
     as_nobody(directory, netns, CapabilitySet::empty())
 }
@@ -125,7 +125,7 @@ fn become_nobody(command: Command, capabilities: CapabilitySet) -> Command {
         }
         let (effective, permitted, inheritable) = (capabilities, capabilities, capabilities);
         rustix::thread::set_capabilities(None, CapabilitySets { effective, permitted, inheritable })?;
-        // One at a time is what the call takes.
+        // The call takes one capability at a time.
         for capability in capabilities {
             rustix::thread::configure_capability_in_ambient_set(capability, true)?;
         }
@@ -205,7 +205,7 @@ pub fn without_btf() -> Command {
     })
 }
 
-/// A kernel whose BTF says what the file at `path` says.
+/// A kernel whose BTF is the file at `path`.
 pub fn with_btf(path: &Path) -> Command {
     let source = CString::new(path.as_os_str().as_encoded_bytes()).expect("no NUL");
     let target = CString::new(format!("{BTF}/vmlinux")).expect("no NUL");
@@ -254,7 +254,7 @@ fn check(result: libc::c_int) -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// From here on what is mounted is seen by this process only.
+/// From this call on, only this process sees what is mounted.
 fn own_mounts() -> io::Result<()> {
     // SAFETY: a plain system call on this process, which has one thread.
     check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
@@ -334,8 +334,8 @@ impl Filter {
     }
 }
 
-/// The kernel's own BTF with two untruths: each of two numbers is said to lie inside a pointer. The verifier, which
-/// knows better, refuses a program that believes it, and says why. Which of the two a program reads by plain loads,
+/// The kernel's own BTF with two wrong offsets: each places a number inside a pointer. The verifier, which
+/// has the right ones, rejects a program that uses them, and logs why. Which of the two a program reads by plain loads,
 /// which the verifier checks, is different from kernel to kernel.
 pub fn untrue_btf() -> Vec<u8> {
     let mut bytes = fs::read(Path::new(BTF).join("vmlinux")).expect("the kernel's BTF");

@@ -1,4 +1,4 @@
-//! A simulated host for tests of the pure core: what listens, what connects, and what the log says of it.
+//! A simulated host for tests of the pure core: what listens, what connects, and what the log reports.
 //!
 //! The host of every simulation has `lo`, `eth0` with 192.168.50.2 and 2001:db8::2, and `tailscale0` with
 //! 100.101.102.103 in its own namespace; [`Simulation::netns`] adds others.
@@ -256,7 +256,7 @@ pub enum Close {
     Force,
 }
 
-/// One incident.
+/// One scenario.
 pub struct Simulation {
     core: Core,
     lines: Lines,
@@ -264,7 +264,7 @@ pub struct Simulation {
     namespaces: Vec<Namespace>,
     present: Vec<Listener>,
     unreadable: Vec<Unreadable>,
-    /// What the host was found to have last: what its answers say.
+    /// The last state of the host: what its answers hold.
     scanned: Vec<Namespace>,
     other_ports: Vec<Listener>,
     local_sockets: Vec<LocalSocket>,
@@ -275,7 +275,7 @@ pub struct Simulation {
     listed: Vec<Listener>,
     /// The host answers nothing about all namespaces.
     is_silent: bool,
-    /// The host does not say whether a name still names its namespace.
+    /// The host does not answer whether a name still names its namespace.
     is_silent_about_names: bool,
     /// What was asked while the host gave no answers.
     held_back: Option<Vec<Query>>,
@@ -412,7 +412,7 @@ impl Simulation {
         self
     }
 
-    /// The next look finds no listener.
+    /// The next scan finds no listener.
     pub fn nothing_present(mut self) -> Self {
         self.present.clear();
         self
@@ -446,8 +446,8 @@ impl Simulation {
         self
     }
 
-    /// The host is scanned again, and has what `present` said, and no more.
-    pub fn look_again(mut self) -> Self {
+    /// The host is scanned again, and has what `present` gave, and no more.
+    pub fn scan_again(mut self) -> Self {
         self.scan();
         self
     }
@@ -677,7 +677,7 @@ impl Simulation {
         self
     }
 
-    /// A bound socket is gone.
+    /// A bound socket is closed.
     pub fn destroy(mut self, server: &Server) -> Self {
         let sock = server.listener.key.inode;
         self.apply(KernelEvent::Destroyed(Destroyed { time: self.now, sock, is_client: false }));
@@ -742,13 +742,13 @@ impl Simulation {
     }
 
     /// What is configured for a process: its arguments, and a file that was written as many milliseconds after boot.
-    pub fn says(self, pid: u32, arguments: &[&str], file: Option<(&str, u64)>) -> Self {
+    pub fn configure(self, pid: u32, arguments: &[&str], file: Option<(&str, u64)>) -> Self {
         let settings = settings(ProductRef::new(&OpenClaw), pid, arguments, file);
         self.configured(settings)
     }
 
     /// The same of another product.
-    pub fn says_as(self, product: ProductRef, pid: u32, file: Option<(&str, u64)>) -> Self {
+    pub fn configure_as(self, product: ProductRef, pid: u32, file: Option<(&str, u64)>) -> Self {
         let settings = settings(product, pid, &[], file);
         self.configured(settings)
     }
@@ -759,7 +759,7 @@ impl Simulation {
     }
 
     /// A query of a process that has ended.
-    pub fn says_nothing(self, pid: u32) -> Self {
+    pub fn settings_unreadable(self, pid: u32) -> Self {
         self.configured(SettingsRead { pid, started: None, settings: None, file: None })
     }
 
@@ -973,7 +973,7 @@ impl Simulation {
         self
     }
 
-    /// What `tracer status` says of an address, asked by root in the tracer's own namespace.
+    /// What `tracer status` reports of an address, asked by root in the tracer's own namespace.
     pub fn status(mut self, to: &str) -> Self {
         let to: SocketAddr = to.parse().unwrap();
         let reader = Reader { uid: 0, sees_own_only: false };
@@ -993,7 +993,7 @@ impl Simulation {
         self
     }
 
-    /// What the log says, but for its first line.
+    /// The log without its first line.
     pub fn reported(self) -> Vec<Body> {
         self.end().log.into_iter().skip(1).map(|line| line.body).collect()
     }

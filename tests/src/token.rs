@@ -1,15 +1,15 @@
-//! The one token that stands in every configuration of the tests, and must stand in nothing that is said.
+//! The one token that stands in every configuration of the tests, and that must not stand in any output.
 
 use std::io::Read;
 
 pub const TOKEN: &str = "hush-hush-0123456789-this-is-in-no-output";
 
-/// Where it is said all the same.
+/// The line of a text that contains the token.
 pub fn leak(text: &str) -> Option<&str> {
     text.lines().find(|line| line.contains(TOKEN))
 }
 
-/// What a tracer says: the reading fails where the token is in it.
+/// A tracer's output: reading it fails where it contains the token.
 pub struct Checked<R> {
     inner: R,
     /// What was read last, short of a whole token.
@@ -26,8 +26,8 @@ impl<R: Read> Read for Checked<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.tail.extend_from_slice(&buffer[..count]);
-        let is_said = self.tail.windows(TOKEN.len()).any(|window| window == TOKEN.as_bytes());
-        assert!(!is_said, "the token is said: {}", String::from_utf8_lossy(&self.tail));
+        let is_printed = self.tail.windows(TOKEN.len()).any(|window| window == TOKEN.as_bytes());
+        assert!(!is_printed, "the token is printed: {}", String::from_utf8_lossy(&self.tail));
         let keep = self.tail.len().min(TOKEN.len() - 1);
         self.tail.drain(..self.tail.len() - keep);
         Ok(count)

@@ -47,7 +47,7 @@ impl Running {
 
     /// The same with this stdout.
     pub fn spawn_with(mut command: Command, stdout: Stdio) -> Self {
-        // The tests may run under nohup(1), which a tracer would heed.
+        // The tests may run under nohup(1), whose ignored SIGHUP a tracer would keep.
         // SAFETY: signal() may be called between fork and exec.
         unsafe {
             command.pre_exec(|| {
@@ -88,7 +88,7 @@ impl Running {
         Checked::new(self.child.stdout.take().expect("stdout is taken once"))
     }
 
-    /// Waits for the line on stderr that says it sees everything from here on, and returns how long after its start
+    /// Waits for the line on stderr that reports that tracer is ready, and returns how long after its start
     /// it came.
     pub fn wait_ready(&mut self) -> Duration {
         match interrupt::receive(&self.ready, LIMIT) {
@@ -320,7 +320,7 @@ impl Tracer {
         log
     }
 
-    /// All that it has said, for a failing test.
+    /// Its whole output, for a failing test.
     fn printed(&mut self) -> String {
         self.lines.extend(self.incoming.try_iter().filter_map(Result::ok));
         format!("stdout:\n{}stderr:\n{}", text(&self.lines), self.running.stderr())
@@ -425,7 +425,7 @@ impl Log {
     }
 
     /// Asserts that so many refusals were reported; where the kernel skips programs that are preempted, but for what the log
-    /// says was skipped.
+    /// counts as skipped.
     pub fn assert_refused(&self, made: u64) {
         let stop = self.stop();
         let skipped = if limits::is_expected("preempted-programs") { self.skipped() } else { 0 };
@@ -546,7 +546,7 @@ pub fn finish(mut command: Command) -> Finished {
 }
 
 /// Reads the log until tracer is ready, then no more: returns all of it from the first line on. A tracer that starts
-/// slowly and says often that it is alive can fill a pipe that nobody reads before it is ready.
+/// slowly and prints many `alive` lines can fill a pipe that has no reader before it is ready.
 pub fn read_until_ready(stdout: Checked<ChildStdout>) -> impl Read + Send {
     let mut stdout = BufReader::new(stdout);
     let mut log = Vec::new();

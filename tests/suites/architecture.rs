@@ -1,13 +1,13 @@
-//! The rooms of tracer/src: which may import which, and what the pure ones may not touch. Each test reads the sources.
+//! The modules of tracer/src: which may import which, and what the pure ones may not use. Each test reads the sources.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The rooms, from the lowest floor up, and those that each may import beside itself. A file beside the folders is a room
+/// The modules, from the lowest layer up, and those that each may import beside itself. A file beside the folders is a module
 /// of its own.
-const ROOMS: &[(&str, &[&str])] = &[
+const MODULES: &[(&str, &[&str])] = &[
     ("stdio", &[]),
     ("exit", &["stdio"]),
     ("memory", &[]),
@@ -16,7 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("query", &["model", "products"]),
     ("sandbox", &["model"]),
     ("host", &["model", "products", "query", "sandbox"]),
-    // What is missing on a host is found out by asking it.
+    // What a host lacks is found by a query.
     ("bpf", &["model", "stdio", "exit", "memory", "host", "sandbox"]),
     ("stream", &["model", "bpf", "host"]),
     ("state", &["model", "products", "query"]),
@@ -28,17 +28,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cli", &["model", "exit", "bpf", "output", "products"]),
 ];
 
-/// Those that may import every room.
+/// Those that may import every module.
 const TOP: &[&str] = &["cmd", "fuzz", "lib", "main"];
 
-/// Functions of their arguments: no clock, no I/O, nothing that a second run would find otherwise.
+/// Functions of their arguments: no clock, no I/O, nothing that differs in a second run.
 const PURE: &[&str] =
     &["model", "products", "query", "state", "verdict", "lifecycle", "output", "run", "record"];
 
-/// The files of pure rooms that write to stdout.
+/// The files of pure modules that write to stdout.
 const WRITES: &[&str] = &["output/sink.rs"];
 
-/// What a pure room may not name. A type of an address is data, and so is the number of a signal or an error.
+/// What a pure module may not name. A type of an address is data, and so is the number of a signal or an error.
 const IMPURE: &[&str] = &[
     "crate::bpf",
     "crate::host",
@@ -72,7 +72,7 @@ const IMPURE: &[&str] = &[
     "tokio::",
 ];
 
-/// Whether a line names something that a pure room may not. Hash tables have a random seed, and no result depends on
+/// Whether a line names something that a pure module may not. Hash tables have a random seed, and no result depends on
 /// their order: [`tracer::model::hash`].
 fn is_impure(line: &str) -> bool {
     let line = line.replace("ahash::RandomState", "");
@@ -100,26 +100,26 @@ struct Source {
 }
 
 impl Source {
-    fn room(&self) -> &str {
+    fn module(&self) -> &str {
         let first = self.path.split('/').next().unwrap_or_default();
         first.strip_suffix(".rs").unwrap_or(first)
     }
 
     fn is_pure(&self) -> bool {
-        PURE.contains(&self.room()) && !WRITES.contains(&self.path.as_str())
+        PURE.contains(&self.module()) && !WRITES.contains(&self.path.as_str())
     }
 
-    /// The rooms that it names, each with a line that does. A path of `super` stays in the room, but from a file beside
+    /// The modules that it names, each with a line that does. A path of `super` stays in the module, but from a file beside
     /// the folders.
     fn imports(&self) -> Vec<(usize, String)> {
         let mut imports = Vec::new();
         for (number, line) in &self.code {
             for (at, _) in line.match_indices("crate::") {
                 let rest = &line[at + "crate::".len()..];
-                assert!(!rest.starts_with('{'), "{}:{number}: a path for each room: {line}", self.path);
+                assert!(!rest.starts_with('{'), "{}:{number}: a path for each module: {line}", self.path);
                 let is_word = |char: char| char.is_alphanumeric() || char == '_';
-                let room: String = rest.chars().take_while(|char| is_word(*char)).collect();
-                imports.push((*number, room));
+                let module: String = rest.chars().take_while(|char| is_word(*char)).collect();
+                imports.push((*number, module));
             }
         }
         imports
@@ -178,17 +178,21 @@ fn lines(sources: &[Source], is_it: impl Fn(&Source, &str) -> bool) -> Vec<Strin
 }
 
 #[test]
-fn no_room_imports_one_above_it() {
+fn no_module_imports_one_above_it() {
     let mut found = Vec::new();
-    for source in sources().iter().filter(|source| !TOP.contains(&source.room())) {
-        let room = ROOMS.iter().find(|(name, _)| *name == source.room());
-        let Some((_, allowed)) = room else {
-            found.push(format!("{}: `{}` is a new room: give it a floor here", source.path, source.room()));
+    for source in sources().iter().filter(|source| !TOP.contains(&source.module())) {
+        let module = MODULES.iter().find(|(name, _)| *name == source.module());
+        let Some((_, allowed)) = module else {
+            found.push(format!(
+                "{}: `{}` is a new module: give it a layer here",
+                source.path,
+                source.module()
+            ));
             continue;
         };
         for (number, imported) in source.imports() {
-            if imported != source.room() && !allowed.contains(&imported.as_str()) {
-                found.push(format!("{}:{number}: {} imports {imported}", source.path, source.room()));
+            if imported != source.module() && !allowed.contains(&imported.as_str()) {
+                found.push(format!("{}:{number}: {} imports {imported}", source.path, source.module()));
             }
         }
     }
@@ -196,22 +200,22 @@ fn no_room_imports_one_above_it() {
 }
 
 #[test]
-fn the_floors_have_no_circle() {
-    for (place, (room, allowed)) in ROOMS.iter().enumerate() {
-        let below: BTreeSet<&str> = ROOMS[..place].iter().map(|(name, _)| *name).collect();
+fn the_layers_have_no_cycle() {
+    for (place, (module, allowed)) in MODULES.iter().enumerate() {
+        let below: BTreeSet<&str> = MODULES[..place].iter().map(|(name, _)| *name).collect();
         for name in *allowed {
-            assert!(below.contains(name), "{room} may import {name}, which does not stand below it");
+            assert!(below.contains(name), "{module} may import {name}, which does not stand below it");
         }
     }
 }
 
 #[test]
-fn the_pure_rooms_touch_nothing() {
+fn the_pure_modules_have_no_side_effects() {
     let names = |source: &Source, line: &str| source.is_pure() && is_impure(line);
     assert_none("not pure", &lines(&sources(), names));
 }
 
-/// `tracer_ebpf` is the wire format that both sides share. Its bounds are numbers, and have one place: a pure room takes
+/// `tracer_ebpf` is the wire format that both sides share. Its bounds are numbers, and have one place: a pure module takes
 /// these, and no record.
 #[test]
 fn the_pure_rooms_take_only_numbers_of_the_wire_format() {
@@ -248,8 +252,8 @@ fn what_is_impure_is_found_however_it_is_written() {
 
 #[test]
 fn only_output_and_what_is_above_it_knows_the_schema() {
-    let may = |room: &str| ["output", "run", "cli"].contains(&room) || TOP.contains(&room);
-    let names = |source: &Source, line: &str| line.contains("output::schema") && !may(source.room());
+    let may = |module: &str| ["output", "run", "cli"].contains(&module) || TOP.contains(&module);
+    let names = |source: &Source, line: &str| line.contains("output::schema") && !may(source.module());
     assert_none("the published types are known", &lines(&sources(), names));
 }
 
@@ -266,7 +270,7 @@ fn results_are_returned() {
 }
 
 #[test]
-fn each_file_says_what_it_is_for() {
+fn each_file_states_its_purpose() {
     let all = sources();
     let silent = all.iter().filter(|source| !source.text.starts_with("//! "));
     assert_none("no first line `//! ...`", &silent.map(|source| source.path.clone()).collect::<Vec<_>>());
@@ -330,5 +334,5 @@ fn no_number_stands_for_nothing() {
     let found = lines(&sources(), is_sentinel);
     // Its one name.
     let found: Vec<String> = found.into_iter().filter(|one| !one.starts_with("model/time.rs:")).collect();
-    assert_none("an option would say it", &found);
+    assert_none("an `Option` would show it", &found);
 }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use tests::binary::binary;
 use tests::token::leak;
 
-/// Runs tracer and shows all that it said.
+/// Runs tracer and gives its whole output.
 fn run(arguments: &[&str]) -> String {
     let output = Command::new(binary())
         .args(arguments)
@@ -78,7 +78,7 @@ fn each_cause_is_explained_as_the_docs_have_it() {
             std::fs::write(&file, &page).unwrap();
         }
         let written = std::fs::read_to_string(&file).unwrap();
-        assert_eq!(written, page, "`{}`: write it anew with UPDATE_DOCS=1", file.display());
+        assert_eq!(written, page, "`{}`: write it again with UPDATE_DOCS=1", file.display());
         assert_eq!(run(&["explain", cause.name()]), format!("exit code: 0\n--- stdout\n{page}--- stderr\n"));
         names.push(file.file_name().unwrap().to_owned());
     }
@@ -111,7 +111,7 @@ fn a_log_is_shown_as_the_text_it_would_have_been() {
     let file = path.to_str().unwrap();
     assert!(run(&["show", file]).starts_with("exit code: 2"), "{}", run(&["show", file]));
     std::fs::write(&path, "no log\n{}\n").unwrap();
-    assert!(run(&["show", file]).contains("is no log of tracer"));
+    assert!(run(&["show", file]).contains("is not a log of tracer"));
     let line = r#"{"v":1,"run":"12345678-9abc-4def-8123-456789abcdef","seq":1,"time":"2026-11-22T10:41:02Z","mono_us":5,"type":"stop","reason":"sigint","refused":7,"by_cause":{"stopped":7},"failed":{},"lost":0}"#;
     // Its last line is cut, as after an abnormal end.
     std::fs::write(&path, format!("{line}\n{}", &line[..60])).unwrap();

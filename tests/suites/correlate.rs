@@ -21,7 +21,7 @@ use tracer::products::{Access, Environment, FileSettings, Override, Product, Ser
 const POD: u32 = 4_026_532_281;
 
 fn mismatches(verdict: &Verdict) -> Vec<Option<Mismatch>> {
-    verdict.listeners.iter().map(|weighed| weighed.mismatch).collect()
+    verdict.listeners.iter().map(|evaluated| evaluated.mismatch).collect()
 }
 
 #[track_caller]
@@ -334,7 +334,7 @@ fn a_listener_that_closes_just_after_the_connect_counts_as_stopped() {
 }
 
 #[test]
-fn a_listener_that_opened_after_the_connect_is_not_weighed_as_an_answer() {
+fn a_listener_that_opened_after_the_connect_does_not_count_as_an_answer() {
     let gateway = server("127.0.0.1:18789");
     // The refusal is recorded 0.2 ms after the connect; the listener opens in between.
     let verdict = simulation().ready().refuse(&connect("127.0.0.1:18789")).open(&gateway).verdict();
@@ -411,7 +411,7 @@ fn one_of_two_listeners_on_an_address_closing_is_not_a_stop() {
 }
 
 #[test]
-fn a_failed_listen_is_no_listener_but_a_failed_bind() {
+fn a_failed_listen_is_a_failed_bind_and_not_a_listener() {
     let gateway = server("127.0.0.1:18789");
     let log = simulation()
         .ready()
@@ -434,7 +434,7 @@ fn a_failed_listen_is_no_listener_but_a_failed_bind() {
 }
 
 #[test]
-fn a_listener_closed_at_once_still_shows_that_it_opened() {
+fn a_listener_closed_immediately_still_shows_that_it_opened() {
     let gateway = server("127.0.0.1:18789");
     let log = simulation().ready().open(&gateway).close(&gateway, Close::Owner).end().log;
     let changes: Vec<Change> = log
@@ -457,7 +457,9 @@ fn a_listener_in_another_namespace() {
         .verdict();
     assert_degraded(&verdict, Cause::OtherNetns, &[Because::UnverifiedServer]);
     assert_eq!(mismatches(&verdict), [Some(Mismatch::Netns)]);
-    assert!(verdict.hint.unwrap().starts_with("to reach it from in there: ip netns exec pod COMMAND"));
+    assert!(
+        verdict.hint.unwrap().starts_with("to reach it from inside its namespace: ip netns exec pod COMMAND")
+    );
 }
 
 #[test]
@@ -507,7 +509,7 @@ fn lost_records_make_a_verdict_uncertain_until_the_host_is_scanned_again() {
     let verdict = lost().refuse(&connect("127.0.0.1:18789")).verdict();
     // The host does not answer when it is asked again.
     assert_degraded(&verdict, Cause::WrongAddress, &[Because::LostRecords, Because::QueryTimeout]);
-    let verdict = lost().look_again().refuse(&connect("127.0.0.1:18789")).verdict();
+    let verdict = lost().scan_again().refuse(&connect("127.0.0.1:18789")).verdict();
     assert_certain(&verdict, Cause::WrongAddress);
 }
 
@@ -531,7 +533,7 @@ fn an_opening_that_was_lost_is_found_again() {
     let simulation =
         simulation().present(&other).ready().open(&gateway).after_millis(100).lose(1, LostWhere::Ring);
     // The host has only what was present: the close of the other one was lost.
-    let verdict = simulation.after_millis(100).look_again().refuse(&connect("127.0.0.1:18789")).verdict();
+    let verdict = simulation.after_millis(100).scan_again().refuse(&connect("127.0.0.1:18789")).verdict();
     assert_certain(&verdict, Cause::Stopped);
 }
 
@@ -576,7 +578,7 @@ fn what_a_namespace_holds_is_not_stated_where_it_was_not_read() {
 
 #[test]
 fn a_refusal_before_ready_is_uncertain() {
-    let verdict = simulation().look_again().refuse(&connect("127.0.0.1:18789")).verdict();
+    let verdict = simulation().scan_again().refuse(&connect("127.0.0.1:18789")).verdict();
     assert_degraded(&verdict, Cause::NothingListening, &[Because::BeforeReady]);
 }
 
@@ -594,7 +596,7 @@ fn a_reused_namespace_number_has_no_history() {
     simulation = simulation.netns(reused);
     let mut refused = connect("127.0.0.1:18789").in_netns(POD);
     refused = refused.sent_by(Some(SentBy::Tcp));
-    let verdict = simulation.look_again().refuse(&refused).verdict();
+    let verdict = simulation.scan_again().refuse(&refused).verdict();
     assert_eq!(verdict.cause, Cause::NothingListening, "{verdict:?}");
 }
 
@@ -603,11 +605,11 @@ fn reused(cookie: u64) -> Namespace {
     Namespace { cookie, ..namespace(POD, Some("new"), &[], &[]) }
 }
 
-/// A look at the host in between, in which the old one is not there any more, changes nothing.
+/// A scan of the host in between, in which the old one is not there any more, changes nothing.
 #[test]
 fn a_namespace_that_ended_unseen_leaves_its_number_no_history() {
     let gateway = server("127.0.0.1:18789").in_netns(POD);
-    // Where the kernel has no cookies, the look is all there is to tell them apart.
+    // Where the kernel has no cookies, only the scan distinguishes them.
     for (old, new) in [(u64::from(POD), u64::from(POD) + 1), (0, 0)] {
         let verdict = simulation()
             .netns(Namespace { cookie: old, ..namespace(POD, Some("old"), &[], &[]) })
@@ -618,9 +620,9 @@ fn a_namespace_that_ended_unseen_leaves_its_number_no_history() {
             .after_millis(100)
             .no_netns(POD)
             .nothing_present()
-            .look_again()
+            .scan_again()
             .netns(reused(new))
-            .look_again()
+            .scan_again()
             .refuse(&connect("127.0.0.1:18789").in_netns(POD).in_netns_with(new))
             .verdict();
         assert_certain(&verdict, Cause::NothingListening);
@@ -637,11 +639,11 @@ fn a_late_answer_about_the_old_namespace_forgets_nothing_of_the_new_one() {
         .netns(namespace(POD, Some("old"), &[], &[]))
         .ready()
         .open(&gateway)
-        .look_again()
+        .scan_again()
         .after_millis(100)
         .no_netns(POD)
         .netns(reused(new))
-        .look_again()
+        .scan_again()
         .refuse(&connect("127.0.0.1:18789").in_netns(POD).in_netns_with(new))
         .verdict();
     assert_certain(&verdict, Cause::WrongFamily);
@@ -684,9 +686,9 @@ fn a_namespace_that_comes_back_is_the_same() {
         .after_millis(100)
         .no_netns(POD)
         .nothing_present()
-        .look_again()
+        .scan_again()
         .netns(pod())
-        .look_again()
+        .scan_again()
         .refuse(&connect("127.0.0.1:18789").in_netns(POD))
         .verdict();
     assert_certain(&verdict, Cause::Stopped);
@@ -704,7 +706,7 @@ fn a_reused_namespace_number_has_no_refusals() {
         .after_millis(100)
         .no_netns(POD)
         .netns(reused(u64::from(POD) + 1))
-        .look_again()
+        .scan_again()
         .refuse(&again().in_netns_with(u64::from(POD) + 1))
         .after_millis(100)
         .open(&server("127.0.0.1:18789").in_netns(POD).in_netns_with(u64::from(POD) + 1))
@@ -785,7 +787,9 @@ fn an_address_that_would_be_refused_is_not_recommended() {
         .ready()
         .refuse(&connect("127.0.0.1:18789"))
         .verdict();
-    assert!(verdict.hint.unwrap().starts_with("100.101.102.103 is no address of this namespace any more"));
+    assert!(
+        verdict.hint.unwrap().starts_with("100.101.102.103 is not an address of this namespace any more")
+    );
 }
 
 #[test]
@@ -823,7 +827,7 @@ fn a_recreated_container_is_not_ambiguous() {
     let gateway = server("127.0.0.1:18789").in_netns(POD + 1);
     let mut simulation = simulation().netns(namespace(POD, None, &["172.17.0.2"], &[])).ready();
     simulation = simulation.no_netns(POD).netns(namespace(POD + 1, None, &["172.17.0.2"], &[]));
-    let verdict = simulation.present(&gateway).look_again().refuse(&connect("172.17.0.2:18789")).verdict();
+    let verdict = simulation.present(&gateway).scan_again().refuse(&connect("172.17.0.2:18789")).verdict();
     assert_certain(&verdict, Cause::WrongAddress);
 }
 
@@ -866,7 +870,7 @@ fn a_bind_that_failed() {
 }
 
 #[test]
-fn a_bind_that_would_not_have_covered_the_address_is_no_cause_while_another_listens() {
+fn a_bind_that_would_not_have_covered_the_address_is_not_a_cause_while_another_listens() {
     let verdict = simulation()
         .present(&server("[::1]:18789").by("other", 1))
         .ready()
@@ -936,7 +940,7 @@ fn a_socket_that_was_bound_before_is_found_by_a_scan() {
 }
 
 #[test]
-fn a_client_that_connects_from_the_port_is_no_server() {
+fn a_client_that_connects_from_the_port_is_not_a_server() {
     let source = server("127.0.0.1:18789").by("psql", 77);
     let gateway = server("0.0.0.0:18789");
     let bound = || {
@@ -949,7 +953,7 @@ fn a_client_that_connects_from_the_port_is_no_server() {
     };
     let verdict = bound().refuse(&connect("127.0.0.1:18789")).verdict();
     assert_certain(&verdict, Cause::BoundNotListening);
-    // Its bind was no success of the server's, so the server's failure stands.
+    // Its bind is not a success of the server, so the server's failure stands.
     let verdict = bound().becomes_client(&source).refuse(&connect("127.0.0.1:18789")).verdict();
     assert_certain(&verdict, Cause::BindFailed);
     // Nor is a socket that was closed before it listened.
@@ -1025,13 +1029,13 @@ fn a_cause_that_cannot_be_seen_makes_later_causes_uncertain() {
     assert_degraded(&verdict, Cause::NothingListening, &[Because::HookMissing]);
     let up = blind().present(&server("192.168.50.2:18789")).ready();
     assert_certain(&up.refuse(&connect("127.0.0.1:18789")).verdict(), Cause::WrongAddress);
-    // One that was seen to bind is no matter of doubt.
+    // A bind that was seen causes no uncertainty.
     let bound = blind().ready().bind(&server("127.0.0.1:18789"), None).after_millis(10);
     assert_certain(&bound.refuse(&connect("127.0.0.1:18789")).verdict(), Cause::BoundNotListening);
 }
 
 #[test]
-fn more_ends_than_are_remembered_put_the_history_in_doubt() {
+fn more_ends_than_are_remembered_degrade_verdicts() {
     let mut ended = simulation().ready();
     for last in 1..=100 {
         let one = server(&format!("127.0.1.{last}:18789"));
@@ -1059,33 +1063,33 @@ fn a_server_that_starts() {
 }
 
 #[test]
-fn a_client_is_no_candidate_whatever_it_calls_itself() {
+fn a_client_is_not_a_candidate_whatever_its_name() {
     let probe = connect("127.0.0.1:18789").by("openclaw-gatewa", 655);
     let verdict = simulation().ready().start("openclaw-gatewa", 655).refuse(&probe).verdict();
     assert_certain(&verdict, Cause::NothingListening);
 }
 
-/// What reported of its end was lost: a look at every process finds it no more.
+/// The record of its end was lost: a scan of every process does not find it.
 #[test]
 fn a_server_whose_end_was_lost_is_not_starting() {
     let lost =
         || simulation().ready().start("openclaw-gatewa", 700).after_millis(10).lose(1, LostWhere::Ring);
     let refuse =
         |simulation: Simulation| simulation.after_millis(10).refuse(&connect("127.0.0.1:18789")).verdict();
-    let verdict = refuse(lost().look_again().finds_servers(&[]));
+    let verdict = refuse(lost().scan_again().finds_servers(&[]));
     assert_certain(&verdict, Cause::NothingListening);
-    let verdict = refuse(lost().look_again().finds_servers(&[("openclaw-gatewa", 700)]));
+    let verdict = refuse(lost().scan_again().finds_servers(&[("openclaw-gatewa", 700)]));
     assert_by_name(&verdict, Cause::Starting);
-    // The look was late: what comes still tells how it ended.
-    let simulation = lost().look_again().finds_servers(&[]).exit(700, ExitStatus::Code(78));
+    // The scan was late: the record that comes after it still shows how the process ended.
+    let simulation = lost().scan_again().finds_servers(&[]).exit(700, ExitStatus::Code(78));
     assert_by_name(&refuse(simulation), Cause::NeverListened);
 }
 
 /// That the end of a process will not be reported makes a verdict uncertain where a server's end would be the reason.
 #[test]
-fn ends_that_are_not_told_put_what_rests_on_them_in_doubt() {
+fn unreported_ends_degrade_verdicts_that_rest_on_them() {
     let lost = || simulation().ready().lose(1, LostWhere::Followed);
-    let verdict = lost().look_again().refuse(&connect("127.0.0.1:18789")).verdict();
+    let verdict = lost().scan_again().refuse(&connect("127.0.0.1:18789")).verdict();
     assert_degraded(&verdict, Cause::NothingListening, &[Because::LostRecords]);
     let gateway = server("100.101.102.103:18789");
     let verdict = lost().open(&gateway).after_millis(20).refuse(&connect("127.0.0.1:18789")).verdict();
@@ -1094,17 +1098,17 @@ fn ends_that_are_not_told_put_what_rests_on_them_in_doubt() {
 
 /// Hundreds of unverified servers hide none elsewhere, and none that was there before.
 #[test]
-fn pretenders_by_the_hundred_hide_no_server() {
+fn hundreds_of_unverified_servers_hide_no_server() {
     for netns in [POD, HOST] {
-        let mut crowded = simulation()
+        let mut filled = simulation()
             .netns(namespace(POD, Some("pod"), &[], &[]))
             .ready()
             .start("openclaw-gatewa", 700)
             .after_millis(10);
         for pid in 1_000..1_300 {
-            crowded = crowded.start_in(netns, "openclaw-gatewa", pid).after_millis(1);
+            filled = filled.start_in(netns, "openclaw-gatewa", pid).after_millis(1);
         }
-        let verdict = crowded.refuse(&connect("127.0.0.1:18789")).verdict();
+        let verdict = filled.refuse(&connect("127.0.0.1:18789")).verdict();
         let forgotten = [Because::HistoryForgotten].into_iter().filter(|_| netns == HOST);
         let because: Vec<Because> = forgotten.chain([Because::ClaimOnly]).collect();
         assert_degraded(&verdict, Cause::Starting, &because);
@@ -1113,7 +1117,7 @@ fn pretenders_by_the_hundred_hide_no_server() {
     }
 }
 
-/// What another user does by the hundred drops nothing of the server, and puts nothing in doubt that does not rest on it.
+/// What another user does by the hundred drops nothing of the server, and degrades no verdict that does not rest on it.
 #[test]
 fn one_user_drops_no_history_of_another() {
     let gateway = server("127.0.0.1:18789");
@@ -1144,12 +1148,12 @@ fn one_user_drops_no_history_of_another() {
 
 /// The server's own user has dropped what would explain the refusal.
 #[test]
-fn a_failed_bind_that_is_not_remembered_puts_an_absence_in_doubt() {
+fn a_forgotten_failed_bind_degrades_an_absence() {
     let mut failed = simulation().ready();
     for number in 0..40_u32 {
         let socket = server(&format!("127.0.1.{}:18789", 2 + number)).by("nc", 66).of_user(65_534);
         failed = failed.bind(&socket, Some(Errno::EADDRNOTAVAIL)).after_millis(1);
-        // Made good: of those that are remembered nothing is left.
+        // Cleared: no remembered failure is left.
         failed = failed.open(&socket).after_millis(1).close(&socket, Close::End(ExitStatus::Code(0)));
     }
     let verdict = failed.after_millis(100).refuse(&connect("127.0.0.1:18789")).verdict();
@@ -1159,7 +1163,7 @@ fn a_failed_bind_that_is_not_remembered_puts_an_absence_in_doubt() {
 
 /// A process that ends within 100 ms after it closed its listener has closed it because it ends.
 #[test]
-fn a_process_that_is_about_to_end_is_not_said_to_be_running() {
+fn a_process_that_is_about_to_end_is_not_reported_as_running() {
     let gateway = server("127.0.0.1:18789");
     let closed = || {
         let up = simulation().ready().open(&gateway).after_millis(4_000);
@@ -1375,9 +1379,9 @@ fn a_connect_that_failed_otherwise_is_counted_and_reported_on_request() {
     };
     let silent = failed(simulation());
     assert_eq!(count(&silent), (0, [(FailedBy::TimedOut, 1), (FailedBy::GivenUp, 1)].into()));
-    let is_told = |body: &&Body| matches!(body, Body::Failed(_));
-    assert_eq!(silent.iter().filter(is_told).count(), 0);
-    assert_eq!(failed(simulation().all()).iter().filter(is_told).count(), 2);
+    let is_failed = |body: &&Body| matches!(body, Body::Failed(_));
+    assert_eq!(silent.iter().filter(is_failed).count(), 0);
+    assert_eq!(failed(simulation().all()).iter().filter(is_failed).count(), 2);
 }
 
 #[test]
@@ -1492,18 +1496,23 @@ impl Product for Teapot {
     }
 }
 
-/// Its claims are reported and weighed as those of any other.
+/// Its configured values are reported and evaluated as those of any other.
 #[test]
 fn another_server_is_one_more_entry() {
     let teapot = || simulation().present(&server("192.168.50.2:18789").by("teapot", 7)).ready();
     let refuse = |file: (&str, u64)| {
-        teapot().says_as(ProductRef::new(&Teapot), 7, Some(file)).refuse(&connect("127.0.0.1:18789"))
+        teapot().configure_as(ProductRef::new(&Teapot), 7, Some(file)).refuse(&connect("127.0.0.1:18789"))
     };
     let verdict = refuse(("127.0.0.1", 60_000)).verdict();
     assert_certain(&verdict, Cause::WrongAddress);
-    let [claim] = &verdict.claims[..] else { panic!("{verdict:?}") };
+    let [configured] = &verdict.claims[..] else { panic!("{verdict:?}") };
     assert_eq!(
-        (claim.what.as_str(), claim.value.as_deref(), claim.source.as_str(), claim.agrees),
+        (
+            configured.what.as_str(),
+            configured.value.as_deref(),
+            configured.source.as_str(),
+            configured.agrees
+        ),
         ("brew.listen", Some("127.0.0.1"), CONFIG, Some(false))
     );
     assert!(verdict.hint.unwrap().starts_with("the file is already right. The process took its bind"));
@@ -1513,10 +1522,10 @@ fn another_server_is_one_more_entry() {
         verdict.hint.as_deref(),
         Some("now: use 192.168.50.2:18789. Permanent fix: let the server listen on 127.0.0.1 too")
     );
-    // What opens it to others says what it claims of them.
+    // An exposure shows what is configured for authentication.
     let lan = simulation().present(&server("127.0.0.1:18789").by("teapot", 7)).ready();
     let lan = lan
-        .says_as(ProductRef::new(&Teapot), 7, Some(("127.0.0.1", 60_000)))
+        .configure_as(ProductRef::new(&Teapot), 7, Some(("127.0.0.1", 60_000)))
         .refuse(&connect("192.168.50.2:18789"));
     assert!(lan.verdict().hint.unwrap().ends_with("and set brew.password first"));
 }
@@ -1560,21 +1569,21 @@ fn nothing_else_knows_a_product() {
     assert!(read > 30, "{read} files were read");
 }
 
-/// What a process said before it ended is kept, though nothing can be read of it any more.
+/// What was configured for a process is kept after its end, when nothing can be read of it any more.
 #[test]
-fn what_a_candidate_claimed_outlives_it() {
+fn configured_values_of_a_candidate_stay_after_its_end() {
     let started = simulation().ready().start("openclaw-gatewa", 655);
-    let started = started.says(655, &[], Some(("{gateway:{bind:'lan'}}", 40_000))).after_millis(4_000);
-    let ended = started.exit(655, ExitStatus::Code(78)).says_nothing(655).after_millis(100);
+    let started = started.configure(655, &[], Some(("{gateway:{bind:'lan'}}", 40_000))).after_millis(4_000);
+    let ended = started.exit(655, ExitStatus::Code(78)).settings_unreadable(655).after_millis(100);
     let verdict = ended.refuse(&connect("127.0.0.1:18789")).verdict();
     assert_by_name(&verdict, Cause::NeverListened);
     let [bind] = &verdict.claims[..] else { panic!("{verdict:?}") };
     assert_eq!((bind.pid, bind.value.as_deref(), bind.agrees), (Some(655), Some("lan"), None));
     assert_eq!(verdict.candidates[0].process.pid, Some(655));
-    // What a process said that has become another program is not its own any more.
+    // What was configured before a process executed another program does not count for that program.
     let gateway = simulation().present(&server("192.168.50.2:18789")).ready();
     let gateway =
-        gateway.says(4242, &[], Some(("{gateway:{bind:'lan'}}", 40_000))).becomes_another_program(4242);
+        gateway.configure(4242, &[], Some(("{gateway:{bind:'lan'}}", 40_000))).becomes_another_program(4242);
     assert_eq!(gateway.refuse(&connect("127.0.0.1:18789")).verdict().claims, []);
 }
 
@@ -1612,7 +1621,7 @@ fn a_rule_for_another_hosts_address_is_this_hosts() {
 }
 
 #[test]
-fn an_icmp_message_from_outside_or_from_an_unknown_sender_is_no_filter_of_this_host() {
+fn an_icmp_message_from_outside_or_from_an_unknown_sender_is_not_of_a_filter_of_this_host() {
     let dst = "198.51.100.9:18789";
     for refused in [
         connect(dst).by_icmp(),
@@ -1733,7 +1742,7 @@ fn a_rule_of_a_namespace_on_the_way_is_this_hosts() {
         assert_certain(&verdict, Cause::Filtered);
         assert!(verdict.hint.unwrap().contains("; inside network namespace vpn"));
         // It came after the start.
-        let verdict = joined().ready().netns(router()).look_again().refuse(&refused).verdict();
+        let verdict = joined().ready().netns(router()).scan_again().refuse(&refused).verdict();
         assert_certain(&verdict, Cause::Filtered);
     }
     // As a port of a bridge, beside others: one of them could pass for another host.

@@ -1,4 +1,4 @@
-//! Each row of the table of hints, said of a simulation; docs/hints.md is made of both.
+//! Each row of the table of hints, proposed in a simulation; docs/hints.md is made of both.
 
 use std::fmt::Write as _;
 
@@ -22,10 +22,10 @@ use tracer::output::schema::Verdict;
 use tracer::products::ProductRef;
 use tracer::products::postgresql::PostgreSql;
 
-/// When a row is for a socket that anybody could have opened.
+/// When a row is for a socket that any user could have opened.
 const STRANGE: &str = "nothing but its own socket shows that it is the server";
 
-/// The same for a process that anybody could have named so.
+/// The same for a process that any user could have named so.
 const STRANGE_NAME: &str = "nothing but its name shows that it is the server";
 
 const POD: u32 = 4_026_532_281;
@@ -63,13 +63,13 @@ fn up(owner: (&str, u32), at: &str, to: &str) -> Simulation {
     simulation().present(&server(at).by(owner.0, owner.1)).ready().refuse(&connect(to))
 }
 
-/// The same of a gateway that says something: its file, and when that was written.
+/// The same of a gateway with settings: its file, and when that was written.
 fn gateway(at: &str, to: &str, arguments: &[&str], file: &str, written: u64) -> Simulation {
     let ready = simulation().present(&server(at)).ready();
-    ready.says(4242, arguments, Some((file, written))).refuse(&connect(to))
+    ready.configure(4242, arguments, Some((file, written))).refuse(&connect(to))
 }
 
-/// What a file says.
+/// The text of a file.
 fn file(bind: &str, more: &str) -> String {
     format!("{{gateway:{{bind:'{bind}',auth:{{mode:'token',token:'{TOKEN}'}}}}{more}}}")
 }
@@ -113,7 +113,10 @@ fn ended_in_unit(name: &str, user: Option<u32>, file: Option<&str>) -> Simulatio
 
 fn ends(mut started: Simulation, status: ExitStatus, file: Option<&str>) -> Simulation {
     if let Some(file) = file {
-        started = started.says(16_083, &[], Some((file, OLDER))).after_millis(4_000).says_nothing(16_083);
+        started = started
+            .configure(16_083, &[], Some((file, OLDER)))
+            .after_millis(4_000)
+            .settings_unreadable(16_083);
     }
     started
         .after_millis(4_000)
@@ -134,7 +137,9 @@ fn of_client(pod_uid: Option<&str>) -> Container {
 /// A PostgreSQL server with this configuration file, at the port of every scenario.
 fn postgres(at: &str, to: &str, file: &str) -> Simulation {
     let ready = simulation().present(&server(at).by("postgres", 41)).ready();
-    ready.says_as(ProductRef::new(&PostgreSql), 41, Some((&postgres_file(file), OLDER))).refuse(&connect(to))
+    ready
+        .configure_as(ProductRef::new(&PostgreSql), 41, Some((&postgres_file(file), OLDER)))
+        .refuse(&connect(to))
 }
 
 fn postgres_file(more: &str) -> String {
@@ -146,7 +151,7 @@ const FAILED: ExitStatus = ExitStatus::Code(1);
 const REFUSED: ExitStatus = ExitStatus::Code(78);
 
 /// The simulation of a row.
-fn tell(cause: Cause, owner: &str, when: &str) -> Example {
+fn propose(cause: Cause, owner: &str, when: &str) -> Example {
     match cause {
         Filtered => match when {
             "an ICMP message refused, for an address of no network namespace of this host" => {
@@ -189,7 +194,7 @@ fn tell(cause: Cause, owner: &str, when: &str) -> Example {
                 simulation().ready().bind(&server, None).after_millis(400).refuse(&connect(LOCALHOST))
             };
             match when {
-                STRANGE => example("if it is, its log says why", bound(1001)),
+                STRANGE => example("if it is, its log shows why", bound(1001)),
                 "" => example("strace -f -p 4242", bound(1000)),
                 other => panic!("no simulation for bound-not-listening: {other}"),
             }
@@ -281,7 +286,7 @@ fn bind_failed(owner: &str, when: &str) -> Example {
         ) => {
             let asked = server("100.70.1.1:18789").by("nginx", 7).of_user(1001);
             let failed = simulation().ready().bind(&asked, Some(Errno::EADDRNOTAVAIL)).after_millis(400);
-            example("its log says which address it did not get", failed.refuse(&connect(LOCALHOST)))
+            example("its log shows which address it did not get", failed.refuse(&connect(LOCALHOST)))
         }
         ("any", "EADDRINUSE, and the server holds the port itself") => {
             example("configured for both addresses, take one of them out", in_use((GATEWAY, 2970), LAN, any))
@@ -303,7 +308,7 @@ fn bind_failed(owner: &str, when: &str) -> Example {
             example("(gateway.bind \"loopback\")", in_use(("tailscaled", 900), TAILNET, any))
         }
         ("ssh -L", _) => example("(-L): end it (kill 77)", in_use(("ssh", 77), LAN, any)),
-        ("ssh -R", _) => example("(ssh -R): let them end that", in_use(("sshd-session", 78), LAN, any)),
+        ("ssh -R", _) => example("(ssh -R): let that user end it", in_use(("sshd-session", 78), LAN, any)),
         ("kubectl", _) => example("a kubectl port-forward has this port", in_use(("kubectl", 79), LAN, any)),
         ("systemd socket", _) => example("`systemctl list-sockets`", in_use(("systemd", 1), LAN, any)),
         ("PostgreSQL", "EADDRINUSE, and another process asks") => {
@@ -415,7 +420,7 @@ fn stopped(owner: &str, when: &str) -> Example {
                 .open(&gateway)
                 .after_millis(20)
                 .lose(1, tracer::model::kernel_event::LostWhere::Ring);
-            let unseen = unseen.after_millis(20).look_again().after_millis(20);
+            let unseen = unseen.after_millis(20).scan_again().after_millis(20);
             example("see its log for why it closed", unseen.refuse(&connect(LOCALHOST)))
         }
         other => panic!("no simulation for stopped: {other:?}"),
@@ -445,8 +450,8 @@ fn wrong_family(owner: &str, when: &str) -> Example {
             "let the server listen on [2001:db8::2] too, and keep",
             up(("nginx", 7), wildcard, "[2001:db8::2]:18789"),
         ),
-        ("any", "it claims to listen on the address already") => example(
-            "its log says why it does not listen on [::1]",
+        ("any", "it is configured to listen on the address already") => example(
+            "its log shows why it does not listen on [::1]",
             gateway(LOCALHOST, LOCALHOST_V6, &[], &file("loopback", ""), OLDER),
         ),
         ("OpenClaw", "IPv6 loopback") => example(
@@ -500,20 +505,20 @@ fn wrong_address(owner: &str, when: &str) -> Example {
             gateway(TAILNET, LOCALHOST, &[], &file("lan", ""), YOUNGER),
         ),
         ("any", "its file asks for the address, and is older than its process") => example(
-            "the process is younger than it: its log says why",
+            "the process is younger than it: its log shows why",
             gateway(TAILNET, LOCALHOST, &[], &file("lan", ""), OLDER),
         ),
-        ("any", "its file asks for the address, and which of the two is older cannot be told") => example(
-            "whether the process started with it cannot be told: end it and start a new one",
+        ("any", "its file asks for the address, and which of the two is older is not known") => example(
+            "whether the process started with it is not known: end it and start a new one",
             gateway(TAILNET, LOCALHOST, &[], &file("lan", ""), EITHER),
         ),
         ("any", "its arguments or its environment ask for the address") => example(
             "the bind by its arguments is right already",
             gateway(TAILNET, LOCALHOST, &["--bind", "lan"], &file("tailnet", ""), OLDER),
         ),
-        ("any", "its file asked for the address, and somebody took that back") => {
+        ("any", "its file asked for the address, and another process took that back") => {
             let set = simulation().present(&server(TAILNET)).ready();
-            let set = set.says(4242, &[], Some((&file("tailnet", ""), OLDER)));
+            let set = set.configure(4242, &[], Some((&file("tailnet", ""), OLDER)));
             let set = set.after_millis(100).replace(4242, &file("lan", ""), process("openclaw", 70));
             let set = set.after_millis(2_000).replace(4242, &file("tailnet", ""), process("sync", 71));
             example("something rewrites the file: openclaw[70]", set.refuse(&connect(LOCALHOST)))
@@ -534,10 +539,10 @@ fn wrong_address(owner: &str, when: &str) -> Example {
         ("any", "in another namespace than the client") => {
             example("let the server listen on 172.17.0.2 inside", inside("node", "172.17.0.2:18789"))
         }
-        ("any", "what it listens on is no address any more") => {
+        ("any", "what it listens on is not an address any more") => {
             let down = simulation().host(|host| host.local.retain(|route| route.device != 3));
             example(
-                "is no address of this namespace any more",
+                "is not an address of this namespace any more",
                 down.present(&server(TAILNET)).ready().refuse(&connect(LOCALHOST)),
             )
         }
@@ -623,7 +628,7 @@ fn starting(owner: &str, when: &str) -> Example {
         ("PostgreSQL", _) => {
             let started = simulation().ready().start_as("postgres", 655, Some(ProductRef::new(&PostgreSql)));
             let started =
-                started.says_as(ProductRef::new(&PostgreSql), 655, Some((&postgres_file(""), OLDER)));
+                started.configure_as(ProductRef::new(&PostgreSql), 655, Some((&postgres_file(""), OLDER)));
             example(
                 "pg_isready -h 127.0.0.1 -p 18789",
                 started.after_millis(1_200).refuse(&connect(LOCALHOST)),
@@ -638,13 +643,14 @@ fn starting(owner: &str, when: &str) -> Example {
 
 fn never_listened(owner: &str, when: &str) -> Example {
     match (owner, when) {
-        ("OpenClaw", "exit code 78, and it claims to listen beyond loopback without a token or password") => {
-            example(
-                "and no token or password: gateway.bind \"loopback\"",
-                ended(GATEWAY, REFUSED, Some("{gateway:{bind:'lan'}}")),
-            )
-        }
-        ("OpenClaw", "exit code 78, and it claims a token or password") => {
+        (
+            "OpenClaw",
+            "exit code 78, and it is configured to listen beyond loopback without a token or password",
+        ) => example(
+            "and no token or password: gateway.bind \"loopback\"",
+            ended(GATEWAY, REFUSED, Some("{gateway:{bind:'lan'}}")),
+        ),
+        ("OpenClaw", "exit code 78, and a token or password is configured") => {
             let ended = ended_in_unit("openclaw-gateway.service", Some(1000), Some(&file("lan", "")));
             example("`journalctl --user -u openclaw-gateway.service -n 20` of user 1000 shows which", ended)
         }
@@ -652,7 +658,7 @@ fn never_listened(owner: &str, when: &str) -> Example {
         ("PostgreSQL", _) => {
             let started = simulation().ready().start_as("postgres", 655, Some(ProductRef::new(&PostgreSql)));
             let started =
-                started.says_as(ProductRef::new(&PostgreSql), 655, Some((&postgres_file(""), OLDER)));
+                started.configure_as(ProductRef::new(&PostgreSql), 655, Some((&postgres_file(""), OLDER)));
             let ended = started.after_millis(4_000).exit(655, FAILED).after_millis(100);
             example("the FATAL line", ended.refuse(&connect(LOCALHOST)))
         }
@@ -693,19 +699,19 @@ fn other_netns(owner: &str, when: &str) -> Example {
             pod(None, LOCALHOST, "nginx", 7).refuse(&connect(LOCALHOST)),
         ),
         ("any", "it can be entered") => example(
-            "ip netns exec pod COMMAND; from here",
+            "ip netns exec pod COMMAND; or from the host",
             pod(Some("pod"), "0.0.0.0:18789", "nginx", 7).refuse(&connect(LOCALHOST)),
         ),
-        ("any", "") => example("to reach it from here, publish", unread().refuse(&connect(LOCALHOST))),
+        ("any", "") => example("to reach it from the host, publish", unread().refuse(&connect(LOCALHOST))),
         other => panic!("no simulation for other-netns: {other:?}"),
     }
 }
 
 fn other_port(when: &str) -> Example {
-    let elsewhere = |claims: bool| {
+    let elsewhere = |is_configured: bool| {
         let mut started = simulation().ready().start(GATEWAY, 4242).after_millis(5_100);
-        if claims {
-            started = started.says(4242, &["--port", "19001"], None);
+        if is_configured {
+            started = started.configure(4242, &["--port", "19001"], None);
         }
         let elsewhere = started.after_millis(1_000).elsewhere(&[&server("127.0.0.1:19001")]);
         elsewhere.refuse(&connect(LOCALHOST))
@@ -729,13 +735,15 @@ fn other_port(when: &str) -> Example {
         "a forwarder of another user publishes it" => {
             example("see whether the server runs and where it listens", published(65_534))
         }
-        "it claims that port" => example("its gateway.port by its arguments is 19001", elsewhere(true)),
+        "it is configured for that port" => {
+            example("its gateway.port by its arguments is 19001", elsewhere(true))
+        }
         "" => example("or start the server with port 18789", elsewhere(false)),
         other => panic!("no simulation for other-port: {other}"),
     }
 }
 
-fn is_said(words: &str, hint: &str) -> bool {
+fn is_proposed(words: &str, hint: &str) -> bool {
     match words.strip_prefix("...") {
         Some(last) => hint.ends_with(last),
         None => hint.contains(words),
@@ -746,21 +754,21 @@ fn is_said(words: &str, hint: &str) -> bool {
 fn each_row_is_proposed_where_it_fits() {
     for row in rows() {
         let (cause, owner, when) = (Cause::from(row.cause()), row.owner(), row.when());
-        let Example { words, verdict } = tell(cause, owner, when);
+        let Example { words, verdict } = propose(cause, owner, when);
         assert_eq!(verdict.cause, cause, "{owner} {when}: {verdict:?}");
         let hint = verdict.hint.as_deref().unwrap_or_default();
-        assert!(is_said(words, hint), "{} {owner} {when}: {hint}", cause.name());
+        assert!(is_proposed(words, hint), "{} {owner} {when}: {hint}", cause.name());
     }
 }
 
 #[test]
 fn each_words_are_one_rows_own() {
-    let told: Vec<(AnyRow, Example)> =
-        rows().map(|row| (row, tell(row.cause().into(), row.owner(), row.when()))).collect();
-    for (row, Example { words, .. }) in &told {
-        let also = told.iter().filter(|(other, one)| {
+    let proposed: Vec<(AnyRow, Example)> =
+        rows().map(|row| (row, propose(row.cause().into(), row.owner(), row.when()))).collect();
+    for (row, Example { words, .. }) in &proposed {
+        let also = proposed.iter().filter(|(other, one)| {
             other.cause() == row.cause()
-                && one.verdict.hint.as_deref().is_some_and(|hint| is_said(words, hint))
+                && one.verdict.hint.as_deref().is_some_and(|hint| is_proposed(words, hint))
         });
         let also: Vec<&str> = also.map(|(other, _)| other.when()).collect();
         assert_eq!(also.len(), 1, "{} {} `{words}`: {also:?}", Cause::from(row.cause()).name(), row.owner());
@@ -777,7 +785,7 @@ fn page() -> String {
     for cause in causes::in_order() {
         let _ = write!(page, "\n## {}\n\n| owner | when | hint |\n|---|---|---|\n", cause.name());
         for row in rows().filter(|row| Cause::from(row.cause()) == cause) {
-            let Example { verdict, .. } = tell(cause, row.owner(), row.when());
+            let Example { verdict, .. } = propose(cause, row.owner(), row.when());
             let hint = verdict.hint.unwrap_or_default().replace('|', "\\|");
             let _ = writeln!(page, "| {} | {} | {hint} |", row.owner(), row.when());
         }
@@ -787,7 +795,7 @@ fn page() -> String {
 
 const HEAD: &str = "# Hints
 
-What tracer proposes, by cause and by who owns the socket: the first row of a cause that fits. The hints are said of
+What tracer proposes, by cause and by who owns the socket: the first row of a cause that fits. The hints are those of
 simulations in tests/suites/hints.rs, which stands for addresses and names; this page is made from them and from the tables in
 tracer/src/output/hints and tracer/src/products by `UPDATE_DOCS=1 cargo test -p tests --test hints`.
 ";
@@ -809,13 +817,13 @@ fn hint(simulation: Simulation) -> String {
     simulation.verdict().hint.unwrap_or_default()
 }
 
-/// What a hint proposes to open, and what it says of who may then come in.
+/// What a hint proposes to open, and what it adds about who may then connect.
 #[test]
 fn configured_access_decides_the_warning_about_access() {
     let auth = |auth: &str| format!("{{gateway:{{bind:'tailnet',auth:{auth}}}}}");
     let token = format!("{{mode:'token',token:'{TOKEN}'}}");
     let password = format!("{{mode:'password',password:'{TOKEN}'}}");
-    for (claimed, expected) in [
+    for (settings, expected) in [
         (auth(&token), "opens every interface: keep gateway.auth.token and a firewall"),
         (auth(&password), "opens every interface: keep gateway.auth.password and a firewall"),
         (auth("{mode:'token'}"), "opens every interface: set gateway.auth.token first, and a firewall"),
@@ -831,11 +839,11 @@ fn configured_access_decides_the_warning_about_access() {
         ),
     ] {
         for to in [LOCALHOST, LAN] {
-            let hint = hint(gateway(TAILNET, to, &[], &claimed, OLDER));
-            assert!(hint.contains(expected), "{claimed} {to}: {hint}");
+            let hint = hint(gateway(TAILNET, to, &[], &settings, OLDER));
+            assert!(hint.contains(expected), "{settings} {to}: {hint}");
         }
     }
-    // Whoever else it is, a product that can be read says it, and of others it is asked for.
+    // A product whose settings can be read shows it; for others the hint asks the user to check.
     let nginx = hint(up(("nginx", 7), TAILNET, LAN));
     assert!(
         nginx.ends_with("let the server listen on 192.168.50.2 too, and keep its authentication on"),
@@ -845,7 +853,7 @@ fn configured_access_decides_the_warning_about_access() {
     assert!(here.ends_with("let the server listen on 127.0.0.1 too"), "{here}");
 }
 
-/// Every hint that opens the server to other hosts has a word on who may come in.
+/// Every hint that opens the server to other hosts names who may then connect.
 #[test]
 fn opening_access_is_proposed_only_with_a_warning() {
     let owners = [
@@ -918,7 +926,7 @@ fn the_log_of_a_refused_configuration_is_where_its_process_ran() {
     assert!(open.contains("Its settings are gateway.bind \"lan\" and no token or password"), "{open}");
 }
 
-/// What wins over the file has to be reported itself.
+/// A hint proposes to change the source that wins over the file.
 #[test]
 fn a_setting_is_to_be_changed_where_it_is_configured() {
     let hint = |arguments: &[&str]| hint(gateway(TAILNET, LOCALHOST, arguments, "{}", OLDER));
@@ -944,7 +952,7 @@ fn a_newer_version_is_proposed_to_an_older_one() {
 fn a_file_is_older_than_its_process_only_where_no_rounding_makes_it_so() {
     let hint = |written| hint(gateway(TAILNET, LOCALHOST, &[], &file("lan", ""), written));
     let (younger, older) = ("The process took its bind when it started", "the process is younger than it");
-    let either = "cannot be told";
+    let either = "is not known";
     let hints = [
         (50_011, younger),
         (50_010, younger),
@@ -988,20 +996,20 @@ fn ending_the_first_process_is_never_proposed() {
 
 /// A server that no rule names may be starting, or may listen elsewhere: neither is stated, and it is not to be started.
 #[test]
-fn where_no_server_is_known_none_is_said_to_be_elsewhere() {
+fn where_no_server_is_known_no_hint_states_that_it_is_elsewhere() {
     let absent = || simulation().netns(namespace(POD, Some("blue"), &["10.0.0.7"], &[])).ready();
     for client in [connect(LOCALHOST), connect(LOCALHOST).in_netns(POD)] {
         let hint = hint(absent().refuse(&client));
         assert!(!hint.starts_with("start") && !hint.contains("another port"), "{hint}");
     }
-    // Where the destination is, whoever asks.
+    // Where the destination is, for every client.
     for client in [connect(LOCALHOST).in_netns(POD), connect("10.0.0.7:18789")] {
         let inside = hint(absent().refuse(&client));
         assert!(inside.contains("(ss -ltnp; inside network namespace blue)"), "{inside}");
     }
 }
 
-/// Another user's process is looked at before anything of it is used: its command, its path and its namespace are not
+/// The user checks another user's process before using it: its command, its path and its namespace are not
 /// named.
 #[test]
 fn no_client_is_sent_to_a_process_of_another_user() {
@@ -1028,13 +1036,13 @@ fn no_client_is_sent_to_a_process_of_another_user() {
 
 /// A listener whose owner cannot be read is not what is left of a connection.
 #[test]
-fn a_holder_that_is_not_known_is_not_said_to_have_none() {
-    let nobody = || tracer::model::process::Process::default();
+fn an_unknown_holder_is_not_reported_as_no_holder() {
+    let unknown = || tracer::model::process::Process::default();
     let mut unread = server(LAN);
-    unread.listener.process = tracer::model::process::Process { uid: Some(1000), ..nobody() };
+    unread.listener.process = tracer::model::process::Process { uid: Some(1000), ..unknown() };
     let asked = |simulation: Simulation| simulation.bind(&server("0.0.0.0:18789"), Some(Errno::EADDRINUSE));
     let listening = asked(simulation().present(&unread).ready()).after_millis(400);
-    let connected = asked(simulation().ready()).held("127.0.0.1", TcpState::Established, nobody());
+    let connected = asked(simulation().ready()).held("127.0.0.1", TcpState::Established, unknown());
     for held in [listening, connected.after_millis(400)] {
         let verdict = held.refuse(&connect(LOCALHOST)).verdict();
         let (summary, hint) = (verdict.summary, verdict.hint.unwrap_or_default());

@@ -33,15 +33,15 @@ fn screen(simulation: Simulation, lines: usize) -> String {
     plain(&log[log.len() - lines..])
 }
 
-/// What a gateway's file says.
+/// The text of a gateway's file.
 fn file() -> String {
     format!("{{gateway:{{bind:'tailnet',port:18789,auth:{{mode:'token',token:'{TOKEN}'}}}}}}")
 }
 
 #[test]
-fn status_shows_claims_agreement_and_exposure() {
+fn status_shows_configured_values_agreement_and_exposure() {
     let gateway = simulation().present(&server("100.101.102.103:18789")).ready();
-    let gateway = gateway.says(4242, &[], Some((&file(), 60_000)));
+    let gateway = gateway.configure(4242, &[], Some((&file(), 60_000)));
     let asked = gateway.status("127.0.0.1:18789").status("100.101.102.103:18789");
     insta::assert_snapshot!(screen(asked, 2));
 }
@@ -50,24 +50,25 @@ fn status_shows_claims_agreement_and_exposure() {
 fn status_shows_what_does_not_agree_and_is_open_to_all() {
     let open = "{gateway:{bind:'loopback',auth:{mode:'none'}}}";
     let gateway = simulation().present(&server("0.0.0.0:18789")).ready();
-    let gateway = gateway.says(4242, &["--port", "18789"], Some((open, 1)));
+    let gateway = gateway.configure(4242, &["--port", "18789"], Some((open, 1)));
     insta::assert_snapshot!(screen(gateway.status("127.0.0.1:18789"), 1));
 }
 
 #[test]
-fn status_of_what_claims_nothing_and_of_loopback() {
+fn status_without_configured_values_and_on_loopback() {
     let nginx = simulation().present(&server("[::]:18789").by("nginx", 7)).ready();
     insta::assert_snapshot!(screen(nginx.status("127.0.0.1:18789"), 1));
     let loopback = simulation().present(&server("127.0.0.1:18789")).ready();
-    let loopback = loopback.says(4242, &[], Some((&file(), 60_000)));
+    let loopback = loopback.configure(4242, &[], Some((&file(), 60_000)));
     insta::assert_snapshot!(both(loopback.status("127.0.0.1:18789")));
 }
 
 #[test]
-fn a_candidate_that_ended_shows_what_it_claimed() {
+fn a_candidate_that_ended_shows_its_configured_values() {
     let simulation = simulation().ready().start("openclaw-gatewa", 16083);
-    let simulation = simulation.says(16083, &[], Some((&file(), 60_000))).after_millis(4_000);
-    let simulation = simulation.exit(16083, ExitStatus::Code(78)).says_nothing(16083).after_millis(4_100);
+    let simulation = simulation.configure(16083, &[], Some((&file(), 60_000))).after_millis(4_000);
+    let simulation =
+        simulation.exit(16083, ExitStatus::Code(78)).settings_unreadable(16083).after_millis(4_100);
     insta::assert_snapshot!(screen(simulation.refuse(&connect("127.0.0.1:18789").by("node", 812)), 1));
 }
 
@@ -77,7 +78,7 @@ fn the_trap() {
     let simulation = simulation().ready().open(&gateway).after_millis(10);
     let lan = file().replace("tailnet", "lan");
     let simulation =
-        simulation.says(21, &[], Some((&lan, 60_000))).close(&gateway, Close::Owner).after_millis(10);
+        simulation.configure(21, &[], Some((&lan, 60_000))).close(&gateway, Close::Owner).after_millis(10);
     let simulation =
         simulation.open(&gateway).after_millis(41_000).refuse(&connect("127.0.0.1:18789").by("curl", 1480));
     insta::assert_snapshot!(screen(simulation, 1));
@@ -296,7 +297,9 @@ fn named(name: &[u8]) -> Vec<Line> {
 /// The beginning of each line: its time and label, or that of a detail.
 fn beginnings(text: &str) -> Vec<String> {
     let label = |line: &str| match line.trim_start().split_once(": ") {
-        Some((label @ ("hint" | "not certain" | "claim"), _)) if line.starts_with("    ") => label.to_owned(),
+        Some((label @ ("hint" | "not certain" | "config"), _)) if line.starts_with("    ") => {
+            label.to_owned()
+        }
         _ if line.starts_with("    ") => String::new(),
         _ => line.chars().take(22).collect(),
     };
@@ -479,7 +482,7 @@ fn a_namespace_without_a_name_goes_by_its_container() {
     let pod = "(container bbbbbbbbbbbb, pod 6b1c0d0e-5a00-11e9-b385-42010a80018d)\n";
     assert!(text.contains(&format!(": wrong-address  {pod}")), "{text}");
     // From a namespace of its own, where nothing names the client's container.
-    let two = simulation().netns(namespace(POD + 1, None, &[], &[])).look_again();
+    let two = simulation().netns(namespace(POD + 1, None, &[], &[])).scan_again();
     let other = connect("172.17.0.2:18789").in_netns(POD + 1);
     let text = with_containers(two.refuse(&other), &[gateway()]);
     assert!(text.contains(": wrong-address  (net:[4026532282], to container aaaaaaaaaaaa)\n"), "{text}");

@@ -1,6 +1,6 @@
 //! Which process is the server, and what others do beside it: the pure core on a simulated host.
 //!
-//! Each test is a history; the expectation is what a person who had watched it would say.
+//! Each test is a history; the expectation follows from the contract of the causes.
 
 use tests::simulation::{Close, Server, Simulation, connect, namespace, server, simulation};
 use tracer::model::errno::Errno;
@@ -56,7 +56,7 @@ fn a_probe_is_not_a_server() {
     assert!(!verdict.hint.unwrap_or_default().contains("kill"));
 }
 
-/// A listener that closes at once answers nothing, so that nothing has recovered.
+/// A listener that closes immediately answers nothing, so that nothing has recovered.
 #[test]
 fn a_probe_is_not_a_recovery() {
     let refused = || simulation().ready().refuse(&connect(LOCALHOST)).after_millis(1_000);
@@ -137,7 +137,7 @@ fn a_success_clears_only_what_it_covers() {
     for started in [first, second] {
         // The VPN comes up later.
         let vpn = LocalRoute { addr: "10.0.0.9".parse().unwrap(), prefix_len: 32, device: 2, table: 255 };
-        let up = started.host(|host| host.local.push(vpn)).look_again();
+        let up = started.host(|host| host.local.push(vpn)).scan_again();
         let verdict = refused(up.after_millis(100), "10.0.0.9:18789");
         assert_certain(&verdict, Cause::BindFailed);
         assert!(
@@ -181,7 +181,7 @@ fn a_server_that_moved_on_is_on_another_port() {
 
 /// The holder has closed, and the server that did not get the port is still running without it.
 #[test]
-fn a_failure_whose_holder_has_closed_says_that_the_port_is_free() {
+fn a_failure_whose_holder_has_closed_shows_that_the_port_is_free() {
     let holder = server(TAILNET).by("nc", 11);
     let freed = simulation()
         .present(&holder)
@@ -198,7 +198,7 @@ fn a_failure_whose_holder_has_closed_says_that_the_port_is_free() {
 
 /// Another instance waits for the port, and the one that had it has ended since.
 #[test]
-fn an_instance_that_did_not_get_the_port_is_told_that_it_is_free() {
+fn the_hint_for_an_instance_without_the_port_states_that_it_is_free() {
     let holder = server(ANY).by("gunicorn", 11);
     let freed = simulation()
         .ready()
@@ -230,7 +230,7 @@ fn a_port_that_was_open_before_is_not_where_a_server_went() {
 
 /// It listened for a moment, and the record of its end came before that of its listener's.
 #[test]
-fn what_listened_and_ended_at_once_has_listened() {
+fn what_listened_and_ended_immediately_has_listened() {
     let earlier = server(TAILNET).by("relay", 9);
     let brief = server(TAILNET).by("relay", 10);
     let ended = simulation()
@@ -307,7 +307,7 @@ fn processes_that_fail_alike_are_counted_together() {
     assert_eq!(failures, [(20, Some(30))], "{verdict:?}");
 }
 
-/// It gave the port up before it listened: it is the server all the same.
+/// It closed the socket before it listened: it is the server all the same.
 #[test]
 fn a_process_that_has_bound_and_closed_is_known_by_that() {
     let relay = server(LOCALHOST).by("relay", 11);
@@ -360,7 +360,7 @@ fn a_client_that_has_bound_a_port_is_not_its_server() {
     assert_eq!(server_pid(&verdict), None);
 }
 
-/// A listener that closes at once is a probe: its process has listened, and its end is no reason.
+/// A listener that closes immediately is a probe: its process has listened, and its end is not a reason.
 #[test]
 fn a_process_that_tried_the_port_is_neither_starting_nor_ended_without_listening() {
     let probe = server(ANY).by("vite", 22);
@@ -474,7 +474,7 @@ fn where_the_server_went_is_judged_as_of_the_refusal() {
     assert_certain(&closed.verdict(), Cause::OtherPort);
 }
 
-/// Who opened the listener ran another program when it ended: whether a new process of the first program is the server
+/// The process that opened the listener ran another program when it ended: whether a new process of the first program is the server
 /// again, or another service, is not known before it executes the second.
 #[test]
 fn the_program_that_opened_a_listener_may_not_be_the_one_that_serves() {
@@ -513,7 +513,7 @@ fn an_instance_that_has_not_listened_ends_with_its_last_process() {
     let verdict = refused(daemon().exit(11, ExitStatus::Code(4)).after_millis(100), LOCALHOST);
     assert_certain(&verdict, Cause::NeverListened);
     assert!(verdict.summary.contains("exit code 4"), "{}", verdict.summary);
-    // A child that executes another program is no process of the instance.
+    // A child that executes another program is not a process of the instance.
     let helper = daemon().execute("helper", 11).after_millis(100);
     assert_certain(&refused(helper, LOCALHOST), Cause::NeverListened);
 }
@@ -579,7 +579,7 @@ fn a_successor_that_started_before_the_end_is_named() {
 
 /// Another user listens on an address of its own, and tries for more: it decides nothing beside the server.
 #[test]
-fn a_stranger_decides_nothing() {
+fn another_users_process_decides_nothing() {
     let gateway = server(LOCALHOST).by("openclaw-gatewa", 10);
     let stranger = |at: &str| server(at).by("nc", 66).of_user(NOBODY);
     let crashed = simulation()
@@ -600,9 +600,9 @@ fn a_stranger_decides_nothing() {
     assert!(!hint.contains("127.9.9.9") && !hint.contains("::1"), "{hint}");
 }
 
-/// A bind in vain beside a healthy server of another user does not make that one the culprit.
+/// A failed bind beside a running server of another user does not make that server the cause.
 #[test]
-fn a_strangers_failed_bind_is_shown_and_decides_nothing() {
+fn another_users_failed_bind_is_shown_and_decides_nothing() {
     let gateway = server(TAILNET).by("openclaw-gatewa", 10);
     let stranger = server(ANY).by("nc", 66).of_user(NOBODY);
     let tried =
@@ -622,9 +622,9 @@ fn listeners_of_several_users_are_not_certain() {
     assert_eq!((verdict.cause, &*verdict.because), (Cause::WrongAddress, &[Because::SeveralOwners][..]));
 }
 
-/// The nearer one may have been opened to wait for who is sent there.
+/// The nearer one may have been opened to attract clients.
 #[test]
-fn nobody_is_sent_to_the_listener_of_a_stranger() {
+fn no_client_is_sent_to_the_listener_of_another_user() {
     let gateway = server(TAILNET).by("openclaw-gatewa", 10);
     let stranger = server(LOCALHOST_V6).by("openclaw-gatewa", 66).of_user(NOBODY);
     for both in [[&gateway, &stranger], [&stranger, &gateway]] {
@@ -636,7 +636,7 @@ fn nobody_is_sent_to_the_listener_of_a_stranger() {
     }
 }
 
-/// Any user can open a socket on a port, and wait for who is sent to it.
+/// Any user can open a socket on a port, and wait for clients that a hint sends to it.
 #[test]
 fn a_listener_of_another_user_alone_is_not_certain() {
     let strange = |at: &str| server(at).by("redis-server", 11).of_user(NOBODY);
@@ -649,10 +649,10 @@ fn a_listener_of_another_user_alone_is_not_certain() {
         assert_eq!((verdict.cause, &*verdict.because), (cause, &[Because::UnverifiedServer][..]), "{at}");
         let hint = verdict.hint.unwrap_or_default();
         let (addr, _) = at.rsplit_once(':').unwrap_or_default();
-        assert!(!hint.contains(addr), "nobody is sent to {addr}: {hint}");
+        assert!(!hint.contains(addr), "no client is sent to {addr}: {hint}");
         assert!(hint.contains("user 65534") && hint.contains("-p 11"), "{hint}");
     }
-    // Who has the address to himself answers himself.
+    // To a client of the user's own, the listener is verified.
     let own = simulation().present(&strange(TAILNET)).ready().refuse(&connect(LOCALHOST).of_user(NOBODY));
     assert_certain(&own.verdict(), Cause::WrongAddress);
 }
@@ -692,7 +692,7 @@ fn what_belongs_to_an_unknown_user_is_not_certain() {
 
 /// The last process on the port was root's, and what decides is another user's.
 #[test]
-fn a_strangers_bind_is_not_certain_by_what_root_did_beside_it() {
+fn another_users_bind_is_not_certain_by_what_root_did_beside_it() {
     let root = server("127.0.0.9:18789").by("nginx", 10).of_user(ROOT);
     let stranger = server(LOCALHOST).by("nc", 66).of_user(NOBODY);
     let bound = simulation().ready().open(&root).after_millis(1_000).bind(&stranger, None).after_millis(100);
@@ -706,7 +706,7 @@ fn a_strangers_bind_is_not_certain_by_what_root_did_beside_it() {
 
 /// In another namespace too, the server is named, and not what a stranger has opened beside it.
 #[test]
-fn a_stranger_in_another_namespace_is_not_named_in_place_of_the_server() {
+fn another_users_process_in_another_namespace_is_not_named_in_place_of_the_server() {
     let pod = || simulation().netns(namespace(POD, Some("web"), &["172.17.0.2"], &[]));
     let moved = server(ANY).by("openclaw-gatewa", 11).in_netns(POD);
     let stranger = server(LOCALHOST).by("a", 5).of_user(NOBODY).in_netns(POD);
@@ -734,7 +734,7 @@ fn what_only_root_starts_is_the_server() {
     }
 }
 
-/// A listener that a client has itself is no reason for its refusal that is worth a hint.
+/// A listener that a client has itself is not a reason for its refusal, and gets no hint.
 #[test]
 fn a_clients_own_listener_is_not_certain() {
     let own = server(TAILNET).by("node", 77);
@@ -872,7 +872,7 @@ fn a_server_by_its_name_alone_is_not_certain() {
 
 /// A process of another user that is named like the product ends after the server has stopped: that is not the server's end.
 #[test]
-fn a_stranger_with_the_products_name_ends_nothing() {
+fn another_users_process_with_the_products_name_ends_nothing() {
     let gateway = server(LOCALHOST).by("openclaw-gatewa", 10).of_user(NOBODY);
     let stopped = simulation().ready().open(&gateway).after_millis(5_000);
     let stopped = stopped.close(&gateway, Close::End(ExitStatus::Signal(15))).after_millis(500);
@@ -882,7 +882,7 @@ fn a_stranger_with_the_products_name_ends_nothing() {
     assert_eq!((verdict.cause, server_pid(&verdict)), (Cause::Stopped, Some(10)), "{verdict:?}");
 }
 
-/// That a process tried the port says nothing of another one that only has the product's name.
+/// That a process tried the port proves nothing about another one that only has the product's name.
 #[test]
 fn a_name_beside_a_failed_bind_is_not_certain() {
     let tried = server(LOCALHOST).by("nc", 66).of_user(NOBODY);
@@ -1012,7 +1012,7 @@ fn a_port_that_leads_to_nothing_is_not_another_port() {
     assert_ne!(refused(on_loopback, LOCALHOST).cause, Cause::OtherPort);
 }
 
-/// A user of the host may start a process with any arguments: nobody is sent to it.
+/// A user of the host may start a process with any arguments: no hint sends a client to it.
 #[test]
 fn a_forwarder_of_another_user_is_not_certain() {
     let verdict = refused(published("0.0.0.0:3200", NOBODY), LOCALHOST);
@@ -1032,7 +1032,7 @@ fn a_forwarder_of_another_user_is_not_certain() {
 
 /// A user can give a namespace of its own the address that a forwarder leads to, and listen there.
 #[test]
-fn a_stranger_behind_a_forwarder_is_not_the_server() {
+fn another_users_process_behind_a_forwarder_is_not_the_server() {
     let stranger = server(ANY).by("nginx", 31).of_user(NOBODY).in_netns(POD);
     let ready = container().present(&stranger).ready();
     let verdict = refused(ready.forwards(&proxy("0.0.0.0:3200", ROOT), inside_of("172.17.0.2")), LOCALHOST);
@@ -1146,7 +1146,7 @@ fn a_service_that_restarts_does_not_take_turns() {
     assert_certain(&assert_not_in_turn(one_after_another(&vec![own; 4], 1_000, 100)), Cause::Stopped);
 }
 
-/// Another service took the port for good: which of the two is the server is not known.
+/// Another service took the port permanently: which of the two is the server is not known.
 #[test]
 fn a_handover_is_not_a_turn() {
     let (old, new) = (unit("old.service", 100), unit("new.service", 300));
@@ -1189,9 +1189,9 @@ fn turns_of_long_ago_do_not_count() {
     assert_not_in_turn(one_after_another(&[day.clone(), night.clone(), day, night], 3_600_000, 100));
 }
 
-/// A user of the host can listen each time the server is down: nobody is told to disable the server.
+/// A user of the host can listen each time the server is down: no hint proposes to disable the server.
 #[test]
-fn a_stranger_that_takes_turns_is_shown_and_not_proposed() {
+fn another_user_that_takes_turns_is_shown_and_not_proposed() {
     let (main, stranger) = (unit("web.service", 100), server(LOCALHOST).by("nc", 300).of_user(NOBODY));
     let turns = one_after_another(&[main.clone(), stranger.clone(), main], 2_000, 300);
     let verdict = refused(turns, LOCALHOST);

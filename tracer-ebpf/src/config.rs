@@ -29,7 +29,7 @@ pub fn v6only_mask() -> u8 {
     read(&CONFIG.v6only_mask) as u8
 }
 
-/// `SOCK_RCU_FREE` in `skc_flags`; 0: this kernel does not name it.
+/// `SOCK_RCU_FREE` in `skc_flags`; 0: unknown on this kernel.
 #[inline(always)]
 pub fn rcu_free_mask() -> u32 {
     read(&CONFIG.rcu_free_mask)

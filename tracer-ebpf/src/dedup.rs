@@ -4,7 +4,7 @@
 //! (`__DO_TRACE_CALL`, include/linux/tracepoint.h), and while a thread is preempted inside of a program the kernel skips
 //! that program for all other threads of the CPU (`__bpf_trace_run`, kernel/trace/bpf_trace.c). A classic tracepoint runs
 //! its programs with preemption off, and skips them while a thread of that CPU is preempted within a bpf() call
-//! (`trace_call_bpf`, kernel/trace/bpf_trace.c; `bpf_disable_instrumentation`, include/linux/bpf.h). Both at once are rare.
+//! (`trace_call_bpf`, kernel/trace/bpf_trace.c; `bpf_disable_instrumentation`, include/linux/bpf.h). Both together are rare.
 //! A classic tracepoint costs every state change the writing of a trace record, and its programs get the socket as a number,
 //! not as a trusted pointer. A function has no classic tracepoint: there the redundant probe is a second fexit program.
 

@@ -2,12 +2,12 @@
 //!
 //! Everything here is fixed-width, free of padding and of types with invalid bit patterns (no `bool`,
 //! no `enum`, no `Option`): the kernel side writes these structures into the ring buffer as they are,
-//! and the user side reads them from bytes. Numbers are in the host's byte order unless a field says
+//! and the user side reads them from bytes. Numbers are in the host's byte order unless a field states
 //! otherwise; the programs are built for little-endian machines only.
 
 #![no_std]
 
-/// How many ports can be watched at once.
+/// How many ports can be watched at a time.
 pub const PORTS_MAX: usize = 16;
 
 /// Marks an offset that the running kernel's BTF does not have.
@@ -17,7 +17,7 @@ pub const MISSING: u32 = u32::MAX;
 /// eight thousand refusals a second. A power of two and a multiple of the page size, as the kernel asks.
 pub const RING_BYTES: u32 = 2 << 20;
 
-/// Connection attempts that can be under way to watched ports at once. Only those in SYN_SENT count:
+/// Connection attempts that can be under way to watched ports at a time. Only those in SYN_SENT count:
 /// to this host they last microseconds, so only connects that get no answer reach the bound. Each of those takes a local
 /// port, of which there are 28,000 for one destination. One more is not followed, and counted as
 /// [`lost::ATTEMPTS`]. The table takes 2 MiB of memory, full or not.
@@ -31,7 +31,7 @@ pub const ATTEMPT_BYTES: usize = 8 + size_of::<Task>() + 24;
 pub const RESETS_MAX: u32 = 1 << 14;
 
 /// Sockets bound to a watched port that have not been destroyed: a socket for each address of a host, and for each
-/// worker that shares the port, would be hundreds. More are not followed, which their record says
+/// worker that shares the port, would be hundreds. More are not followed, which their record shows
 /// ([`Bound::followed`]): such a socket counts as a server's that succeeded, and a scan of the port finds it.
 pub const BOUND_MAX: u32 = 4_096;
 
@@ -47,7 +47,7 @@ pub const HOLDERS_MAX: u32 = FOLLOWED_MAX;
 /// Destinations that processes with a watched listener have reached on other ports, whose last record is remembered.
 pub const REACHED_MAX: u32 = 1 << 10;
 
-/// How long after the record that such a destination was reached there is no other one: nanoseconds.
+/// How long after the record that such a destination was reached no other is recorded: nanoseconds.
 pub const REACHED_NS: u64 = 10_000_000_000;
 
 /// Such records in one second at most: a proxy with many destinations does not fill the ring.
@@ -65,7 +65,7 @@ pub const REFUSED_MAX: u32 = 1_024;
 /// How long a refused process's connects are recorded: time enough to try the other family.
 pub const FALLBACK_NS: u64 = 1_000_000_000;
 
-/// Threads that can be inside a `bind()` system call to a watched port at once, where those are followed: it takes
+/// Threads that can be inside a `bind()` system call to a watched port at a time, where those are followed: it takes
 /// microseconds, so that each processor has one. An entry whose program the kernel skipped at the call's end is evicted by its
 /// age.
 pub const BINDING_MAX: u32 = 4_096;
@@ -84,7 +84,7 @@ pub const NAME_BYTES: usize = 16;
 /// Bytes of the name of an executable that are recorded, its NUL included.
 pub const FILE_NAME_BYTES: usize = 64;
 
-/// Bytes of a program's arguments that are recorded. Long options, as those of java, can stand before what tells one program
+/// Bytes of a program's arguments that are recorded. Long options, as those of java, can stand before what distinguishes one program
 /// from another.
 pub const ARGUMENTS_BYTES: usize = 1_024;
 
@@ -114,7 +114,7 @@ pub mod kind {
     pub const LISTENED: u32 = 11;
     /// A process that holds a watched listener has connected to a port that is not watched: a [`crate::Connected`].
     pub const REACHED: u32 = 13;
-    /// Something was lost that leaves no other record, a [`crate::Header`] alone: the counters say what.
+    /// Something was lost that leaves no other record, a [`crate::Header`] alone: the counters show what.
     pub const LOST: u32 = 10;
 }
 
@@ -141,7 +141,7 @@ pub mod sent_by {
 /// Values of [`Opened::hashed`] and [`Closed::hashed`]: whether the socket has ever been in the table in which the kernel
 /// looks listeners up (`SOCK_RCU_FREE`, which `__inet_hash` sets, net/ipv4/inet_hashtables.c).
 pub mod hashed {
-    /// The record does not say.
+    /// The record does not show it.
     pub const UNKNOWN: u32 = 0;
     pub const NEVER: u32 = 1;
     /// It is, or was once: the kernel does not take the mark back.
@@ -156,7 +156,7 @@ pub mod role {
     pub const UPSTREAM: u32 = 1;
 }
 
-/// Indexes of the gates: numbers that say whether a look-up can find anything, so that other connects pay for none.
+/// Indexes of the gates: numbers that show whether a look-up can find anything, so that other connects pay for none.
 pub mod gate {
     /// 1 once a process was found to hold a listener on a watched port.
     pub const HOLDERS: u32 = 0;

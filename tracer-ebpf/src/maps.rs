@@ -172,11 +172,11 @@ impl Destination {
         [0, u64::from(addr) << 32 | 0xffff_0000]
     }
 
-    /// Tells two destinations apart, but for one pair in four billion.
+    /// Distinguishes two destinations, but for one pair in four billion.
     #[inline(always)]
     pub fn tag(self) -> u32 {
-        let folded = self.addr[0].rotate_left(21) ^ self.addr[1];
-        (folded ^ folded >> 32) as u32 ^ u32::from(self.port).wrapping_mul(0x9e37_79b1)
+        let mixed = self.addr[0].rotate_left(21) ^ self.addr[1];
+        (mixed ^ mixed >> 32) as u32 ^ u32::from(self.port).wrapping_mul(0x9e37_79b1)
     }
 }
 
@@ -261,7 +261,7 @@ fn add(index: u32, step: i64) {
     }
 }
 
-/// Opens a gate for good.
+/// Opens a gate permanently.
 #[inline(always)]
 fn open(index: u32) {
     if let Some(value) = GATES.get_ptr_mut(index) {
@@ -340,7 +340,7 @@ pub fn awaits_reset() -> bool {
 
 #[inline(always)]
 pub fn remember_reset(sequence: u32, tag: u32) {
-    // First: who finds the number finds its tag.
+    // First: a reader that finds the number finds its tag.
     if let Some(slot) = RESET_TAGS.get_ptr_mut(sequence & (RESETS_MAX - 1)) {
         // SAFETY: as below.
         unsafe { slot.write_volatile(tag) };

@@ -15,7 +15,7 @@ pub fn probe_read<T: Copy>(address: *const c_void, zero: T) -> T {
 #[inline(always)]
 pub fn member<T: Copy, const TRUSTED: bool>(structure: *const c_void, offset: usize, zero: T) -> T {
     let address = structure.wrapping_byte_add(offset).cast::<T>();
-    // SAFETY: as the offset says; the verifier checks the load against BTF, and a fault gives zero. Volatile, so
+    // SAFETY: by the offset; the verifier checks the load against BTF, and a fault gives zero. Volatile, so
     // that LLVM neither merges nor widens it.
     if TRUSTED { unsafe { address.read_volatile() } } else { probe_read(address.cast(), zero) }
 }

@@ -62,7 +62,7 @@ unsafe fn fill<const TRUSTED: bool>(
         let reset =
             if config::send_hook() { maps::reset_sent(sequence, started, now) } else { Reset::Unknown };
         // An ICMPv6 error is queued only for a socket that asked for it: what no reset has refused, ICMP has. What an earlier
-        // SYN met does not count: a rule may have gone since.
+        // SYN met does not count: a rule may have been removed since.
         let by_reset = (*attempt).reset != 0 || matches!(reset, Reset::Sent(_));
         let by_icmp = !by_reset && ((*attempt).icmp == ECONNREFUSED as u32 || config::receive_hook());
         (&raw mut (*record).via).write(if by_icmp { via::ICMP } else { via::RST });

@@ -49,7 +49,7 @@ pub struct TcpSock<const TRUSTED: bool>(*const c_void);
 /// An error that an ICMP message gave a socket.
 #[derive(Clone, Copy)]
 pub struct IcmpError {
-    /// 0: there is none.
+    /// 0: none found.
     pub errno: i32,
     /// The message: a `struct sk_buff *`.
     skb: *const c_void,
@@ -117,7 +117,7 @@ impl<const TRUSTED: bool> Sock<TRUSTED> {
         member::<T, TRUSTED>(self.0, offset, zero)
     }
 
-    /// The pointer as a key: unique among the sockets alive.
+    /// The pointer as a key: unique among the sockets that exist.
     #[inline(always)]
     pub fn address(self) -> u64 {
         self.0 as u64
@@ -272,7 +272,7 @@ impl<const TRUSTED: bool> Sock<TRUSTED> {
         }
     }
 
-    /// Tells where a socket connects to from elsewhere: see [`Destination::tag`].
+    /// Distinguishes where a socket connects to from other destinations: see [`Destination::tag`].
     #[inline(always)]
     pub fn destination_tag(self) -> u32 {
         let family: u16 = self.load(offset!(sock_family), 0);

@@ -27,7 +27,7 @@ pub unsafe fn describe_current(out: *mut Task) {
     }
 }
 
-/// The same where it is rarely done: why by `bpf_probe_read_kernel`, [`crate::sock::Sock::describe_keyed`] says.
+/// The same where it is rarely done: by `bpf_probe_read_kernel`, for the reason in [`crate::sock::Sock::describe_keyed`].
 ///
 /// # Safety
 /// As of [`describe_current`].

@@ -17,7 +17,7 @@ use crate::output::sink::{Color, Form};
 use crate::products::default_port;
 use crate::products::recognise::Pattern;
 
-/// Says live why a connect to localhost is refused: who was refused, who should have answered, and why it
+/// Reports live why a connect to localhost is refused: who was refused, who should have answered, and why it
 /// could not.
 #[derive(Debug, Parser)]
 #[command(name = "tracer", version, args_conflicts_with_subcommands = true, max_term_width = 100)]
@@ -40,13 +40,13 @@ pub enum Command {
     Replay(Replay),
     /// Show a log of `-o json` as text
     Show(Show),
-    /// Say what a verdict means, how it is known, and what to do
+    /// Explain a verdict: what it means, how it is known, and what to do
     Explain {
         /// A cause; every one when none is named
         #[arg(value_parser = parse_cause)]
         cause: Option<Cause>,
     },
-    /// Say whether this host can run it, and what would be missing (exit code 3: it cannot)
+    /// Report whether this host can run it, and what would be missing (exit code 3: it cannot)
     Doctor,
     /// Print the JSON Schema of `-o json`
     Schema,
@@ -111,7 +111,7 @@ pub struct Trace {
     /// Also connects that failed otherwise than by a refusal
     #[arg(short, long)]
     pub all: bool,
-    /// Say every so often that tracer is running
+    /// Report every so often that tracer is running
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub heartbeat: Option<Duration>,
     /// Text in the name of the server's process, program or script, where tracer does not know its product; with PORT= of
@@ -121,13 +121,13 @@ pub struct Trace {
     /// When to colour text
     #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     pub color: Color,
-    /// How binds are followed, for who compares what each way costs
+    /// How binds are followed, to compare the cost of each way
     #[arg(long, value_enum, default_value_t = BindHook::Best, hide = true)]
     pub bind_hook: BindHook,
-    /// How long a refusal waits for what is asked of the host, on machines that are emulated (100ms)
+    /// How long a refusal waits for answers of the host; more than 100ms is for emulated machines
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, hide = true)]
     pub patience: Option<Duration>,
-    /// Also say what the kernel programs and the verifier say
+    /// Also print the messages of the kernel programs and the verifier
     #[arg(short, long)]
     pub verbose: bool,
 }
@@ -173,7 +173,7 @@ impl Ports {
         }
         if ports.len() > PORTS_MAX {
             return Err(Failure::usage(
-                format!("{} ports are too many: {PORTS_MAX} can be watched at once", ports.len()),
+                format!("{} ports are too many: {PORTS_MAX} can be watched at a time", ports.len()),
                 "run a second tracer for the rest: they do not disturb each other",
             ));
         }
@@ -216,12 +216,12 @@ fn parse_target(text: &str) -> Result<Target, String> {
         None => (None, text),
     };
     let authority = scheme.map_or(rest, |_| rest.split(['/', '?', '#']).next().unwrap_or_default());
-    // Of a URL: whose password it is does not matter.
+    // The user and password of a URL do not matter.
     let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let (host, port) = match authority.rsplit_once(':') {
         // An IPv6 address without brackets has no port.
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-            (host, Some(port.parse().map_err(|_| format!("`{port}` is no port: {}", form()))?))
+            (host, Some(port.parse().map_err(|_| format!("`{port}` is not a port: {}", form()))?))
         }
         _ => (authority, None),
     };
@@ -268,7 +268,7 @@ impl Cli {
     /// Parses the process's arguments.
     ///
     /// # Errors
-    /// A [`Failure`] that says in one sentence what is wrong. Help and version are printed here, and end
+    /// A [`Failure`] that states in one sentence what is wrong. Help and version are printed here, and end
     /// the process.
     pub fn from_arguments() -> Result<Self, Failure> {
         Self::try_parse().map_err(|error| match error.kind() {

@@ -42,14 +42,14 @@ pub fn decode(bytes: &[u8]) {
     let _ = decode::decode(bytes);
 }
 
-/// The kernel's type information, in which everything that is looked for at start-up is looked for.
+/// The kernel's type information, in which everything that is searched at start-up is searched.
 pub fn btf(bytes: &[u8]) {
     let Ok(btf) = btf::Btf::parse(bytes) else { return };
     let _ = btf.offsets();
     let _ = btf.tracepoint_arguments("inet_sock_set_state");
 }
 
-/// What `/proc` says of a process, of namespaces and of mounts: each of its files in turn.
+/// What `/proc` holds of a process, of namespaces and of mounts: each of its files in turn.
 pub fn proc(bytes: &[u8]) {
     let _ = process::parse_stat(bytes);
     let _ = process::parse_status(bytes);
@@ -132,7 +132,7 @@ pub fn uid_map(bytes: &[u8]) {
     let _ = credentials::Credentials::from_status(bytes);
 }
 
-/// Users whose homes and ids are looked for.
+/// Users whose homes and ids are searched.
 const USERS: [u32; 3] = [0, 1_000, u32::MAX];
 
 /// A log that `tracer show` is given: all its lines, one after the other.
@@ -174,7 +174,7 @@ fn is_all_escaped(value: &serde_json::Value) -> bool {
     }
 }
 
-/// Whether a text does nothing to a terminal but stand there.
+/// Whether a text has no effect on a terminal but to be shown.
 fn is_escaped(text: &str) -> bool {
     let is_bidirectional = |char: char| matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let is_blank = |char: char| {

@@ -3,7 +3,7 @@
 use rustix::mm::{Advice, madvise};
 
 /// Blocks of this size and more are the system's again as soon as they are free. Larger than what every batch of
-/// records takes anew.
+/// records allocates.
 #[cfg(target_env = "gnu")]
 const OWN_PAGES: libc::c_int = 1 << 20;
 

@@ -1,4 +1,4 @@
-//! Recordings: everything that a run was told, as a file.
+//! Recordings: everything that a run received, as a file.
 //!
 //! ```text
 //! "tracer\0\x01"      magic, and the version of the form

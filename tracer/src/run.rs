@@ -30,7 +30,7 @@ pub struct Setup {
     pub run: Uuid,
     pub now: Mono,
     pub clock: Clock,
-    /// The first line.
+    /// The body of the `start` line.
     pub start: Start,
     /// Refusals after which the run ends.
     pub count: Option<NonZeroU64>,
@@ -46,7 +46,7 @@ pub struct Setup {
     pub patterns: Vec<Pattern>,
 }
 
-/// What a run is told, in order.
+/// What a run receives, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Input {
     /// The wall clock was read.

@@ -33,9 +33,9 @@ pub fn effective() -> CapabilitySet {
     capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective)
 }
 
-/// Gives up what is not needed once the programs are attached, for good: no_new_privs, so that no program
+/// Gives up permanently what is not needed once the programs are attached: no_new_privs, so that no program
 /// that it could start gets them back. Of the calling thread, and of all that it starts: call it while there
-/// is no other. `reads_maps` tries whether the programs' maps can be read.
+/// is no other thread. `reads_maps` tries whether the programs' maps can be read.
 ///
 /// `Some`: this host keeps tracer from some of it, and it goes on with what it could not give up.
 pub fn reduce(reads_maps: impl Fn() -> bool) -> Option<Limit> {

@@ -80,7 +80,7 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Builds `tracer` in release and gives the path of its binary, wherever cargo is told to put it.
+/// Builds `tracer` in release and gives the path of its binary, wherever cargo is configured to put it.
 pub fn build_tracer() -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--release", "--package", "tracer", "--bin", "tracer"]);

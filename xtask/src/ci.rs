@@ -23,9 +23,9 @@ pub fn run() -> Result<ExitCode> {
     eprintln!("ci: cargo xtask build-ebpf --check");
     ebpf::check()?;
     eprintln!("ci: cargo xtask vm");
-    // What another kernel does not bear is no reason not to say what this one does.
+    // A failure on another kernel does not stop the tests on this one.
     let troubles = vm::run(&[], &[]).unwrap_or_else(|error| vec![format!("{error:#}")]);
-    // The only run of the tests: bare.rs says why.
+    // The only run of the tests: see bare.rs.
     eprintln!("ci: cargo xtask bare");
     let here = bare::run()?;
     if troubles.is_empty() {
@@ -35,7 +35,7 @@ pub fn run() -> Result<ExitCode> {
     for trouble in &troubles {
         println!("ci: cargo xtask vm: {trouble}");
     }
-    println!("the stock kernels failed: {} lines above say where", troubles.len());
+    println!("the stock kernels failed: {} lines above show where", troubles.len());
     Ok(ExitCode::FAILURE)
 }
 

@@ -17,7 +17,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::{
     cargo::{build_tracer, find, shown},
-    lab::{Interrupt, Namespace, Process, Tracer, staged},
+    testbed::{Interrupt, Namespace, Process, Tracer, staged},
 };
 
 const PORT: u16 = 18789;
@@ -27,7 +27,7 @@ const DEVICE: &str = "tailscale0";
 /// Longer than any line of text is held back.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// How the incident is staged.
+/// How the refusal is produced.
 #[derive(clap::Args)]
 pub struct Options {
     /// Print the event log, instead of text
@@ -38,7 +38,7 @@ pub struct Options {
     tracer: Option<PathBuf>,
 }
 
-/// Stages the incident.
+/// Produces the refusal.
 pub fn run(options: Options) -> Result<ExitCode> {
     let Options { json, tracer } = options;
     staged("demo", "the demo makes a network namespace and loads kernel programs", |ctrl_c| {
@@ -48,7 +48,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
     })
 }
 
-/// The incident as a person sees it.
+/// The refusal as a person sees it.
 fn show(tracer: &Path, output: &str, ctrl_c: &Interrupt) -> Result<()> {
     let namespace = Namespace::create("demo")?;
     // Not every kernel has the dummy device.
@@ -95,9 +95,9 @@ fn serve(namespace: &Namespace) -> Result<Process> {
     Ok(process)
 }
 
-/// The server: says what servers say, which names no address, and answers whoever reaches it.
+/// The server: logs what servers log, which names no address, and answers every client.
 pub fn listen(address: SocketAddr) -> Result<ExitCode> {
-    // It must not outlive the demo, however that ends.
+    // It must end with the demo, however that ends.
     set_parent_process_death_signal(Some(Signal::KILL)).context("cannot tie the server to the demo")?;
     rustix::thread::set_name(c"demo-gateway").context("cannot name the server")?;
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;

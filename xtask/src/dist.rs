@@ -20,7 +20,7 @@ use crate::{
     failure::Failure,
 };
 
-/// Builds the binary and says where it is, how large, and its digest.
+/// Builds the binary and prints where it is, how large, and its digest.
 pub fn run() -> Result<ExitCode> {
     let path = tracer()?;
     let bytes = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_program_is_an_error() {
+    fn a_file_that_is_not_a_program_is_an_error() {
         is_static(b"#!/bin/sh\n").unwrap_err();
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 pub const LLVM: u32 = 22;
 
 const TARGET: &str = "bpfel-unknown-none";
-const CURE: &str = "`cargo xtask setup` installs what is missing";
+const REMEDY: &str = "`cargo xtask setup` installs what is missing";
 
 /// A rustc that has its own source at hand.
 pub struct Compiler {
@@ -64,22 +64,22 @@ pub fn install() -> Result<ExitCode> {
 /// Builds the object and compares it with the checked-in one.
 pub fn check() -> Result<ExitCode> {
     let root = root();
-    let cure = "run `cargo xtask build-ebpf` and check in the result";
+    let remedy = "run `cargo xtask build-ebpf` and check in the result";
     let sidecar = fs::read_to_string(root.join(SIDECAR))
-        .map_err(|error| Failure::new(format!("cannot read `{SIDECAR}`: {error}"), cure))?;
+        .map_err(|error| Failure::new(format!("cannot read `{SIDECAR}`: {error}"), remedy))?;
     let object = fs::read(root.join(OBJECT))
-        .map_err(|error| Failure::new(format!("cannot read `{OBJECT}`: {error}"), cure))?;
+        .map_err(|error| Failure::new(format!("cannot read `{OBJECT}`: {error}"), remedy))?;
     let recorded = |key: &str| digest::recorded(&sidecar, key).unwrap_or("nothing");
     if recorded("sources") != digest::of_sources(&root)? {
         return Err(Failure::new(
             format!("the eBPF sources changed since `{OBJECT}` was built from them"),
-            cure,
+            remedy,
         )
         .into());
     }
     if recorded("object") != digest::of_bytes(&object) {
         return Err(
-            Failure::new(format!("`{OBJECT}` is not the object that `{SIDECAR}` records"), cure).into()
+            Failure::new(format!("`{OBJECT}` is not the object that `{SIDECAR}` records"), remedy).into()
         );
     }
     let (compiler, linker) = toolchain(&sidecar)?;
@@ -95,7 +95,7 @@ pub fn check() -> Result<ExitCode> {
         );
     } else if built != object {
         let what = format!("`{OBJECT}` is not what {} and {} make of its sources", used[0], used[1]);
-        return Err(Failure::new(what, cure).into());
+        return Err(Failure::new(what, remedy).into());
     } else {
         eprintln!("`{OBJECT}` is what its sources give, bit for bit, by {}", used.join(", "));
     }
@@ -110,7 +110,7 @@ fn toolchain(sidecar: &str) -> Result<(Compiler, Linker)> {
     compilers.sort_by_key(|compiler| Some(&*compiler.version) != recorded);
     let Some(compiler) = compilers.into_iter().next() else {
         let what = format!("no rustc with LLVM {LLVM} has its own source (`rust-src`) beside it");
-        return Err(Failure::unable(what, CURE).into());
+        return Err(Failure::unable(what, REMEDY).into());
     };
     Ok((compiler, linker()?))
 }
@@ -146,7 +146,7 @@ fn compiler(rustc: &Path) -> Option<Compiler> {
     Some(Compiler { rustc, version, source })
 }
 
-/// The `bpf-linker` that cargo is told to use, or the one on `PATH`, or the one cargo installed.
+/// The `bpf-linker` that cargo is configured to use, or the one on `PATH`, or the one cargo installed.
 pub fn linker() -> Result<Linker> {
     let installed = || home().map(|home| home.join("bin/bpf-linker")).filter(|file| file.is_file());
     let Some(path) = env::var_os("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER")
@@ -154,7 +154,7 @@ pub fn linker() -> Result<Linker> {
         .or_else(|| find("bpf-linker"))
         .or_else(installed)
     else {
-        return Err(Failure::unable("`bpf-linker` is not installed", CURE).into());
+        return Err(Failure::unable("`bpf-linker` is not installed", REMEDY).into());
     };
     let version = output(tool(&path).arg("--version"))?;
     let (version, llvm) = match shared_llvm(&path) {
@@ -163,7 +163,7 @@ pub fn linker() -> Result<Linker> {
     };
     if llvm.is_some_and(|llvm| llvm != LLVM) {
         let what = format!("`{}` is {version}, and LLVM {LLVM} is needed", path.display());
-        return Err(Failure::unable(what, CURE).into());
+        return Err(Failure::unable(what, REMEDY).into());
     }
     Ok(Linker { path, version })
 }
@@ -227,8 +227,8 @@ fn relink_after_a_change(target: &Path, linker: &Linker) -> Result<()> {
         .with_context(|| format!("cannot write `{}`", stamp.display()))
 }
 
-/// The release profile of the kernel side: said here, so that nothing but what the digest covers, this
-/// file and the toolchain decide what the object looks like.
+/// The release profile of the kernel side: set here, so that nothing but what the digest covers, this
+/// file and the toolchain decide the object's bytes.
 const PROFILE: [&str; 9] = [
     "opt-level=3",
     "lto=true",
@@ -261,7 +261,7 @@ fn tool(program: &Path) -> Command {
     command
 }
 
-/// Takes away what is meant for the host's build: flags, wrappers, profiles, targets. What says where
+/// Takes away what is meant for the host's build: flags, wrappers, profiles, targets. What sets where
 /// cargo finds crates stays.
 fn isolate(command: &mut Command) {
     for (name, _) in env::vars_os() {
@@ -296,14 +296,14 @@ mod tests {
 
     #[test]
     fn flags_of_the_host_do_not_reach_the_kernel_side() {
-        for gone in [
+        for removed in [
             "RUSTFLAGS",
             "CARGO_ENCODED_RUSTFLAGS",
             "CARGO_BUILD_RUSTFLAGS",
             "CARGO_PROFILE_RELEASE_LTO",
             "RUSTC_WRAPPER",
         ] {
-            assert!(concerns_the_host(gone), "{gone}");
+            assert!(concerns_the_host(removed), "{removed}");
         }
         for kept in
             ["CARGO_HOME", "CARGO_REGISTRIES_CRATES_IO_PROTOCOL", "CARGO_NET_OFFLINE", "RUSTUP_HOME", "PATH"]

@@ -1,11 +1,11 @@
-//! A failure that a person can mend, or that has an exit code of its own.
+//! A failure that a person can fix, or that has an exit code of its own.
 
 use std::{fmt, process::ExitCode};
 
 /// Exit code of a chore that this host, or this user, cannot do.
 pub const UNABLE: u8 = 3;
 
-/// An error with its cure.
+/// An error with its remedy.
 #[derive(Debug)]
 pub struct Failure {
     what: String,
@@ -24,7 +24,7 @@ impl Failure {
         Self { code: UNABLE, ..Self::new(what, hint) }
     }
 
-    /// Says the cure and gives the exit code.
+    /// Prints the remedy and gives the exit code.
     pub fn report(&self) -> ExitCode {
         eprintln!("\nhint: {}", self.hint);
         ExitCode::from(self.code)

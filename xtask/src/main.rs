@@ -14,7 +14,6 @@ mod failure;
 #[cfg(test)]
 mod faults;
 mod fuzz;
-mod lab;
 mod mutants;
 mod patches;
 mod run;
@@ -22,6 +21,7 @@ mod servers;
 mod setup;
 mod soak;
 mod test;
+mod testbed;
 mod vm;
 
 use std::{ffi::OsString, net::SocketAddr, process::ExitCode};
@@ -46,7 +46,7 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Run every test this host allows, and say which it does not and why
+    /// Run every test this host allows, and name those that it does not, and why
     Test {
         /// Passed to `cargo test`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -101,7 +101,7 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Bring faults of the kernel side and of privilege back, and see tests fail: as root
+    /// Bring faults of the kernel side and of privilege back, and check that tests fail: as root
     Patches {
         /// Files of tests/patches, without `.patch`; every one when none is named
         names: Vec<String>,

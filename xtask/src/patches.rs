@@ -196,7 +196,7 @@ impl Tree {
             Some(0) => match report.not_run.first() {
                 Some(test) => Outcome::Skipped(test.to_string()),
                 None if report.passed == 1 => Outcome::Passed,
-                None => bail!("there is no test `{test}`"),
+                None => bail!("no test `{test}`"),
             },
             _ => Outcome::Failed,
         })

@@ -1,7 +1,7 @@
-//! The real servers that `tests/suites/real` stages its incidents with: from Debian, PyPI and npm.
+//! The real servers that `tests/suites/real` runs its scenarios with: from Debian, PyPI and npm.
 //!
 //! What is not Debian's is below the target directory and changes nothing of the host: a virtual environment in
-//! `real/python`, a prefix of npm in `real/node`. `tests/suites/real/software.rs` looks for the programs there.
+//! `real/python`, a prefix of npm in `real/node`. `tests/suites/real/software.rs` has their paths.
 
 use std::{
     fs,
@@ -52,16 +52,18 @@ pub fn install() -> Result<bool> {
     let directory = target_directory()?.join("real");
     fs::create_dir_all(&directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
     let python = once(&directory.join("python"), &PYPI, |prefix| {
-        say(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(prefix))?;
+        echo_and_run(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(prefix))?;
         let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-        say(Command::new(prefix.join("bin/python3")).args(pip).args(PYPI))
+        echo_and_run(Command::new(prefix.join("bin/python3")).args(pip).args(PYPI))
     })?;
     let node = once(&directory.join("node"), &NPM, |prefix| {
         let quiet = ["--no-audit", "--no-fund", "--loglevel=error"];
-        // A registry that is not reached, or whose certificate is not trusted, is said within a minute or two: by default
+        // A registry that is not reached, or whose certificate is not trusted, is reported within a minute or two: by default
         // npm waits for many, without a word.
         let bounds = ["--fetch-retries=2", "--fetch-retry-maxtimeout=10000", "--fetch-timeout=60000"];
-        say(Command::new("npm").args(["install", "--prefix"]).arg(prefix).args(quiet).args(bounds).args(NPM))
+        echo_and_run(
+            Command::new("npm").args(["install", "--prefix"]).arg(prefix).args(quiet).args(bounds).args(NPM),
+        )
     })?;
     Ok(python || node)
 }
@@ -79,7 +81,7 @@ fn once(prefix: &Path, packages: &[&str], install: impl FnOnce(&Path) -> Result<
 }
 
 /// Prints the command, then runs it.
-fn say(command: &mut Command) -> Result<()> {
+fn echo_and_run(command: &mut Command) -> Result<()> {
     eprintln!("setup: {}", shown(command));
     succeed(command)
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: installs what is missing, and says what before it does.
+//! `cargo xtask setup`: installs what is missing, and prints each command first.
 
 use std::{
     path::Path,
@@ -82,10 +82,12 @@ pub fn run(tests_only: bool) -> Result<ExitCode> {
     }
     nothing &= !servers::install()?;
     if install_linker {
-        say(cargo()
-            .args(["install", "bpf-linker", "--version", LINKER, "--no-default-features"])
-            .args(["--features", &format!("llvm-{LLVM}"), "--locked", "--force"])
-            .env("LLVM_PREFIX", llvm_prefix()))?;
+        echo_and_run(
+            cargo()
+                .args(["install", "bpf-linker", "--version", LINKER, "--no-default-features"])
+                .args(["--features", &format!("llvm-{LLVM}"), "--locked", "--force"])
+                .env("LLVM_PREFIX", llvm_prefix()),
+        )?;
     }
     verify(tests_only)?;
     eprintln!("setup: {}", if nothing { "nothing to do" } else { "done" });
@@ -105,7 +107,7 @@ fn add_source() -> bool {
     let Some(rustup) = find("rustup").filter(|_| fits) else { return false };
     let mut command = Command::new(rustup);
     command.args(["component", "add", "rust-src"]);
-    match say(&mut command) {
+    match echo_and_run(&mut command) {
         Ok(()) => !ebpf::compilers().is_empty(),
         Err(error) => {
             eprintln!("setup: {error:#}: trying Debian's {}", DEBIAN_COMPILER.join(" and "));
@@ -117,7 +119,7 @@ fn add_source() -> bool {
 fn install_packages(packages: &[String]) -> Result<()> {
     let Some(apt) = find("apt-get") else {
         return Err(Failure::unable(
-            format!("not installed, and there is no `apt-get` to install it with: {}", packages.join(", ")),
+            format!("not installed, and `apt-get` was not found to install it with: {}", packages.join(", ")),
             "install what your distribution has in their place, then run this again",
         )
         .into());
@@ -127,13 +129,13 @@ fn install_packages(packages: &[String]) -> Result<()> {
         let words = ["-c", WITHOUT_DAEMONS, apt.to_str().unwrap_or("apt-get")];
         elevated("/bin/sh", words.into_iter().chain(args.iter().copied()))
     };
-    if let Err(error) = say(&mut quiet(&["update", "-q"])?) {
+    if let Err(error) = echo_and_run(&mut quiet(&["update", "-q"])?) {
         // One source of several that does not answer need not be the one that matters.
         eprintln!("setup: {error:#}: going on with the lists at hand");
     }
     let mut args = vec!["install", "-q", "-y", "--no-install-recommends"];
     args.extend(packages.iter().map(String::as_str));
-    say(&mut quiet(&args)?)
+    echo_and_run(&mut quiet(&args)?)
 }
 
 /// What was missing is there now.
@@ -160,8 +162,8 @@ fn llvm_prefix() -> &'static Path {
     Path::new("/usr/lib/llvm-22")
 }
 
-/// Says the command, then runs it.
-fn say(command: &mut Command) -> Result<()> {
+/// Prints the command, then runs it.
+fn echo_and_run(command: &mut Command) -> Result<()> {
     eprintln!("setup: {}", shown(command));
     succeed(command)
 }

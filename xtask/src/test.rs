@@ -24,7 +24,7 @@ use crate::{
 /// The tests that may be left out where every test should be possible: as root in CI.
 const ALLOWED: &str = "tests/not-run-as-root.txt";
 
-/// What a run of `cargo test` said, over all its test programs.
+/// What a run of `cargo test` printed, over all its test programs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Tests that passed.
@@ -162,8 +162,9 @@ pub fn differences<'a>(not_run: impl Iterator<Item = &'a str>, list: &str, name:
     let unlisted = missing
         .difference(&listed)
         .map(|test| format!("`{test}` was not run, and `{name}` does not allow it"));
-    let stale =
-        listed.difference(&missing).map(|test| format!("`{test}` is in `{name}`, and it was run or is gone"));
+    let stale = listed
+        .difference(&missing)
+        .map(|test| format!("`{test}` is in `{name}`, and it was run or does not exist"));
     unlisted.chain(stale).collect()
 }
 
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_is_looked_through() {
+    fn colour_sequences_are_removed() {
         let report = read(
             "test a ... \x1b[33mignored\x1b[0m\ntest result: \x1b[32mok\x1b[0m. 1 passed; 0 failed; 1 ignored;\n",
         );
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_result_is_not_taken_for_one() {
+    fn other_lines_are_not_taken_for_results() {
         assert_eq!(
             read("testing ... ignored\n  test result of mine\nlog: test a ... ignored\n"),
             Report::default()

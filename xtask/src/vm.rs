@@ -1,6 +1,6 @@
 //! `cargo xtask vm`: the demo, the live tests and the oracle on stock Debian kernels, emulated.
 //!
-//! Needs no root. Kernels are fetched from Debian's archive and kept in `~/.cache/tracer-vm`; what guests said is
+//! Needs no root. Kernels are fetched from Debian's archive and kept in `~/.cache/tracer-vm`; what guests printed is
 //! in `target/vm`.
 
 mod guest;
@@ -72,14 +72,14 @@ pub fn in_guest(series: &str, command: impl FnOnce(&Path) -> Vec<OsString>) -> R
     let script = suite("command", words.iter().map(OsString::as_os_str));
     let directory = target_directory()?.join("vm").join(format!("{series}-command"));
     let ended = boot(kernel, &programs, &script, &directory)?;
-    let (told, _) = report::told(&ended.results);
-    match (ended.trouble, told.into_iter().next()) {
-        (None, Some(told)) if told.status == Some(0) => Ok(told.output),
-        (trouble, told) => {
-            let status = told.and_then(|told| told.status);
+    let (suites, _) = report::read_suites(&ended.results);
+    match (ended.trouble, suites.into_iter().next()) {
+        (None, Some(suite)) if suite.status == Some(0) => Ok(suite.output),
+        (trouble, suite) => {
+            let status = suite.and_then(|suite| suite.status);
             let how = trouble.or_else(|| status.map(|status| format!("the command ended with {status}")));
             let how = how.unwrap_or_else(|| "the command did not come to its end".to_owned());
-            bail!("the kernel {}: {how}: what it said is in `{}`", kernel.release, ended.log.display())
+            bail!("the kernel {}: {how}: its console is in `{}`", kernel.release, ended.log.display())
         }
     }
 }
@@ -95,7 +95,7 @@ fn boot(kernel: &Kernel, programs: &Programs, script: &str, directory: &Path) ->
 fn known(name: &str) -> Result<&'static str> {
     match SERIES.iter().find(|series| **series == name) {
         Some(series) => Ok(series),
-        None => bail!("there is no kernel `{name}` to run: one of {}", SERIES.join(", ")),
+        None => bail!("no kernel `{name}` to run: one of {}", SERIES.join(", ")),
     }
 }
 
@@ -153,14 +153,14 @@ struct Outcome {
     troubles: Vec<String>,
 }
 
-/// Counts what a guest told, and names what is wrong. Where `all` ran, what was not possible must equal the list.
+/// Counts a guest's results, and names what is wrong. Where `all` ran, what was not possible must equal the list.
 fn outcome(kernel: &Kernel, ended: &Ended, all: bool) -> Result<Outcome> {
-    let (told, is_done) = report::told(&ended.results);
+    let (suites, is_done) = report::read_suites(&ended.results);
     let mut troubles: Vec<String> = ended.trouble.iter().cloned().collect();
     let mut rows: Vec<Row> = Vec::new();
     let mut not_run = Vec::new();
     let mut backend = "unknown".to_owned();
-    for suite in &told {
+    for suite in &suites {
         let mut row = Row { kernel: kernel.release.clone(), suite: suite.name.clone(), ..Row::default() };
         if suite.name == SUITES[0] {
             let demo = report::demo(&suite.output);
@@ -170,7 +170,7 @@ fn outcome(kernel: &Kernel, ended: &Ended, all: bool) -> Result<Outcome> {
             troubles.extend(demo.wrong);
         } else {
             let report = report::tests(&suite.output);
-            // Those that were told of count too when the sum at the end never came.
+            // Tests that were reported count too when the sum at the end is missing.
             row.run = report::finished(&suite.output).max(report.passed + report.failed);
             row.failed = report.failures.len().max(report.failed);
             row.not_possible = report.not_run.len().max(report.ignored);
@@ -186,7 +186,7 @@ fn outcome(kernel: &Kernel, ended: &Ended, all: bool) -> Result<Outcome> {
             None => troubles.push(format!("the suite `{}` did not come to its end", suite.name)),
         }
     }
-    if !is_done || told.iter().map(|suite| suite.name.as_str()).ne(SUITES) {
+    if !is_done || suites.iter().map(|suite| suite.name.as_str()).ne(SUITES) {
         troubles.push("the guest did not run every suite to its end".to_owned());
     }
     if all {
@@ -197,7 +197,7 @@ fn outcome(kernel: &Kernel, ended: &Ended, all: bool) -> Result<Outcome> {
     }
     eprintln!("vm: {} ran for {} s", kernel.release, ended.took.as_secs());
     if !troubles.is_empty() {
-        troubles.push(format!("what it said is in `{}` and beside it", ended.log.display()));
+        troubles.push(format!("its console is in `{}`, and its results beside it", ended.log.display()));
     }
     Ok(Outcome { rows, troubles })
 }

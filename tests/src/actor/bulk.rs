@@ -23,7 +23,7 @@ pub fn flood(addr: &str, count: i32) -> Result<String, Errno> {
 pub fn make_noise(addr: &str) {
     let addr = parse(addr);
     for turn in 0.. {
-        // Its outcome does not matter: it is there to be in the way.
+        // Its outcome does not matter: it only makes load.
         let _ = refused(addr, turn % 2 == 1);
         if turn % 16 == 0 && wait_for(libc::STDIN_FILENO, libc::POLLIN, 0) {
             return;
@@ -48,7 +48,7 @@ pub fn churn(addr: &str) -> Vec<String> {
     }
 }
 
-/// Very many sockets, and children in namespaces of their own; all gone when it is dropped.
+/// Very many sockets, and children in namespaces of their own; all closed or ended when it is dropped.
 #[derive(Default)]
 pub struct BulkSockets {
     sockets: Vec<OwnedFd>,

@@ -54,7 +54,7 @@ pub fn steal(pid: i32, descriptor: RawFd) -> Result<OwnedFd, Errno> {
 
 /// The socket that the program before this one left open.
 pub fn inherited(descriptor: RawFd) -> Result<OwnedFd, Errno> {
-    // SAFETY: left to this program by the one before, which reported it alone.
+    // SAFETY: the program before this one left it open, and passes its number to this one only.
     let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
     rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
     Ok(socket)

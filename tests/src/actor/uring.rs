@@ -23,7 +23,7 @@ pub enum Way {
 }
 
 impl Way {
-    /// What the options say; `None`: not by io_uring.
+    /// What the options ask for; `None`: not by io_uring.
     pub fn of(options: &[&str]) -> Option<Self> {
         options.iter().find_map(|option| match *option {
             "uring" => Some(Self::Caller),
@@ -65,7 +65,7 @@ fn run(request: Entry, way: Way) -> Result<(), Errno> {
 
 fn ring(way: Way) -> Result<IoUring, Errno> {
     match way {
-        // It goes to sleep at once: on one processor a poller of the caller's priority would keep all others off, and the
+        // It goes to sleep immediately: on one processor a poller of the caller's priority would keep all others off, and the
         // kernel lets those in by force in the midst of the next request (`fair_server`, 6.12).
         Way::Poller => IoUring::builder().setup_sqpoll(1).build(2),
         Way::Caller | Way::Worker | Way::Cancelled => IoUring::new(2),

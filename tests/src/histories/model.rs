@@ -100,7 +100,7 @@ struct Instance {
     has_other_arguments: bool,
     first: usize,
     started: usize,
-    /// Processes that are alive and have not exec'd another program.
+    /// Running processes that have not exec'd another program.
     alive: BTreeSet<usize>,
     /// Processes that have ended; an instance that was replaced by exec has not.
     has_ended_process: bool,
@@ -379,7 +379,7 @@ pub fn answers(events: &[Event], number: usize) -> Answers {
             // What is known when the refusal is reported: which service asks for the port soon after.
             if answers.allowed.iter().all(|answer| answer.server.is_none()) && !answers.is_answered {
                 for later in later_services(&world, &events[place..], port) {
-                    question.note_hindsight(later, &mut answers);
+                    question.note_later_events(later, &mut answers);
                 }
             }
             question.note_limits(&events[..place], &mut answers);
@@ -420,7 +420,7 @@ fn later_services(world: &World, events: &[Event], port: PortName) -> BTreeSet<S
 
 impl Question<'_> {
     /// A service that was not known to be the server yet may be taken for it by what it has done since.
-    fn note_hindsight(&self, server: Service, answers: &mut Answers) {
+    fn note_later_events(&self, server: Service, answers: &mut Answers) {
         let mut ignored = Answers::default();
         self.note_causes(server, false, &[], &mut ignored);
         answers.allowed.extend(ignored.allowed);
@@ -834,7 +834,7 @@ impl Question<'_> {
             is_either |= ended_since && instance.ended.is_some_and(|ended| ended > closed);
             match self.settled(instance, answers) {
                 Match::Yes if is_later => return Match::No,
-                // The very instance that held the port may be said to have stopped, or to have moved.
+                // The very instance that held the port may be reported as stopped, or as moved.
                 Match::Yes | Match::Either => is_either = true,
                 Match::No => {}
             }

@@ -28,7 +28,7 @@ pub enum PortName {
     Unwatched,
 }
 
-/// What is started.
+/// A program, its user and its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Program {
     /// Place in [`PROGRAMS`].
@@ -439,11 +439,11 @@ impl Plan {
     }
 }
 
-/// The number once `gone` is left out.
-fn moved(number: usize, gone: Option<usize>) -> Option<usize> {
-    match gone {
-        Some(gone) if gone == number => None,
-        Some(gone) if gone < number => Some(number - 1),
+/// The number once `removed` is left out.
+fn moved(number: usize, removed: Option<usize>) -> Option<usize> {
+    match removed {
+        Some(removed) if removed == number => None,
+        Some(removed) if removed < number => Some(number - 1),
         _ => Some(number),
     }
 }

@@ -25,7 +25,7 @@ use crate::tracer::{Running, parse_quickly, read_lines};
 /// Histories in parallel: a tracer watches sixteen ports, and each history has two of them.
 const LANES: usize = 8;
 
-/// What is run.
+/// The options of a run of histories.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How many histories.
@@ -145,7 +145,7 @@ impl Outcome {
     }
 }
 
-/// Whether a verdict says what an answer does.
+/// Whether a verdict agrees with an answer.
 fn is_same(answer: Answer, verdict: &Verdict, is_any_server: bool) -> bool {
     if answer.cause != verdict.cause {
         return false;

@@ -253,7 +253,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// What happened.
+    /// The record of the history so far.
     pub fn record(&self) -> &Record {
         &self.record
     }

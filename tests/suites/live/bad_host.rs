@@ -30,7 +30,7 @@ pub fn all() -> Vec<Trial> {
     ]
 }
 
-/// Runs a trace that must end at once, and asserts how.
+/// Runs a trace that must end immediately, and asserts how.
 fn refuses(command: Command, named: &[&str]) -> Finished {
     refuses_with(command, &[], named)
 }
@@ -55,7 +55,7 @@ fn refuses_with(mut command: Command, more: &[&str], named: &[&str]) -> Finished
 fn no_root() {
     let directory = tempfile::tempdir().expect("a directory");
     let finished = refuses(restricted::without_root(directory.path(), None), &["CAP_BPF", "CAP_PERFMON"]);
-    assert!(finished.stderr.contains("tracer status"), "it says what works without: {}", finished.stderr);
+    assert!(finished.stderr.contains("tracer status"), "it names what works without: {}", finished.stderr);
 }
 
 /// It loads the programs as a trace would, and where it may not, names what is missing as a trace would.
@@ -83,7 +83,7 @@ fn the_verifier() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("vmlinux");
     std::fs::write(&path, restricted::untrue_btf()).expect("to write the description");
-    /// What the verifier says of a read inside a pointer (kernel/bpf/btf.c, btf_struct_walk).
+    /// What the verifier logs of a read inside a pointer (kernel/bpf/btf.c, btf_struct_walk).
     const VERIFIER: &str = "cannot access ptr member";
 
     let quiet = refuses(restricted::with_btf(&path), &["kernel refuses the program"]);

@@ -15,20 +15,20 @@ pub fn all() -> Vec<Trial> {
     let cases: Vec<(&str, Vec<String>, &str)> = vec![
         ("port_zero", vec!["-p".into(), "0".into()], "0"),
         ("port_too_large", vec!["-p".into(), "70000".into()], "70000"),
-        ("port_that_is_no_number", vec!["-p".into(), "x".into()], "x"),
+        ("port_that_is_not_a_number", vec!["-p".into(), "x".into()], "x"),
         ("port_that_is_empty", vec!["-p".into(), "1,,2".into()], "port"),
         ("seventeen_ports", vec!["-p".into(), seventeen], "16"),
         ("unknown_namespace", vec!["-n".into(), "no-such-namespace".into()], "no-such-namespace"),
         ("unknown_namespace_by_path", vec!["-n".into(), "/run/netns/no-such".into()], "/run/netns/no-such"),
         ("namespace_of_no_process", vec!["-n".into(), u32::MAX.to_string()], "4294967295"),
-        ("path_that_is_no_namespace", vec!["-n".into(), "/dev/null".into()], "/dev/null"),
+        ("path_that_is_not_a_namespace", vec!["-n".into(), "/dev/null".into()], "/dev/null"),
         ("count_zero", vec!["-c".into(), "0".into()], "0"),
         ("duration_that_is_none", vec!["--for".into(), "soon".into()], "soon"),
     ];
     cases
         .into_iter()
         .map(|(name, arguments, named)| {
-            // A namespace can be unknown only to one who may look.
+            // A namespace can be reported as unknown only to a user who may read every namespace.
             let needs: &[Need] = if arguments[0] == "-n" { &[Need::Root] } else { &[] };
             test(format!("bad_input::{name}"), needs, move || refuses(&arguments, named))
         })

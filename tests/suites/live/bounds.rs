@@ -1,4 +1,4 @@
-//! What the kernel side keeps has bounds (tracer-ebpf/src/lib.rs): at each of them tracer says what it costs, and is whole
+//! What the kernel side keeps has bounds (tracer-ebpf/src/lib.rs): at each of them tracer reports what it costs, and is complete
 //! again when there is room.
 //!
 //! Where it would take thousands of processes to get there, the test fills the map itself.
@@ -76,7 +76,7 @@ fn connects_under_way() {
     assert_eq!(log.refusals().count(), 1, "{}", log.text());
 }
 
-/// Those that are not followed are reported all the same, and are not taken for there when they are gone.
+/// Those that are not followed are reported all the same, and are not taken for bound after they are closed.
 fn bound_sockets() {
     let mut fixture = Fixture::begin();
     fixture.trace();
@@ -96,17 +96,17 @@ fn bound_sockets() {
     assert_eq!(binds, BOUND_MAX as usize + 100);
 }
 
-/// How a server ended is not reported then, which is a doubt; and it is not taken to live for ever.
+/// How a server ended is not reported then, which is an uncertainty; and the server is not taken to run for ever.
 fn followed_processes() {
     let mut fixture = Fixture::begin();
     fixture.trace();
     let mut followed = maps::by_process(fixture.tracer().pid(), "FOLLOWED");
     let mut strangers = Vec::new();
-    for stranger in NOBODY..NOBODY + FOLLOWED_MAX {
-        if followed.insert(stranger, 1, 0).is_err() {
+    for unused_pid in NOBODY..NOBODY + FOLLOWED_MAX {
+        if followed.insert(unused_pid, 1, 0).is_err() {
             break;
         }
-        strangers.push(stranger);
+        strangers.push(unused_pid);
     }
     assert!(followed.insert(NOBODY + FOLLOWED_MAX, 1, 0).is_err(), "it is full");
     let server =
@@ -117,13 +117,13 @@ fn followed_processes() {
     drop(refusal);
     wait_lost(&mut fixture, LostWhere::Followed, 1);
     unseen.exit(78);
-    poll("a look at every process", || {
+    poll("a scan of every process", || {
         let refusal = fixture.refused("127.0.0.1");
         assert!(refusal.line.verdict.because.contains(&Because::LostRecords), "{}", refusal.shown());
         (refusal.line.verdict.cause == Cause::NothingListening).then_some(())
     });
-    for stranger in strangers {
-        followed.remove(&stranger).expect("to make room");
+    for unused_pid in strangers {
+        followed.remove(&unused_pid).expect("to make room");
     }
     let mut seen = server(&fixture);
     assert_eq!(fixture.refused("[::1]").line.verdict.cause, Cause::Starting);
@@ -160,8 +160,8 @@ fn refused_processes() {
     let _gateway = fixture.listen("127.0.0.1");
     fixture.trace();
     let mut refused = maps::forgetful_by_process(fixture.tracer().pid(), "REFUSED");
-    for stranger in NOBODY..NOBODY + 2 * REFUSED_MAX {
-        refused.insert(stranger, 0, 0).expect("one that forgets always has room");
+    for unused_pid in NOBODY..NOBODY + 2 * REFUSED_MAX {
+        refused.insert(unused_pid, 0, 0).expect("one that forgets always has room");
     }
     let mut client = actor(&fixture, "curl");
     let port = fixture.port();
@@ -180,8 +180,8 @@ fn calls_of_bind() {
     let mut fixture = Fixture::begin();
     fixture.trace_with(&["--bind-hook", "tracepoint"]);
     let mut binding = maps::forgetful_by_thread::<BYTES>(fixture.tracer().pid(), "BINDING");
-    for stranger in 0..2 * u64::from(BINDING_MAX) {
-        binding.insert(stranger << 32, [0; BYTES], 0).expect("one that forgets always has room");
+    for unused_pid in 0..2 * u64::from(BINDING_MAX) {
+        binding.insert(unused_pid << 32, [0; BYTES], 0).expect("one that forgets always has room");
     }
     let log = bind_and_end(fixture);
     let binds = log.lines.iter().filter(|line| matches!(line.body, Body::Bind(_))).count();
@@ -193,7 +193,7 @@ fn bind_and_end(mut fixture: Fixture) -> Log {
     fixture.end()
 }
 
-/// A reset in the place of another says nothing of who sent that.
+/// A reset in the slot of another does not show who sent that one.
 fn resets_that_meet() {
     let mut fixture = Fixture::begin();
     let _gateway = fixture.listen("127.0.0.1");

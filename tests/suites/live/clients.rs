@@ -1,4 +1,4 @@
-//! Who was refused: the right process, by name and number, whatever it is called and however busy the host
+//! The refused client: the right process, by name and number, whatever its name and however busy the host
 //! is; and which connects make no refusal.
 
 use std::collections::BTreeMap;
@@ -25,20 +25,28 @@ const NEEDS_URING: &[Need] = &[Need::Root, Need::Network, Need::Uring];
 pub fn all() -> Vec<Trial> {
     let mut all = vec![
         test("clients::every_field_of_a_client", NEEDS, every_field_of_a_client),
-        test("clients::a_thread_is_reported_as_its_process", NEEDS, a_thread_is_told_as_its_process),
-        test("clients::one_that_ends_immediately_is_known", NEEDS, one_that_ends_at_once_is_known),
+        test("clients::a_thread_is_reported_as_its_process", NEEDS, a_thread_is_reported_as_its_process),
+        test("clients::one_that_ends_immediately_is_known", NEEDS, one_that_ends_immediately_is_known),
         test("clients::a_hostile_name_is_escaped_in_json", NEEDS, a_hostile_name_is_escaped_in_json),
         test("clients::a_hostile_name_is_escaped_in_text", NEEDS, || a_hostile_name_in_text("never")),
         test("clients::a_hostile_name_is_escaped_in_colour", NEEDS, || a_hostile_name_in_text("always")),
         test("clients::a_link_local_address_has_its_zone", NEEDS, a_link_local_address_has_its_zone),
-        test("clients::multipath_is_told_once", NEEDS_MPTCP, multipath_once),
+        test("clients::multipath_is_reported_once", NEEDS_MPTCP, multipath_once),
         test("clients::multipath_on_one_side", NEEDS_MPTCP, multipath_on_one_side),
-        test("clients::an_answered_connect_is_no_refusal", NEEDS, an_answered_connect_is_no_refusal),
-        test("clients::giving_up_is_no_refusal", NEEDS_NFT, giving_up_is_no_refusal),
-        test("clients::a_timeout_is_no_refusal", NEEDS_NFT, a_timeout_is_no_refusal),
-        test("clients::a_full_accept_queue_is_no_refusal", NEEDS, a_full_accept_queue_is_no_refusal),
-        test("clients::an_unreachable_network_is_no_refusal", NEEDS, an_unreachable_network_is_no_refusal),
-        test("clients::connecting_to_oneself_is_no_refusal", NEEDS, connecting_to_oneself_is_no_refusal),
+        test("clients::an_answered_connect_is_not_a_refusal", NEEDS, an_answered_connect_is_not_a_refusal),
+        test("clients::giving_up_is_not_a_refusal", NEEDS_NFT, giving_up_is_not_a_refusal),
+        test("clients::a_timeout_is_not_a_refusal", NEEDS_NFT, a_timeout_is_not_a_refusal),
+        test("clients::a_full_accept_queue_is_not_a_refusal", NEEDS, a_full_accept_queue_is_not_a_refusal),
+        test(
+            "clients::an_unreachable_network_is_not_a_refusal",
+            NEEDS,
+            an_unreachable_network_is_not_a_refusal,
+        ),
+        test(
+            "clients::connecting_to_oneself_is_not_a_refusal",
+            NEEDS,
+            connecting_to_oneself_is_not_a_refusal,
+        ),
         test("clients::its_own_port_is_watched::connected", NEEDS, || {
             own_port_is_watched("127.0.0.1", " keep");
         }),
@@ -48,8 +56,8 @@ pub fn all() -> Vec<Trial> {
         test("clients::one_socket_is_refused_again", NEEDS_NFT, one_socket_is_refused_again),
         test("clients::bound_to_a_device", NEEDS, bound_to_a_device),
         test("clients::fast_open::asks_for_a_cookie", NEEDS, || fast_open(CLIENT)),
-        test("clients::fast_open::sends_data_at_once", NEEDS, || fast_open(CLIENT | WITHOUT_COOKIE)),
-        test("clients::fast_open::unsent_is_no_refusal", NEEDS, fast_open_unsent),
+        test("clients::fast_open::sends_data_immediately", NEEDS, || fast_open(CLIENT | WITHOUT_COOKIE)),
+        test("clients::fast_open::unsent_is_not_a_refusal", NEEDS, fast_open_unsent),
         test("clients::one_that_passed_its_socket_on", NEEDS_NFT, one_that_passed_its_socket_on),
         test("clients::two_tracers_see_the_same", NEEDS, two_tracers_see_the_same),
         test("clients::the_right_pid_under_load", NEEDS, the_right_pid_under_load),
@@ -117,7 +125,7 @@ fn every_field_of_a_client() {
     fixture.trace();
     let refusal =
         fixture.refused(Client::nonblocking("127.0.0.1").by(ProcessSpec::named("curl").uid(65_534)));
-    refusal.cause(Cause::NothingListening).weighs_only(0);
+    refusal.cause(Cause::NothingListening).evaluates_only(0);
     let client = &refusal.line.client;
     let shown = refusal.shown();
     let pid = Some(refusal.actor.pid);
@@ -139,7 +147,7 @@ fn every_field_of_a_client() {
 }
 
 /// The name and number are those of the process, not of the thread that connected.
-fn a_thread_is_told_as_its_process() {
+fn a_thread_is_reported_as_its_process() {
     let mut fixture = Fixture::begin();
     fixture.trace();
     let mut client = Actor::start(&fixture.netns.place(), &ProcessSpec::named("server"));
@@ -150,7 +158,7 @@ fn a_thread_is_told_as_its_process() {
     fixture.end();
 }
 
-fn one_that_ends_at_once_is_known() {
+fn one_that_ends_immediately_is_known() {
     let mut fixture = Fixture::begin();
     fixture.trace();
     for number in 0..10 {
@@ -166,9 +174,9 @@ fn one_that_ends_at_once_is_known() {
     fixture.end();
 }
 
-/// A name chosen to clear the screen, to ring, to break the line and to look like another.
+/// A name chosen to clear the screen, to ring, to break the line and to imitate another name.
 const HOSTILE: &[u8] = b"\x1b[2J\x07\nred\"\\\x7f";
-/// The same as the log has it: a program that prints it without looking does no harm.
+/// The same as the log has it: a program that prints it without a check does no harm.
 const SHOWN: &str = r#"\x1b[2J\x07\nred"\\\x7f"#;
 
 fn hostile() -> ProcessSpec {
@@ -180,7 +188,7 @@ fn a_hostile_name_is_escaped_in_json() {
     let gateway = fixture.listen(Listen::at("10.77.0.1").by(hostile()));
     fixture.trace();
     let client = Client::blocking("127.0.0.1").by(hostile());
-    fixture.refused(client).cause(Cause::WrongAddress).weighs(&gateway, Mismatch::Address);
+    fixture.refused(client).cause(Cause::WrongAddress).evaluates(&gateway, Mismatch::Address);
     // What is not UTF-8, and what turns the text around.
     let spec = ProcessSpec::named(b"\xff\xfe\xc3(").shown_as(r"\xff\xfe\xc3(");
     fixture.refused(Client::blocking("127.0.0.1").by(spec));
@@ -204,7 +212,7 @@ fn without_colour(text: &str) -> String {
     plain
 }
 
-/// Without colour, whatever looks like one is left out anyway.
+/// Without colour, every colour sequence is left out.
 fn a_hostile_name_in_text(color: &str) {
     let mut fixture = Fixture::begin();
     let _gateway = fixture.listen(Listen::at("10.77.0.1").by(hostile()));
@@ -234,14 +242,14 @@ fn a_link_local_address_has_its_zone() {
     let refused = |fixture: &mut Fixture, client: Client| {
         let refusal = fixture.refused(client);
         assert_eq!(refusal.line.dst.addr, "fe80::77%eth0", "{}", refusal.shown());
-        refusal.cause(Cause::WrongAddress).weighs(&gateway, Mismatch::Address);
+        refusal.cause(Cause::WrongAddress).evaluates(&gateway, Mismatch::Address);
     };
     refused(&mut fixture, Client::blocking("[fe80::77%eth0]"));
     refused(&mut fixture, Client::nonblocking("[fe80::77%eth0]"));
     fixture
         .refused(Client::blocking("[::1]").port(1))
         .cause(Cause::WrongAddress)
-        .weighs(&local, Mismatch::Address);
+        .evaluates(&local, Mismatch::Address);
     fixture.answered(Client::blocking("[fe80::77%eth0]").port(1));
     assert_eq!(fixture.end().refusals().count(), 3);
 }
@@ -252,7 +260,7 @@ fn multipath_once() {
     let gateway = fixture.listen(Listen::at("10.77.0.1").mptcp());
     fixture.trace();
     for client in [Client::blocking("127.0.0.1"), Client::nonblocking("127.0.0.1")] {
-        fixture.refused(client.mptcp()).cause(Cause::WrongAddress).weighs(&gateway, Mismatch::Address);
+        fixture.refused(client.mptcp()).cause(Cause::WrongAddress).evaluates(&gateway, Mismatch::Address);
     }
     fixture.answered(Client::blocking("10.77.0.1").mptcp());
     assert_eq!(fixture.end().refusals().count(), 2);
@@ -270,11 +278,15 @@ fn multipath_on_one_side() {
     fixture
         .refused(Client::blocking("[::1]").port(1).mptcp())
         .cause(Cause::WrongAddress)
-        .weighs_only(1)
-        .weighs(&plain, Mismatch::Family);
+        .evaluates_only(1)
+        .evaluates(&plain, Mismatch::Family);
     let mut gateway = gateway;
     fixture.close(&mut gateway);
-    fixture.refused("127.0.0.1").cause(Cause::Stopped).weighs_only(1).weighs(&gateway, Mismatch::Closed);
+    fixture
+        .refused("127.0.0.1")
+        .cause(Cause::Stopped)
+        .evaluates_only(1)
+        .evaluates(&gateway, Mismatch::Closed);
     let log = fixture.end();
     assert_eq!(log.refusals().count(), 2, "{}", log.text());
 }
@@ -297,7 +309,7 @@ fn uring(way: &'static str) {
         let spec = ProcessSpec::named(format!("server{number}")).uid(65_534);
         let refusal = fixture.refused(client.with(way).by(spec));
         let mismatch = if refusal.line.dst.addr.contains(':') { Mismatch::Family } else { Mismatch::Address };
-        refusal.cause(Cause::WrongAddress).weighs_only(1).weighs(&gateway, mismatch);
+        refusal.cause(Cause::WrongAddress).evaluates_only(1).evaluates(&gateway, mismatch);
         let (client, shown) = (&refusal.line.client, refusal.shown());
         assert_eq!(client.ns_pid, Some(refusal.actor.pid), "{shown}");
         assert_eq!(client.ppid, Some(std::process::id()), "{shown}");
@@ -342,7 +354,7 @@ fn fast_open(who: u8) {
     for way in ways {
         for (addr, mismatch) in [("127.0.0.1", Mismatch::Address), ("[::1]", Mismatch::Family)] {
             let refusal = fixture.refused(with(addr, way));
-            refusal.cause(Cause::WrongAddress).weighs_only(1).weighs(&gateway, mismatch);
+            refusal.cause(Cause::WrongAddress).evaluates_only(1).evaluates(&gateway, mismatch);
         }
     }
     let log = fixture.end();
@@ -351,7 +363,7 @@ fn fast_open(who: u8) {
     assert!(log.stop().failed.is_empty(), "{}", log.text());
 }
 
-/// With data to come connect() succeeds before anything is sent: who then sends nothing has given up.
+/// With data to come connect() succeeds before anything is sent: a client that then sends nothing has given up.
 fn fast_open_unsent() {
     let mut fixture = Fixture::begin();
     allow_fast_open(&fixture.netns, CLIENT | WITHOUT_COOKIE);
@@ -368,7 +380,7 @@ fn fast_open_unsent() {
     assert_failed(&log, port, &[(&unsent, "127.0.0.1", None)]);
 }
 
-/// A client that chose the watched port as its own, as some do to pass a firewall, is no server that has yet to
+/// A client that chose the watched port as its own, as some do to pass a firewall, is not a server that has yet to
 /// listen: not while it connects, and not once it is connected.
 fn own_port_is_watched(to: &str, options: &str) {
     let mut fixture = Fixture::begin();
@@ -384,10 +396,10 @@ fn own_port_is_watched(to: &str, options: &str) {
     busy.must(&format!("connect {to}:{} from={to}:{watched}{options}", other.number));
     // On its own address, and on others.
     for addr in [to, "127.0.0.9", "[::1]"] {
-        fixture.refused(addr).cause(Cause::NothingListening).weighs_only(0);
+        fixture.refused(addr).cause(Cause::NothingListening).evaluates_only(0);
     }
     busy.close();
-    fixture.refused(Client::nonblocking(to)).cause(Cause::NothingListening).weighs_only(0);
+    fixture.refused(Client::nonblocking(to)).cause(Cause::NothingListening).evaluates_only(0);
     let log = fixture.end();
     assert_eq!(log.stop().refused, 4, "{}", log.text());
     assert_failed(&log, watched, &[]);
@@ -427,18 +439,22 @@ fn bound_to_a_device() {
     fixture.trace();
     let via = |addr, device| Client::blocking(addr).with(device);
     for client in [via("127.0.0.1", "device=lo"), Client::nonblocking("127.0.0.1").with("device=lo")] {
-        fixture.refused(client).cause(Cause::WrongDevice).weighs_only(1).weighs(&wrong, Mismatch::Device);
+        fixture
+            .refused(client)
+            .cause(Cause::WrongDevice)
+            .evaluates_only(1)
+            .evaluates(&wrong, Mismatch::Device);
     }
     fixture
         .refused(via("10.77.0.1", "device=eth0").port(1))
         .cause(Cause::WrongDevice)
-        .weighs_only(1)
-        .weighs(&other, Mismatch::Device);
+        .evaluates_only(1)
+        .evaluates(&other, Mismatch::Device);
     fixture
         .refused(via("[fd77::1]", "device=eth0"))
         .cause(Cause::WrongFamily)
-        .weighs_only(1)
-        .weighs(&wrong, Mismatch::Family);
+        .evaluates_only(1)
+        .evaluates(&wrong, Mismatch::Family);
     fixture.answered(via("10.77.0.1", "device=eth0"));
     fixture.answered(via("127.0.0.1", "device=lo").port(1));
     let log = fixture.end();
@@ -473,7 +489,7 @@ fn one_that_passed_its_socket_on() {
     assert!(log.stop().failed.is_empty(), "{}", log.text());
 }
 
-fn an_answered_connect_is_no_refusal() {
+fn an_answered_connect_is_not_a_refusal() {
     let mut fixture = Fixture::begin();
     let _gateway = fixture.listen("[::]");
     fixture.trace();
@@ -483,13 +499,13 @@ fn an_answered_connect_is_no_refusal() {
     }
     let log = fixture.end();
     assert_eq!(log.refusals().count(), 0, "{}", log.text());
-    // Each connection that is accepted begins as a copy of the listener: that is no change of it.
+    // Each connection that is accepted begins as a copy of the listener: the listener does not change.
     assert_eq!(log.listeners().count(), 1, "{}", log.text());
 }
 
 /// A client that closes its socket before any answer has not been refused, and nor has one whose connect
 /// fails otherwise.
-fn giving_up_is_no_refusal() {
+fn giving_up_is_not_a_refusal() {
     let mut fixture = Fixture::begin();
     let port = fixture.port();
     fixture.netns.nft(&format!(
@@ -563,7 +579,7 @@ fn wait_for_syn_sent(client: &Actor, port: u16) {
     });
 }
 
-/// Nobody listens and the reset is sent, but it does not come before the connect has ended.
+/// Nothing listens and the reset is sent, but it does not come before the connect has ended.
 fn cancelled(cancel: Cancel) {
     let mut fixture = Fixture::begin();
     let port = fixture.port();
@@ -578,15 +594,15 @@ fn cancelled(cancel: Cancel) {
     fixture.trace_with(&["--all"]);
     let mut hasty = client(&fixture, "hasty");
     cancel(&mut hasty, port);
-    // With the filter gone, the same is refused.
+    // With the filter removed, the same is refused.
     fixture.netns.nft("delete table inet firewall");
-    fixture.refused("127.0.0.1").cause(Cause::NothingListening).weighs_only(0);
+    fixture.refused("127.0.0.1").cause(Cause::NothingListening).evaluates_only(0);
     let log = fixture.end();
     assert_eq!(log.stop().refused, 1, "{}", log.text());
     assert_failed(&log, port, &[(&hasty, "127.0.0.1", None)]);
 }
 
-fn a_timeout_is_no_refusal() {
+fn a_timeout_is_not_a_refusal() {
     let mut fixture = Fixture::begin();
     let port = fixture.port();
     fixture.netns.nft(&format!(
@@ -609,7 +625,7 @@ fn a_timeout_is_no_refusal() {
         ("[::ffff:127.0.0.2]", " sendto", "ETIMEDOUT"),
         // What is sent through one interface to the address of another is not answered either.
         ("127.0.0.1", " device=eth0", "ETIMEDOUT"),
-        // Told of at once, and by a blocking connect only heeded at its second SYN.
+        // The error is reported immediately; a blocking connect returns it only at its second SYN.
         ("127.0.0.3", "", "EHOSTUNREACH"),
     ]
     .into_iter()
@@ -632,13 +648,13 @@ fn a_timeout_is_no_refusal() {
 }
 
 /// The kernel drops what a listener has no room for: no reset.
-fn a_full_accept_queue_is_no_refusal() {
+fn a_full_accept_queue_is_not_a_refusal() {
     let mut fixture = Fixture::begin();
     let port = fixture.port();
     fixture.trace_with(&["--all"]);
     let mut gateway = client(&fixture, "gateway");
     gateway.must(&format!("bind 127.0.0.1:{port}"));
-    // Room for one more than it says (`sk_acceptq_is_full`, include/net/sock.h).
+    // Room for one more than `listen()` asked for (`sk_acceptq_is_full`, include/net/sock.h).
     gateway.listen(0).expect("to listen");
     let [mut first, mut second] = ["first", "second"].map(|comm| client(&fixture, comm));
     first.must(&format!("connect 127.0.0.1:{port} keep"));
@@ -653,7 +669,7 @@ fn a_full_accept_queue_is_no_refusal() {
 }
 
 /// Without a route nothing is tried, so nothing is seen.
-fn an_unreachable_network_is_no_refusal() {
+fn an_unreachable_network_is_not_a_refusal() {
     let mut fixture = Fixture::begin();
     let port = fixture.port();
     let down = Netns::bare();
@@ -679,14 +695,14 @@ fn an_unreachable_network_is_no_refusal() {
             assert_eq!(outcome, Err(errno.raw_os_error()), "{addr}{options}");
         }
     }
-    fixture.refused("127.0.0.1").cause(Cause::NothingListening).weighs_only(0);
+    fixture.refused("127.0.0.1").cause(Cause::NothingListening).evaluates_only(0);
     let log = fixture.end();
     assert_eq!(log.stop().refused, 1, "{}", log.text());
     assert_failed(&log, port, &[]);
 }
 
 /// A client whose own port is the one it connects to meets itself (simultaneous open, RFC 9293 3.5).
-fn connecting_to_oneself_is_no_refusal() {
+fn connecting_to_oneself_is_not_a_refusal() {
     let mut fixture = Fixture::begin();
     let port = fixture.port();
     fixture.trace_with(&["--all"]);
@@ -725,7 +741,7 @@ fn two_tracers_see_the_same() {
         let facts = log.refusals().map(|refused| {
             let listeners = refused.verdict.listeners.iter();
             let listeners: Vec<_> =
-                listeners.map(|weighed| (weighed.listener.cookie.clone(), weighed.mismatch)).collect();
+                listeners.map(|evaluated| (evaluated.listener.cookie.clone(), evaluated.mismatch)).collect();
             let facts = (refused.src.clone(), refused.dst.clone(), refused.via, refused.sent_by);
             (refused.client.pid, (facts, refused.verdict.cause, listeners))
         });
@@ -738,7 +754,7 @@ fn two_tracers_see_the_same() {
 }
 
 /// A refusal is delivered in whatever context the CPU is in: with both CPUs full of other connects that is
-/// often a stranger's. No two clients have the same name, so that the counts of repeats are by client too.
+/// often another process's. No two clients have the same name, so that the counts of repeats are by client too.
 fn the_right_pid_under_load() {
     const CLIENTS: usize = 50;
     const EACH: usize = 100;
@@ -749,9 +765,9 @@ fn the_right_pid_under_load() {
     let cpus = std::thread::available_parallelism().map_or(2, usize::from);
     let strangers: Vec<Actor> = (0..cpus)
         .map(|_| {
-            let mut stranger = Actor::start(&place, &ProcessSpec::named("stranger"));
-            stranger.must(&format!("noise 127.0.0.1:{}", unwatched.number));
-            stranger
+            let mut other_process = Actor::start(&place, &ProcessSpec::named("other_process"));
+            other_process.must(&format!("noise 127.0.0.1:{}", unwatched.number));
+            other_process
         })
         .collect();
     let mut clients: Vec<Actor> = (0..CLIENTS)
@@ -779,9 +795,9 @@ fn the_right_pid_under_load() {
         assert_eq!(refused.client.comm.as_ref(), Some(comm));
         assert!(ports.contains(&refused.src.port.expect("a source port")), "{refused:?}");
         let counted = counts.entry(pid).or_default();
-        // One line each, but where the kernel skipped the programs that see the reset: such a verdict says so.
-        let is_doubtful = refused.verdict.because.contains(&Because::LostRecords);
-        assert!(*counted == 0 || log.skipped() > 0 || is_doubtful, "{refused:?} is a second line");
+        // One line each, but where the kernel skipped the programs that see the reset: such a verdict is degraded.
+        let is_uncertain = refused.verdict.because.contains(&Because::LostRecords);
+        assert!(*counted == 0 || log.skipped() > 0 || is_uncertain, "{refused:?} is a second line");
         *counted += count;
     }
     for (pid, (comm, _)) in &expected {
@@ -792,7 +808,7 @@ fn the_right_pid_under_load() {
     log.assert_refused((CLIENTS * EACH) as u64);
 }
 
-/// A tracer that is kept from reading loses records, says how many, and of the rest is no less right.
+/// A tracer that is kept from reading loses records, counts them, and reports the others correctly.
 fn what_a_full_ring_loses_is_counted() {
     const CLIENTS: usize = 2;
     const EACH: usize = 8_000;

@@ -1,4 +1,4 @@
-//! What a gateway's configuration says, beside what its sockets do; who changes it; and files that are up to no good.
+//! What a gateway's configuration sets, beside what its sockets show; who changes it; and hostile files.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use libtest_mimic::Trial;
 use rustix::fs::FileType;
-use tracer::output::schema::{Body, Cause, Claim, Config, ConfigChange, Verdict};
+use tracer::output::schema::{Body, Cause, Config, ConfigChange, ConfiguredValue, Verdict};
 
 use tests::fixture::{Client, Fixture, Listen, Listening};
 use tests::needs::Need;
@@ -103,11 +103,11 @@ fn refused(fixture: &mut Fixture) -> Verdict {
     fixture.refused("127.0.0.1").line.verdict.clone()
 }
 
-pub(crate) fn bind_of(claims: &[Claim]) -> &Claim {
-    claims.iter().find(|claim| claim.what == "gateway.bind").unwrap_or_else(|| panic!("{claims:?}"))
+pub(crate) fn bind_of(claims: &[ConfiguredValue]) -> &ConfiguredValue {
+    claims.iter().find(|configured| configured.what == "gateway.bind").unwrap_or_else(|| panic!("{claims:?}"))
 }
 
-/// Starts the tracer, which says all that it can; its reader asserts that the token is not in it.
+/// Starts the tracer, which reports everything; its reader asserts that the token is not in it.
 fn trace(fixture: &mut Fixture) {
     fixture.trace_with(&["--verbose"]);
 }
@@ -125,8 +125,8 @@ fn agrees() {
     );
     assert_eq!(bind.source.as_str(), home.file().to_str().expect("UTF-8"));
     assert!(bind.changed.is_some(), "{bind:?}");
-    let token = verdict.claims.iter().find(|claim| claim.what == "gateway.auth.token");
-    assert_eq!(token.and_then(|claim| claim.value.as_deref()), Some("set"), "{:?}", verdict.claims);
+    let token = verdict.claims.iter().find(|configured| configured.what == "gateway.auth.token");
+    assert_eq!(token.and_then(|configured| configured.value.as_deref()), Some("set"), "{:?}", verdict.claims);
     assert!(
         verdict.hint.as_deref().is_some_and(|hint| hint.starts_with("now: use http://100.")),
         "{verdict:?}"
@@ -171,8 +171,8 @@ fn arguments_win() {
     let binds: Vec<_> = verdict
         .claims
         .iter()
-        .filter(|claim| claim.what == "gateway.bind")
-        .map(|claim| (claim.source.as_str(), claim.value.as_deref(), claim.agrees))
+        .filter(|configured| configured.what == "gateway.bind")
+        .map(|configured| (configured.source.as_str(), configured.value.as_deref(), configured.agrees))
         .collect();
     let file = home.file();
     assert_eq!(
@@ -200,13 +200,13 @@ fn of_a_candidate() {
     fixture.end();
 }
 
-/// One that was ended by its configuration, and said it before.
+/// A gateway that its configuration ended, and that was read before.
 fn of_a_candidate_that_ended() {
     let home = Home::with("lan");
     let mut fixture = Fixture::begin();
     trace(&mut fixture);
     let mut candidate = tests::process::Actor::start(&fixture.netns.place(), &home.gateway());
-    // Seen while it starts, and asked what it claims.
+    // Seen while it starts, and its settings are read.
     assert_eq!(refused(&mut fixture).cause, Cause::Starting);
     candidate.exit(78);
     let verdict = refused(&mut fixture);
@@ -283,7 +283,7 @@ fn with_its_directory() {
     let wait = |fixture: &mut Fixture, bind: &str| {
         fixture.tracer().wait_for(bind, |line| match &line.body {
             Body::Config(config) => {
-                config.claims.iter().any(|claim| claim.value.as_deref() == Some(bind)).then_some(())
+                config.claims.iter().any(|configured| configured.value.as_deref() == Some(bind)).then_some(())
             }
             _ => None,
         });
@@ -294,7 +294,7 @@ fn with_its_directory() {
     fixture.end();
 }
 
-/// Someone sets it right, and something sets it back.
+/// One process sets it right, and another sets it back.
 fn taken_back() {
     let home = Home::with("tailnet");
     let (mut fixture, _gateway) = on_the_tailnet(&home);
@@ -323,11 +323,11 @@ fn taken_back() {
     fixture.end();
 }
 
-/// A configuration that is up to no good. None of these makes the tracer wait, or say what it may not.
+/// A hostile configuration. None of these makes the tracer wait, or print what it must not.
 struct Hostile {
     name: &'static str,
     prepare: fn(&Path),
-    /// What is said of the file; `None`: nothing but what it says.
+    /// The note on the file; `None`: only its settings are shown.
     why: Option<&'static str>,
 }
 
@@ -430,11 +430,11 @@ fn hostile(Hostile { name, prepare, why }: &Hostile) {
     let shown = format!("{:?}", verdict.claims);
     match why {
         Some(why) => {
-            let [claim] = &verdict.claims[..] else { panic!("{shown}") };
-            assert_eq!((claim.what.as_str(), claim.value.as_deref()), ("file", None), "{shown}");
-            assert!(claim.note.as_deref().is_some_and(|note| note.contains(why)), "{shown}");
+            let [configured] = &verdict.claims[..] else { panic!("{shown}") };
+            assert_eq!((configured.what.as_str(), configured.value.as_deref()), ("file", None), "{shown}");
+            assert!(configured.note.as_deref().is_some_and(|note| note.contains(why)), "{shown}");
         }
-        None => assert!(verdict.claims.iter().all(|claim| claim.value.is_some()), "{shown}"),
+        None => assert!(verdict.claims.iter().all(|configured| configured.value.is_some()), "{shown}"),
     }
     match *name {
         "none" => assert!(verdict.claims.is_empty(), "{shown}"),
@@ -442,9 +442,11 @@ fn hostile(Hostile { name, prepare, why }: &Hostile) {
         "keys_that_stand_twice" => {
             assert_eq!(bind_of(&verdict.claims).value.as_deref(), Some("tailnet"), "{shown}");
         }
-        // As it stands there, since it is no port.
+        // As it stands there, since it is not a port.
         "huge_numbers" => {
-            let value = |what: &str| verdict.claims.iter().find(|claim| claim.what == what)?.value.as_deref();
+            let value = |what: &str| {
+                verdict.claims.iter().find(|configured| configured.what == what)?.value.as_deref()
+            };
             assert_eq!(
                 (value("gateway.port"), value("gateway.bind")),
                 (Some("1e999999999"), Some("-1e400")),
@@ -457,7 +459,7 @@ fn hostile(Hostile { name, prepare, why }: &Hostile) {
     assert!(!log.text().contains("root:"), "{}", log.text());
 }
 
-/// Whoever opens the file waits for ever, as on a file system whose server has gone: the trace goes on.
+/// A process that opens the file waits for ever, as on a file system whose server has ended: the trace goes on.
 fn that_hangs() {
     let (home, mut fixture, _gateway) = with_hostile(|file| write_in_place(file, &configuration("lan")));
     std::fs::set_permissions(home.file(), std::fs::Permissions::from_mode(0o644)).expect("to chmod");

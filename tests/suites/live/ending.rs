@@ -21,10 +21,10 @@ pub fn all() -> Vec<Trial> {
         test("ending::count_stops_after_as_many", NEEDS, count_stops_after_as_many),
         test("ending::a_bare_duration_is_seconds", NEEDS, || duration("1", Duration::from_secs(1))),
         test("ending::a_duration_in_milliseconds", NEEDS, || duration("300ms", Duration::from_millis(300))),
-        test("ending::a_second_sigint_ends_at_once", NEEDS, a_second_sigint_ends_at_once),
+        test("ending::a_second_sigint_ends_immediately", NEEDS, a_second_sigint_ends_immediately),
         test("ending::a_closed_pipe_is_a_clean_end", NEEDS, a_closed_pipe_is_a_clean_end),
         test("ending::a_closed_pipe_is_a_clean_end_in_text", NEEDS, || closed_pipe("text")),
-        test("ending::a_closed_pipe_ends_one_with_nothing_to_say", NEEDS, closed_pipe_and_nothing_to_say),
+        test("ending::a_closed_pipe_ends_one_without_output", NEEDS, closed_pipe_without_output),
     ];
     let signals = [
         ("sigint", Signal::INT, StopReason::Sigint),
@@ -43,7 +43,7 @@ pub fn all() -> Vec<Trial> {
     all
 }
 
-/// More connects than asked for, and all at once: it stops at the very one, also where they are only counted.
+/// More connects than asked for, all in parallel: it stops at the very one, also where they are only counted.
 fn count_stops_after_as_many() {
     let mut fixture = Fixture::begin();
     fixture.trace_with(&["-c", "3"]);
@@ -71,7 +71,7 @@ fn duration(argument: &str, expected: Duration) {
 }
 
 /// It cannot write its last line to a reader that takes nothing; a second signal ends it.
-fn a_second_sigint_ends_at_once() {
+fn a_second_sigint_ends_immediately() {
     let port = Port::take();
     let mut tracer = Running::spawn(["-p", &port.number.to_string(), "-o", "json", "--heartbeat", "1ms"]);
     let _stdout = read_until_ready(tracer.take_stdout());
@@ -83,7 +83,7 @@ fn a_second_sigint_ends_at_once() {
         writes.iter().any(|write| call.starts_with(write)).then_some(())
     });
     tracer.signal(Signal::INT);
-    // Two signals at once would be one.
+    // Two signals in parallel would be one.
     let status = format!("/proc/{}/status", tracer.pid());
     poll("the first signal's handling", || {
         let status = std::fs::read_to_string(&status).expect("it still runs");
@@ -110,11 +110,11 @@ fn closed_pipe(output: &str) {
     assert!(client.ask(&command).is_err(), "nothing listens");
     assert_eq!(tracer.wait_exit().code(), Some(0), "{}", tracer.stderr());
     let stderr = tracer.stderr();
-    assert!(!stderr.to_lowercase().contains("pipe"), "a closed pipe is no error: {stderr}");
+    assert!(!stderr.to_lowercase().contains("pipe"), "a closed pipe is not an error: {stderr}");
 }
 
 /// It does not stay until the next refusal, which may never come.
-fn closed_pipe_and_nothing_to_say() {
+fn closed_pipe_without_output() {
     let port = Port::take();
     let mut tracer = Running::spawn(["-p", &port.number.to_string(), "-o", "json"]);
     let stdout = tracer.take_stdout();

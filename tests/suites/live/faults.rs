@@ -1,4 +1,4 @@
-//! What can go wrong around a trace: it is killed, stopped, cannot write, is not alone, or looks at very much. Nothing
+//! What can go wrong around a trace: it is killed, stopped, cannot write, is not alone, or has very much to read. Nothing
 //! stays behind, nothing is lost uncounted.
 
 use std::fs::{self, File};
@@ -29,8 +29,12 @@ pub fn all() -> Vec<Trial> {
         test("faults::what_a_stopped_one_loses_is_counted", NEEDS, what_a_stopped_one_loses_is_counted),
         test("faults::a_full_stdout_is_a_failure", NEEDS, a_full_stdout_is_a_failure),
         test("faults::a_reader_that_stops_loses_nothing", NEEDS, a_reader_that_stops_loses_nothing),
-        test("faults::two_tell_the_same", NEEDS, two_tell_the_same),
-        test("faults::a_flood_wakes_nobody_and_all_of_it_is_told", NEEDS, all_of_a_flood_is_told),
+        test("faults::two_tracers_report_the_same", NEEDS, two_tracers_report_the_same),
+        test(
+            "faults::a_flood_does_not_wake_the_reader_and_is_reported_whole",
+            NEEDS,
+            a_flood_is_reported_whole,
+        ),
         test(
             "faults::ten_thousand_listeners",
             &[Need::Root, Need::Network, Need::RealTime],
@@ -67,7 +71,7 @@ fn nothing_stays_after_sigkill() {
     wait_released(&held);
 }
 
-/// Three make more of it than one can tell.
+/// Three threads make more refusals than tracer can report.
 fn nothing_stays_after_an_end_under_load() {
     let fixture = Fixture::begin();
     let noise = |_| {
@@ -95,7 +99,7 @@ fn what_a_stopped_one_loses_is_counted() {
     const OTHERS: u64 = 50;
     let mut fixture = Fixture::begin();
     fixture.trace();
-    // The first verdict that rests on an absence has everything looked at, lost or not.
+    // The first verdict that rests on an absence has everything scanned, lost or not.
     fixture.refused("127.0.0.3").cause(Cause::NothingListening);
     let mut old = fixture.listen("10.77.0.1");
     fixture.tracer().signal(Signal::STOP);
@@ -111,7 +115,7 @@ fn what_a_stopped_one_loses_is_counted() {
     // Before it has emptied the ring, the refusal would be lost too.
     fixture.tracer().listener(Change::Present, gateway.pid);
     let refusal = fixture.refused("127.0.0.2");
-    refusal.cause(Cause::WrongAddress).weighs_only(1);
+    refusal.cause(Cause::WrongAddress).evaluates_only(1);
     assert_eq!(
         refusal.line.verdict.listeners[0].listener.process.pid,
         Some(gateway.pid),
@@ -167,7 +171,7 @@ fn a_reader_that_stops_loses_nothing() {
     assert_eq!(log.stop().lost, log.skipped());
 }
 
-fn two_tell_the_same() {
+fn two_tracers_report_the_same() {
     const FLOOD: u64 = 500;
     let mut fixture = Fixture::begin();
     fixture.trace();
@@ -194,15 +198,15 @@ fn two_tell_the_same() {
     log.assert_refused(made);
 }
 
-/// In a flood the kernel side wakes the tracer no more, which looks by itself; afterwards it is woken again.
-fn all_of_a_flood_is_told() {
+/// In a flood the kernel side wakes the tracer no more, which polls; afterwards it is woken again.
+fn a_flood_is_reported_whole() {
     const FLOOD: u64 = 3_000;
     let mut fixture = Fixture::begin();
     fixture.trace();
     let mut client = Actor::start(&fixture.netns.place(), &ProcessSpec::named("client"));
     for addr in ["127.0.0.2", "127.0.0.3", "127.0.0.4"] {
         client.must(&format!("flood 127.0.0.1:{} {FLOOD}", fixture.port()));
-        // Told at once, after the flood as before.
+        // Reported immediately, after the flood as before.
         fixture.refused(addr).cause(Cause::NothingListening);
     }
     let log = fixture.tracer.take().expect("a fixture that is traced").stop_with_losses();
@@ -243,7 +247,7 @@ fn ten_thousand_listeners() {
     }
     let refusal = fixture.refused("127.0.0.1");
     refusal.cause(Cause::WrongAddress);
-    refusal.weighs_only(ALL as usize);
+    refusal.evaluates_only(ALL as usize);
     assert_eq!(refusal.line.verdict.listeners.len(), 16, "{}", refusal.shown());
     drop(refusal);
     let mut other = Tracer::start(&[fixture.port()], &[]);
@@ -260,10 +264,10 @@ fn ten_thousand_listeners() {
     fixture.end();
 }
 
-/// Each is looked into and let go of before the next: it takes no more descriptors than a few do.
+/// Each is read and closed before the next: it takes no more descriptors than a few do.
 fn namespaces_by_the_hundred() {
     const NETNS: u32 = 300;
-    /// What the threads that look into them hold at once.
+    /// What the threads that read them hold at a time.
     const SPARE: u64 = 32;
     let mut fixture = Fixture::begin();
     fixture.trace();
@@ -276,7 +280,7 @@ fn namespaces_by_the_hundred() {
         let mut bulk = Actor::start(&fixture.netns.place(), &ProcessSpec::named("bulk"));
         bulk.must(&format!("bulk netns {NETNS}"));
         // It rests on there being nothing in any of them.
-        fixture.refused(addr).cause(Cause::NothingListening).weighs_only(0);
+        fixture.refused(addr).cause(Cause::NothingListening).evaluates_only(0);
         let mut other = Tracer::start(&[fixture.port()], &[]);
         assert!(ready(&mut other).namespaces > u64::from(NETNS));
         other.stop();

@@ -25,18 +25,18 @@ pub fn all() -> Vec<Trial> {
         test("filters::output_rejects_another_host", NEEDS, output_rejects_another_host),
         test("filters::output_rejects_another_host_of_ipv6", NEEDS, output_rejects_another_host_of_ipv6),
         test("filters::output_resets_another_host", NEEDS, output_resets_another_host),
-        test("filters::a_prohibited_host_is_no_refusal", NEEDS, a_prohibited_host_is_no_refusal),
+        test("filters::a_prohibited_host_is_not_a_refusal", NEEDS, a_prohibited_host_is_not_a_refusal),
         test(
-            "filters::a_rule_that_has_gone_by_the_second_syn",
+            "filters::a_rule_that_is_removed_before_the_second_syn",
             NEEDS,
-            a_rule_that_has_gone_by_the_second_syn,
+            a_rule_that_is_removed_before_the_second_syn,
         ),
         test("filters::forward_rejects_a_container", NEEDS, forward_rejects_a_container),
         test("filters::a_router_on_the_way_rejects", NEEDS, a_router_on_the_way_rejects),
         test("filters::a_router_behind_the_next_hop_rejects", NEEDS, a_router_behind_the_next_hop_rejects),
         test("filters::the_destination_itself_rejects", NEEDS, the_destination_itself_rejects),
         test("filters::nat_leads_to_where_nothing_listens", NEEDS_NAT, || led_away(None)),
-        test("filters::nat_leads_past_a_bystander", NEEDS_NAT, || led_away(Some("10.77.0.1"))),
+        test("filters::nat_leads_past_another_listener", NEEDS_NAT, || led_away(Some("10.77.0.1"))),
         test("filters::nat_leads_another_family_elsewhere", NEEDS_NAT, || led_away(Some("[::1]"))),
     ]
 }
@@ -164,7 +164,7 @@ fn output_resets_another_host() {
 }
 
 /// To the program that is an unreachable host.
-fn a_prohibited_host_is_no_refusal() {
+fn a_prohibited_host_is_not_a_refusal() {
     let mut fixture = Fixture::begin();
     fixture.netns.ip(&format!("route add {ELSEWHERE} dev eth0"));
     let port = fixture.port();
@@ -179,7 +179,7 @@ fn a_prohibited_host_is_no_refusal() {
 }
 
 /// What refused the second SYN counts, although the message about the first one is in the socket's queue still.
-fn a_rule_that_has_gone_by_the_second_syn() {
+fn a_rule_that_is_removed_before_the_second_syn() {
     let mut fixture = Fixture::begin();
     let port = fixture.port();
     filter(&fixture.netns, "input", &format!("ip daddr 127.0.0.5 tcp dport {port} reject"));
@@ -243,7 +243,7 @@ fn a_router_on_the_way_rejects() {
     fixture.end();
 }
 
-/// As another host would: it is no next hop of the client's.
+/// As another host would: it is not a next hop of the client's.
 fn a_router_behind_the_next_hop_rejects() {
     let mut fixture = Fixture::begin();
     let (hop, router) = (Netns::with_loopback(), Netns::with_loopback());
@@ -285,7 +285,7 @@ fn the_destination_itself_rejects() {
     fixture.end();
 }
 
-/// NAT leads a connect to another port, where nothing listens: what is at its own destination is no certain reason, whatever
+/// NAT leads a connect to another port, where nothing listens: what is at its own destination is not a certain reason, whatever
 /// else listens on the port. A connect that no rule leads away has nothing of it.
 fn led_away(bystander: Option<&str>) {
     let mut fixture = Fixture::with_ports(2);

@@ -1,4 +1,4 @@
-//! What follows a refusal, where a fixture cannot tell: in text, with a limit, by the order of lines; what failed
+//! What follows a refusal, where a scenario cannot describe it: in text, with a limit, by the order of lines; what failed
 //! otherwise; and the signs of life between. The rest is in the corpus.
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ const NEEDS_NFT: &[Need] = &[Need::Root, Need::Network, Need::Nft];
 pub fn all() -> Vec<Trial> {
     let mut all = vec![
         test("followups::recovered::not_in_another_namespace", NEEDS, recovered_in_one_namespace_only),
-        test("followups::fallback::is_no_alarm", NEEDS, fallback_is_no_alarm),
+        test("followups::fallback::is_not_a_refusal_line", NEEDS, fallback_is_not_a_refusal_line),
         test("followups::fallback::of_repeats", NEEDS, fallback_of_repeats),
         test("followups::repeated::a_new_cause_is_reported", NEEDS, repeated_until_the_cause_changes),
         test("followups::failed::is_reported_with_all", NEEDS_NFT, || failed(true)),
@@ -53,7 +53,7 @@ fn line_of(fixture: &mut Fixture, refusal: &Refusal) -> Line {
     })
 }
 
-/// Asserts what the log says of the end of these refusals, by a listener of process `pid`.
+/// Asserts what the log reports of the end of these refusals, by a listener of process `pid`.
 fn assert_recovered(fixture: &mut Fixture, pid: u32, of: &[u64], refusals: u64, processes: u64) -> Recovered {
     let (line, recovered) =
         fixture.tracer().wait_for(&format!("the recovery of {of:?}"), |line| match &line.body {
@@ -140,10 +140,10 @@ fn fallback_in_text(at: &str, refused: &str, answered: &str) {
     let count = |word: &str| text.matches(word).count();
     assert_eq!((count("FALLBACK"), count("REFUSED")), (1, 0), "{text}");
     let line = text.lines().find(|line| line.contains("FALLBACK")).expect("counted above");
-    assert!(line.contains("curl") && line.contains("harmless"), "{text}");
+    assert!(line.contains("curl") && line.contains("fallback"), "{text}");
 }
 
-/// What a tracer says as text while something happens.
+/// What a tracer prints as text while something happens.
 fn text_of(arguments: &[&str], happens: impl FnOnce(&Running)) -> String {
     let arguments = arguments.iter().chain(&["-o", "text", "--color", "never"]);
     let mut tracer = Running::spawn(arguments);
@@ -155,7 +155,7 @@ fn text_of(arguments: &[&str], happens: impl FnOnce(&Running)) -> String {
 }
 
 /// It does not count for `-c`, and what comes after it does.
-fn fallback_is_no_alarm() {
+fn fallback_is_not_a_refusal_line() {
     let mut fixture = Fixture::with_ports(2);
     let _gateway = fixture.listen("127.0.0.1");
     fixture.trace_with(&["-c", "1"]);
@@ -209,7 +209,7 @@ fn repeated_until_the_cause_changes() {
     assert_eq!(log.stop().refused, 15, "{}", log.text());
 }
 
-/// Given up, reported off by a router, and refused: only the last is a refusal.
+/// Given up, rejected by a router as prohibited, and refused: only the last is a refusal.
 fn failed(is_all: bool) {
     let mut fixture = Fixture::begin();
     let port = fixture.port();
@@ -224,7 +224,7 @@ fn failed(is_all: bool) {
         }}"
     ));
     fixture.trace_with(if is_all { &["--all"] } else { &[] });
-    let mut clients = ["hasty", "told4", "told6"]
+    let mut clients = ["hasty", "rejected4", "rejected6"]
         .map(|comm| Actor::start(&fixture.netns.place(), &ProcessSpec::named(comm)));
     let [hasty, v4, v6] = &mut clients;
     let outcome = hasty.ask(&format!("connect 127.0.0.2:{port} nonblocking abandon"));

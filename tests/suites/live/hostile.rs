@@ -1,5 +1,5 @@
 //! What a process chooses about itself to mislead: where its program lies, its arguments, its namespace's and
-//! its device's name, its control group, and to be gone, or another's number, by the time it is looked up. And
+//! its device's name, its control group; that it has ended, or that its number is another's, by the time it is looked up. And
 //! a `/proc` that hides, or is not there.
 //!
 //! Whatever it is, a refusal is reported with what is true, both outputs are clean, and nothing is reported of a
@@ -34,7 +34,7 @@ pub fn all() -> Vec<Trial> {
         test("hostile::a_path", NEEDS, a_path),
         test("hostile::arguments_are_read_to_a_bound", NEEDS, arguments_are_read_to_a_bound),
         test("hostile::names_of_a_namespace_and_a_device", NEEDS, names_of_a_namespace_and_a_device),
-        test("hostile::a_name_that_looks_like_a_line", NEEDS, a_name_that_looks_like_a_line),
+        test("hostile::a_name_in_the_form_of_a_line", NEEDS, a_name_in_the_form_of_a_line),
         test("hostile::a_repeat_names_its_namespace", NEEDS, a_repeat_names_its_namespace),
         test("hostile::failed_binds_of_another_user", NEEDS, failed_binds_of_another_user),
         test("hostile::a_control_group_that_imitates_a_container", cgroups, imitations),
@@ -42,12 +42,12 @@ pub fn all() -> Vec<Trial> {
         test("hostile::one_with_the_number_of_another", NEEDS, one_with_the_number_of_another),
         test("hostile::no_proc", &[Need::Root], no_proc),
         test("hostile::a_proc_that_vanishes", NEEDS, a_proc_that_vanishes),
-        test("hostile::a_proc_that_lists_nobody", NEEDS, a_proc_that_lists_nobody),
+        test("hostile::a_proc_that_lists_no_process", NEEDS, a_proc_that_lists_no_process),
         test("hostile::a_proc_that_hides", NEEDS, a_proc_that_hides),
     ]
 }
 
-/// A tracer whose text goes to a screen: what it prints must do nothing but stand there.
+/// A tracer whose text goes to a screen: what it prints must only show text.
 struct Screen {
     tracer: Running,
     reader: JoinHandle<Vec<u8>>,
@@ -95,7 +95,7 @@ fn a_path() {
     let screen = Screen::open(&fixture);
     fixture.trace();
     let refusal = fixture.refused(Client::blocking("127.0.0.1").by(spec));
-    refusal.cause(Cause::WrongAddress).weighs(&gateway, Mismatch::Address);
+    refusal.cause(Cause::WrongAddress).evaluates(&gateway, Mismatch::Address);
     assert_eq!(refusal.line.client.exe.as_deref(), Some(shown.as_str()), "{}", refusal.shown());
     let listener = &refusal.line.verdict.listeners[0].listener;
     assert_eq!(listener.process.exe.as_deref(), Some(shown.as_str()), "{}", refusal.shown());
@@ -103,8 +103,8 @@ fn a_path() {
     assert!(screen.close().contains("hostile-path["));
 }
 
-/// What stands in the first page of the arguments says what a process claims to be; the rest of 100 KB is not
-/// read, whatever it says.
+/// The first page of the arguments decides whether a process is a server candidate; the rest of 100 KB is not
+/// read.
 fn arguments_are_read_to_a_bound() {
     let mut fixture = Fixture::begin();
     let other = Netns::with_eth0();
@@ -149,8 +149,8 @@ fn names_of_a_namespace_and_a_device() {
     fixture.trace();
     let refusal = fixture.refused_in(spot, "127.0.0.1");
     refusal.cause(Cause::WrongDevice);
-    let weighed = &refusal.line.verdict.listeners[0];
-    assert_eq!(weighed.listener.device.as_deref(), Some(r"e\x1b[7m\u{202e}"), "{}", refusal.shown());
+    let evaluated = &refusal.line.verdict.listeners[0];
+    assert_eq!(evaluated.listener.device.as_deref(), Some(r"e\x1b[7m\u{202e}"), "{}", refusal.shown());
     // Elsewhere it is a listener in the namespace of that name.
     fixture.refused("127.0.0.1").verdict(Cause::OtherNetns, &[Because::UnverifiedServer]);
     fixture.end();
@@ -160,7 +160,7 @@ fn names_of_a_namespace_and_a_device() {
 }
 
 /// Names with brackets, arrows and spaces that are not ASCII's: each stands in quotation marks.
-fn a_name_that_looks_like_a_line() {
+fn a_name_in_the_form_of_a_line() {
     let mut fixture = Fixture::begin();
     let _gateway = fixture.listen(Listen::at("10.77.0.1").by(ProcessSpec::named("x\" is up")));
     let screen = Screen::open(&fixture);
@@ -211,9 +211,9 @@ fn failed_binds_of_another_user() {
     let mut server = Actor::start(&place, &ProcessSpec::named("gateway"));
     let unavailable = Err(Errno::ADDRNOTAVAIL.raw_os_error());
     assert_eq!(server.ask(&format!("bind 203.0.113.1:{port}")), unavailable);
-    let mut stranger = Actor::start(&place, &ProcessSpec::named("stranger").uid(65_534));
+    let mut other_user = Actor::start(&place, &ProcessSpec::named("other_user").uid(65_534));
     for number in 2..60 {
-        assert_eq!(stranger.ask(&format!("bind 203.0.113.{number}:{port}")), unavailable);
+        assert_eq!(other_user.ask(&format!("bind 203.0.113.{number}:{port}")), unavailable);
     }
     let refusal = fixture.refused("127.0.0.1");
     refusal.verdict(Cause::BindFailed, &[Because::UnverifiedServer]);
@@ -244,7 +244,7 @@ fn imitations() {
         for (path, container) in &cases {
             let cgroup = Cgroup::new(&hierarchy, path.as_bytes());
             number += 1;
-            // A name of its own: none is folded into another.
+            // A name of its own: no two are in one repeat group.
             let mut client =
                 Actor::start(&fixture.netns.place(), &ProcessSpec::named(format!("contained{number}")));
             cgroup.take(client.pid);
@@ -257,7 +257,7 @@ fn imitations() {
     assert!(screen.close().contains("container 9ec39b91f3d7"));
 }
 
-/// A connect that is refused while the tracer stands still, by a process that ends meanwhile; then
+/// A connect that is refused while the tracer is stopped, by a process that ends meanwhile; then
 /// `meanwhile`, and the tracer goes on.
 fn refused_unseen<T>(fixture: &mut Fixture, meanwhile: impl FnOnce(u32) -> T) -> (Refused, T) {
     let pid = fixture.tracer().pid();
@@ -280,7 +280,7 @@ fn refused_unseen<T>(fixture: &mut Fixture, meanwhile: impl FnOnce(u32) -> T) ->
     assert_eq!(refused.client.uid, Some(0), "{shown}");
     assert!(refused.client.start_time.is_some(), "{shown}");
     assert_eq!(refused.verdict.cause, Cause::NothingListening, "{shown}");
-    // And what only /proc could have said.
+    // And what only /proc could have shown.
     assert_eq!((&refused.client.exe, &refused.client.container), (&None, &None), "{shown}");
     (refused, after)
 }
@@ -292,7 +292,7 @@ fn one_that_ended() {
     fixture.end();
 }
 
-/// By the time it is looked up, its number is that of another program: when it started tells.
+/// By the time it is looked up, its number is that of another program: the start time distinguishes the two.
 fn one_with_the_number_of_another() {
     let mut fixture = Fixture::begin();
     fixture.trace();
@@ -306,7 +306,7 @@ struct Impostor(Pid);
 
 impl Impostor {
     fn start(pid: u32) -> Self {
-        /// A hundredth of a second: what `/proc` tells of when a process started (USER_HZ).
+        /// A hundredth of a second: the resolution of a process's start time in `/proc` (USER_HZ).
         const TICK_US: u64 = 10_000;
         wait_past(mono_now_us() + TICK_US);
         let program = CString::new("/bin/sleep").expect("no NUL");
@@ -364,12 +364,12 @@ fn a_proc_that_vanishes() {
     let pid = fixture.tracer().pid();
     restricted::change_mounts(pid, false);
     let refusal = fixture.refused("127.0.0.1");
-    refusal.cause(Cause::WrongAddress).weighs(&gateway, Mismatch::Address);
+    refusal.cause(Cause::WrongAddress).evaluates(&gateway, Mismatch::Address);
     let client = &refusal.line.client;
     assert_eq!((&client.exe, &client.container), (&None, &None), "{}", refusal.shown());
     // One that was not scanned, and cannot be now.
-    let born = Netns::with_eth0();
-    let spot = Spot { name: None, ..Spot::from(&born) };
+    let created = Netns::with_eth0();
+    let spot = Spot { name: None, ..Spot::from(&created) };
     fixture
         .refused_in(spot, "127.0.0.1")
         .verdict(Cause::OtherNetns, &[Because::NetnsUnreadable, Because::UnverifiedServer]);
@@ -381,7 +381,7 @@ fn a_proc_that_vanishes() {
 }
 
 /// An empty list does not mean that a server that is about to listen has ended.
-fn a_proc_that_lists_nobody() {
+fn a_proc_that_lists_no_process() {
     let mut fixture = Fixture::begin();
     let command = restricted::with_own_mounts(&fixture.netns);
     fixture.trace_as(command);
@@ -392,7 +392,7 @@ fn a_proc_that_lists_nobody() {
     };
     starting(&mut fixture);
     restricted::change_mounts(fixture.tracer().pid(), false);
-    // The first has every process looked for, once enough time has passed since the last look; what that finds counts
+    // The first has every process searched, once enough time has passed since the last search; what that finds counts
     // from then on.
     wait_past(mono_now_us() + 1_000_000);
     starting(&mut fixture);
@@ -414,7 +414,7 @@ fn a_proc_that_hides() {
     let why = fixture.tracer().limit("hidden-processes").expect("a limit by name").to_owned();
     assert!(why.contains("hidepid") && why.contains("CAP_SYS_PTRACE"), "{why}");
     let refusal = fixture.refused("127.0.0.1");
-    refusal.cause(Cause::WrongAddress).weighs_only(1);
+    refusal.cause(Cause::WrongAddress).evaluates_only(1);
     assert_eq!(refusal.line.client.exe, None, "{}", refusal.shown());
     assert_eq!(refusal.line.verdict.listeners[0].listener.process.pid, None, "{}", refusal.shown());
     fixture.end();

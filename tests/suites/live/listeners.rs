@@ -1,4 +1,4 @@
-//! Listeners as the log tells them: those that were there, those that open, those that close, by whom; and
+//! Listeners as the log shows them: those that were present, those that open, those that close, and by which process; and
 //! those that never came to be.
 
 use libtest_mimic::Trial;
@@ -28,15 +28,15 @@ pub fn all() -> Vec<Trial> {
         test("listeners::every_field_of_a_present_one", NEEDS, every_field_of_a_present_one),
         test("listeners::present_opened_and_closed", NEEDS, present_opened_and_closed),
         test("listeners::closed_just_before_its_process_ends", NEEDS, closed_just_before_its_process_ends),
-        test("listeners::each_is_reported_once", NEEDS, each_is_told_once),
-        test("listeners::reported_before_a_refusal_that_weighs_it", NEEDS, told_before_a_refusal),
+        test("listeners::each_is_reported_once", NEEDS, each_is_reported_once),
+        test("listeners::reported_before_a_refusal_that_evaluates_it", NEEDS, reported_before_a_refusal),
         test("listeners::none_is_missed_while_it_starts", NEEDS_COOKIES, none_is_missed_while_it_starts),
-        test("listeners::multipath_is_told_once", NEEDS_MPTCP, multipath_once),
+        test("listeners::multipath_is_reported_once", NEEDS_MPTCP, multipath_once),
         test("listeners::multipath_of_both_families", NEEDS_MPTCP, || both_families(true)),
         test("listeners::a_wildcard_of_both_families", NEEDS, || both_families(false)),
         test("listeners::a_wildcard_of_one_family", NEEDS, a_wildcard_of_one_family),
         test("listeners::a_mapped_address_is_ipv4", NEEDS, a_mapped_address_is_ipv4),
-        test("listeners::other_ports_are_not_reported", NEEDS, other_ports_are_not_told),
+        test("listeners::other_ports_are_not_reported", NEEDS, other_ports_are_not_reported),
         test("listeners::a_failed_listen_is_not_a_listener", NEEDS, a_failed_listen_is_none),
         test(
             "listeners::each_result_is_recorded_once_where_fexit_shows_it",
@@ -46,7 +46,7 @@ pub fn all() -> Vec<Trial> {
         test("listeners::a_child_that_inherited_it_is_the_owner", NEEDS, a_child_is_the_owner),
         test("listeners::shut_down_and_opened_again", NEEDS, || left_and_opened_again("shutdown")),
         test("listeners::disconnected_and_opened_again", NEEDS, || left_and_opened_again("disconnect")),
-        test("listeners::listen_called_again_is_no_change", NEEDS, listen_called_again),
+        test("listeners::listen_called_again_changes_nothing", NEEDS, listen_called_again),
         test("listeners::listen_called_again_changes_the_backlog", NEEDS, listen_changes_the_backlog),
         test("listeners::reuseport::closed_one_by_one", NEEDS, || reuseport(Actor::close)),
         test("listeners::reuseport::killed_one_by_one", NEEDS, || reuseport(|gateway| _ = gateway.kill())),
@@ -65,11 +65,11 @@ pub fn all() -> Vec<Trial> {
         test("listeners::inherited_over_exec::while_it_is_traced", NEEDS, || {
             inherited_over_exec(false);
         }),
-        test("listeners::the_first_screen_shows_each_address", NEEDS, the_first_screen_tells_each_address),
+        test("listeners::the_first_screen_shows_each_address", NEEDS, the_first_screen_shows_each_address),
         test("listeners::more_than_sixteen_are_counted", NEEDS, more_than_sixteen_are_counted),
     ];
     for (name, way) in [("caller", "uring"), ("worker", "uring=worker"), ("poller", "uring=sqpoll")] {
-        let trials_of = [
+        let grouped = [
             test(format!("listeners::uring::{name}"), NEEDS_URING, move || uring(way)),
             test(format!("listeners::uring::bind_fails::{name}"), NEEDS_URING, move || {
                 uring_bind_fails(way);
@@ -78,7 +78,7 @@ pub fn all() -> Vec<Trial> {
                 uring_listen_fails(way);
             }),
         ];
-        all.extend(trials_of);
+        all.extend(grouped);
     }
     all
 }
@@ -129,7 +129,7 @@ fn changes(log: &tests::tracer::Log, pid: u32) -> Vec<Change> {
     own.map(|line| line.change).collect()
 }
 
-/// A server that ends in order closes its listener first: the log says how it ended, and not that it is running.
+/// A server that ends in order closes its listener first: the log shows how it ended, and not that it is running.
 fn closed_just_before_its_process_ends() {
     /// How often the two may come too late one after the other on a busy machine.
     const TRIES: usize = 20;
@@ -156,7 +156,7 @@ fn closed_just_before_its_process_ends() {
 }
 
 /// However a listener comes to be known, by the dump or by the hook, there is one line for each change.
-fn each_is_told_once() {
+fn each_is_reported_once() {
     let mut fixture = Fixture::with_ports(8);
     let netns = [Netns::with_eth0(), Netns::with_eth0()];
     let mut present: Vec<Listening> =
@@ -177,7 +177,7 @@ fn each_is_told_once() {
 }
 
 /// However late the tracer reads of both, a listener stands in the log before the refusal that names it.
-fn told_before_a_refusal() {
+fn reported_before_a_refusal() {
     let mut fixture = Fixture::begin();
     fixture.trace();
     let [mut gateway, mut client] =
@@ -198,8 +198,8 @@ fn told_before_a_refusal() {
     assert!(opened.is_some() && opened < refused, "{}", log.text());
 }
 
-/// Listeners come and go while the tracer attaches, takes its snapshot and joins the two: from the first that
-/// it tells, it tells every one, once.
+/// Listeners come and go while the tracer attaches, takes its snapshot and joins the two: from the first that the log the log
+/// shows, it shows each one, once.
 fn none_is_missed_while_it_starts() {
     let mut fixture = Fixture::with_ports(2);
     let netns = Netns::with_eth0();
@@ -219,8 +219,8 @@ fn none_is_missed_while_it_starts() {
     fixture
         .refused_in(&netns, "[::1]")
         .cause(Cause::WrongFamily)
-        .weighs_only(1)
-        .weighs(&gateway, Mismatch::Family);
+        .evaluates_only(1)
+        .evaluates(&gateway, Mismatch::Family);
     let log = fixture.end();
     for (churner, cookies) in churners.iter().zip(cookies) {
         let shown = |cookie: &String| -> Vec<Change> {
@@ -257,7 +257,7 @@ fn multipath_once() {
     assert_eq!(changes(&log, opened.pid), [Change::Opened, Change::Closed], "{}", log.text());
 }
 
-fn other_ports_are_not_told() {
+fn other_ports_are_not_reported() {
     let mut fixture = Fixture::begin();
     let unwatched = Port::take();
     let mut gateway = Actor::start(&fixture.netns.place(), &ProcessSpec::named("gateway"));
@@ -267,7 +267,7 @@ fn other_ports_are_not_told() {
     let mut client = Actor::start(&fixture.netns.place(), &ProcessSpec::named("client"));
     assert!(client.ask(&format!("connect [::1]:{}", unwatched.number)).is_err(), "IPv4 only");
     gateway.close();
-    fixture.refused("127.0.0.1").cause(Cause::NothingListening).weighs_only(0);
+    fixture.refused("127.0.0.1").cause(Cause::NothingListening).evaluates_only(0);
     let log = fixture.end();
     assert_eq!(log.refusals().count(), 1, "{}", log.text());
     assert_eq!(log.listeners().count(), 0, "{}", log.text());
@@ -289,9 +289,9 @@ fn a_failed_listen_is_none() {
     // The listener that is there was not touched by it.
     fixture.answered("127.0.0.1");
     let refusal = fixture.refused("[::1]");
-    let weighed: Vec<Option<u32>> =
-        refusal.line.verdict.listeners.iter().map(|weighed| weighed.listener.process.pid).collect();
-    assert_eq!(weighed, [Some(first.pid)], "{}", refusal.shown());
+    let evaluated: Vec<Option<u32>> =
+        refusal.line.verdict.listeners.iter().map(|evaluated| evaluated.listener.process.pid).collect();
+    assert_eq!(evaluated, [Some(first.pid)], "{}", refusal.shown());
     let log = fixture.end();
     assert_eq!(changes(&log, first.pid), [Change::Opened], "{}", log.text());
     assert_eq!(changes(&log, second.pid), [], "{}", log.text());
@@ -350,11 +350,11 @@ fn a_child_is_the_owner() {
     fixture.trace();
     let line = fixture.tracer().listener(Change::Present, gateway.pid);
     gateway.assert_is(&line.listener);
-    fixture.refused("127.0.0.1").cause(Cause::WrongAddress).weighs(&gateway, Mismatch::Address);
+    fixture.refused("127.0.0.1").cause(Cause::WrongAddress).evaluates(&gateway, Mismatch::Address);
     fixture.close(&mut gateway);
     fixture.end();
 
-    // The same under the tracer's eyes: it is taken again when the listener closes.
+    // The same while it is traced: it is taken again when the listener closes.
     let mut fixture = Fixture::begin();
     fixture.trace();
     let mut gateway = fixture.listen("10.77.0.1");
@@ -372,14 +372,14 @@ fn left_and_opened_again(how: &str) {
     fixture.trace();
     gateway.must(how);
     fixture.closed(gateway.pid);
-    fixture.refused("127.0.0.1").cause(Cause::Stopped).weighs(&gateway, Mismatch::Closed);
+    fixture.refused("127.0.0.1").cause(Cause::Stopped).evaluates(&gateway, Mismatch::Closed);
     let cookie = gateway.cookie;
     gateway.listen(16).expect("to listen again");
     assert_eq!(gateway.cookie, cookie, "it is the same socket");
     let line = fixture.tracer().listener(Change::Opened, gateway.pid);
     gateway.assert_is(&line.listener);
     fixture.answered("127.0.0.1");
-    fixture.refused("[::1]").cause(Cause::WrongFamily).weighs_only(1);
+    fixture.refused("[::1]").cause(Cause::WrongFamily).evaluates_only(1);
     let log = fixture.end();
     let expected = [Change::Present, Change::Closed, Change::Opened];
     assert_eq!(changes(&log, gateway.pid), expected, "{}", log.text());
@@ -396,11 +396,15 @@ fn listen_called_again() {
         gateway.listen(16).expect("to listen again");
         fixture.answered(gateway.addr());
     }
-    fixture.refused("[::1]").cause(Cause::WrongFamily).weighs_only(2).weighs(&gateways[0], Mismatch::Family);
+    fixture
+        .refused("[::1]")
+        .cause(Cause::WrongFamily)
+        .evaluates_only(2)
+        .evaluates(&gateways[0], Mismatch::Family);
     for gateway in &mut gateways {
         fixture.close(gateway);
     }
-    fixture.refused("127.0.0.1").cause(Cause::Stopped).weighs(&gateways[0], Mismatch::Closed);
+    fixture.refused("127.0.0.1").cause(Cause::Stopped).evaluates(&gateways[0], Mismatch::Closed);
     let log = fixture.end();
     let [present, opened] = &gateways;
     assert_eq!(changes(&log, present.pid), [Change::Present, Change::Closed], "{}", log.text());
@@ -440,13 +444,13 @@ fn reuseport(end: fn(&mut Actor)) {
             fixture.answered("127.0.0.1");
         }
         let refusal = fixture.refused("[::1]");
-        refusal.cause(Cause::WrongFamily).weighs_only(left);
+        refusal.cause(Cause::WrongFamily).evaluates_only(left);
         for gateway in &gateways[..left] {
-            refusal.weighs(gateway, Mismatch::Family);
+            refusal.evaluates(gateway, Mismatch::Family);
         }
     }
     let refusal = fixture.refused("127.0.0.1");
-    refusal.cause(Cause::Stopped).weighs(&gateways[0], Mismatch::Closed);
+    refusal.cause(Cause::Stopped).evaluates(&gateways[0], Mismatch::Closed);
     assert!(refusal.line.verdict.summary.contains(&format!("[{}]", gateways[0].pid)), "{}", refusal.shown());
     drop(refusal);
     let log = fixture.end();
@@ -469,7 +473,7 @@ fn reuseport_of_several_addresses() {
     fixture.close(&mut wildcard);
     fixture.answered("10.77.0.1");
     let refusal = fixture.refused("127.0.0.1");
-    refusal.cause(Cause::Stopped).weighs(&wildcard, Mismatch::Closed).weighs(&own, Mismatch::Address);
+    refusal.cause(Cause::Stopped).evaluates(&wildcard, Mismatch::Closed).evaluates(&own, Mismatch::Address);
     drop(refusal);
     let _again = fixture.listen(Listen::at("0.0.0.0").with("reuseport"));
     fixture.answered("127.0.0.1");
@@ -495,7 +499,11 @@ fn both_families(is_multipath: bool) {
         }
         fixture.close(&mut gateway);
         for addr in all {
-            fixture.refused(addr).cause(Cause::Stopped).weighs_only(1).weighs(&gateway, Mismatch::Closed);
+            fixture
+                .refused(addr)
+                .cause(Cause::Stopped)
+                .evaluates_only(1)
+                .evaluates(&gateway, Mismatch::Closed);
         }
         let log = fixture.end();
         let first = if is_there_before { Change::Present } else { Change::Opened };
@@ -510,7 +518,7 @@ fn a_wildcard_of_one_family() {
     let v6 = fixture.listen(Listen::at("[::]").v6only());
     fixture.trace();
     for addr in ["127.0.0.1", "[::ffff:127.0.0.1]", "10.77.0.1"] {
-        fixture.refused(addr).cause(Cause::WrongFamily).weighs_only(1).weighs(&v6, Mismatch::V6only);
+        fixture.refused(addr).cause(Cause::WrongFamily).evaluates_only(1).evaluates(&v6, Mismatch::V6only);
     }
     let mut v4 = fixture.listen("0.0.0.0");
     for addr in ["127.0.0.1", "[::ffff:127.0.0.1]", "[::1]"] {
@@ -519,7 +527,7 @@ fn a_wildcard_of_one_family() {
     fixture.close(&mut v4);
     fixture.answered("[::1]");
     let refusal = fixture.refused(Client::nonblocking("[::ffff:127.0.0.1]"));
-    refusal.cause(Cause::Stopped).weighs(&v4, Mismatch::Closed).weighs(&v6, Mismatch::V6only);
+    refusal.cause(Cause::Stopped).evaluates(&v4, Mismatch::Closed).evaluates(&v6, Mismatch::V6only);
     drop(refusal);
     let log = fixture.end();
     assert_eq!(changes(&log, v6.pid), [Change::Present], "{}", log.text());
@@ -549,9 +557,13 @@ fn a_mapped_address_is_ipv4() {
     }
     for (addr, mismatch) in [("[::ffff:127.0.0.1]", Mismatch::Address), ("[::1]", Mismatch::Family)] {
         let refusal = fixture.refused(addr);
-        refusal.cause(Cause::WrongAddress).weighs_only(2);
-        let weighed = &refusal.line.verdict.listeners;
-        assert!(weighed.iter().all(|weighed| weighed.mismatch == Some(mismatch)), "{}", refusal.shown());
+        refusal.cause(Cause::WrongAddress).evaluates_only(2);
+        let evaluated = &refusal.line.verdict.listeners;
+        assert!(
+            evaluated.iter().all(|evaluated| evaluated.mismatch == Some(mismatch)),
+            "{}",
+            refusal.shown()
+        );
     }
     for gateway in [&mut present, &mut opened] {
         gateway.close();
@@ -584,11 +596,15 @@ fn passed_before_the_tracer() {
     let line = fixture.tracer().listener(Change::Present, gateway.pid);
     gateway.assert_is(&line.listener);
     fixture.answered("127.0.0.1");
-    fixture.refused("[::1]").cause(Cause::WrongFamily).weighs_only(1).weighs(&gateway, Mismatch::Family);
+    fixture
+        .refused("[::1]")
+        .cause(Cause::WrongFamily)
+        .evaluates_only(1)
+        .evaluates(&gateway, Mismatch::Family);
     gateway.kill();
     fixture.closed(gateway.pid);
     let refusal = fixture.refused("127.0.0.1");
-    refusal.cause(Cause::Stopped).weighs_only(1).weighs(&gateway, Mismatch::Closed);
+    refusal.cause(Cause::Stopped).evaluates_only(1).evaluates(&gateway, Mismatch::Closed);
     assert!(refusal.line.verdict.summary.contains("SIGKILL"), "{}", refusal.shown());
     drop(refusal);
     let log = fixture.end();
@@ -615,7 +631,11 @@ fn passed_on_the_way() {
     let line = fixture.tracer().listener(Change::Closed, gateway.pid);
     gateway.assert_is(&line.listener);
     assert_eq!(line.owner.expect("what became of the owner").state, OwnerState::Alive);
-    fixture.refused("127.0.0.1").cause(Cause::Stopped).weighs_only(1).weighs(&gateway, Mismatch::Closed);
+    fixture
+        .refused("127.0.0.1")
+        .cause(Cause::Stopped)
+        .evaluates_only(1)
+        .evaluates(&gateway, Mismatch::Closed);
     let log = fixture.end();
     assert_eq!(changes(&log, opened_by), [Change::Opened], "{}", log.text());
     assert_eq!(changes(&log, gateway.pid), [Change::Closed], "{}", log.text());
@@ -632,7 +652,7 @@ fn passed_before_it_listens() {
     supervisor.pass(&mailbox);
     heir.take();
     supervisor.close();
-    fixture.refused("127.0.0.1").cause(Cause::BoundNotListening).weighs_only(0);
+    fixture.refused("127.0.0.1").cause(Cause::BoundNotListening).evaluates_only(0);
     heir.listen(16).expect("to listen");
     let (line, opened_us) = fixture.tracer().listener_and_time(Change::Opened, heir.pid);
     assert_eq!(line.listener.process.comm.as_deref(), Some("heir"), "{line:?}");
@@ -644,7 +664,7 @@ fn passed_before_it_listens() {
     let line = fixture.tracer().listener(Change::Closed, heir.pid);
     assert_eq!(line.owner.expect("what became of the owner").state, OwnerState::Alive);
     let refusal = fixture.refused("127.0.0.1");
-    refusal.cause(Cause::Stopped).weighs_only(1);
+    refusal.cause(Cause::Stopped).evaluates_only(1);
     assert!(refusal.line.verdict.summary.contains(&format!("heir[{}]", heir.pid)), "{}", refusal.shown());
     drop(refusal);
     let log = fixture.end();
@@ -669,14 +689,18 @@ fn given_away(give: fn(&Fixture, &mut Listening)) {
         assert_ne!(gateway.pid, opened_by);
         fixture.answered("127.0.0.1");
         let refusal = fixture.refused("[::1]");
-        refusal.cause(Cause::WrongFamily).weighs_only(1).weighs(&gateway, Mismatch::Family);
+        refusal.cause(Cause::WrongFamily).evaluates_only(1).evaluates(&gateway, Mismatch::Family);
         let named = format!("{}[{}] listens", gateway.comm, gateway.pid);
         assert!(refusal.line.verdict.summary.contains(&named), "{}", refusal.shown());
         drop(refusal);
         fixture.close(&mut gateway);
         let line = fixture.tracer().listener(Change::Closed, gateway.pid);
         gateway.assert_is(&line.listener);
-        fixture.refused("127.0.0.1").cause(Cause::Stopped).weighs_only(1).weighs(&gateway, Mismatch::Closed);
+        fixture
+            .refused("127.0.0.1")
+            .cause(Cause::Stopped)
+            .evaluates_only(1)
+            .evaluates(&gateway, Mismatch::Closed);
         let log = fixture.end();
         assert_eq!(log.listeners().count(), 2, "{}", log.text());
     }
@@ -712,7 +736,7 @@ fn passed_and_held_by_both() {
     // How the one ends that had it before does not matter any more.
     first.kill();
     let refusal = fixture.refused("127.0.0.1");
-    refusal.cause(Cause::Stopped).weighs_only(1).weighs(&gateway, Mismatch::Closed);
+    refusal.cause(Cause::Stopped).evaluates_only(1).evaluates(&gateway, Mismatch::Closed);
     assert!(refusal.line.verdict.summary.contains("is still running"), "{}", refusal.shown());
     drop(refusal);
     let log = fixture.end();
@@ -730,9 +754,13 @@ fn passed_by_pidfd_getfd() {
     fixture.trace();
     let line = fixture.tracer().listener(Change::Present, gateway.pid);
     gateway.assert_is(&line.listener);
-    fixture.refused("127.0.0.1").cause(Cause::WrongFamily).weighs_only(1).weighs(&gateway, Mismatch::Family);
+    fixture
+        .refused("127.0.0.1")
+        .cause(Cause::WrongFamily)
+        .evaluates_only(1)
+        .evaluates(&gateway, Mismatch::Family);
     fixture.close(&mut gateway);
-    fixture.refused("[::1]").cause(Cause::Stopped).weighs_only(1).weighs(&gateway, Mismatch::Closed);
+    fixture.refused("[::1]").cause(Cause::Stopped).evaluates_only(1).evaluates(&gateway, Mismatch::Closed);
     fixture.end();
 }
 
@@ -752,16 +780,24 @@ fn inherited_over_exec(is_before: bool) {
         gateway.assert_is(&line.listener);
     }
     fixture.answered("127.0.0.1");
-    fixture.refused("[::1]").cause(Cause::WrongFamily).weighs_only(1).weighs(&gateway, Mismatch::Family);
+    fixture
+        .refused("[::1]")
+        .cause(Cause::WrongFamily)
+        .evaluates_only(1)
+        .evaluates(&gateway, Mismatch::Family);
     fixture.close(&mut gateway);
     let line = fixture.tracer().listener(Change::Closed, gateway.pid);
     gateway.assert_is(&line.listener);
-    fixture.refused("127.0.0.1").cause(Cause::Stopped).weighs_only(1).weighs(&gateway, Mismatch::Closed);
+    fixture
+        .refused("127.0.0.1")
+        .cause(Cause::Stopped)
+        .evaluates_only(1)
+        .evaluates(&gateway, Mismatch::Closed);
     let log = fixture.end();
     assert_eq!(changes(&log, gateway.pid), [first, Change::Closed], "{}", log.text());
 }
 
-/// Whether binds by io_uring are seen on this kernel: by fexit programs alone. The log must say which it is.
+/// Whether binds by io_uring are seen on this kernel: by fexit programs alone. The log must show which it is.
 fn sees_uring_binds(fixture: &mut Fixture) -> bool {
     let start = fixture.tracer().start_line();
     let by_fexit = start.hooks.iter().any(|hook| hook.kind == "fexit" && hook.name.contains("bind"));
@@ -771,7 +807,7 @@ fn sees_uring_binds(fixture: &mut Fixture) -> bool {
     by_fexit
 }
 
-/// The calls of a process that the log tells, in order, with their errors.
+/// The calls of a process in the log, in order, with their errors.
 fn calls(log: &tests::tracer::Log, pid: u32) -> Vec<(Call, Option<String>)> {
     let calls = log.lines.iter().filter_map(|line| match &line.body {
         Body::Bind(bind) if bind.process.pid == Some(pid) => Some((bind.call, bind.errno.clone())),
@@ -791,7 +827,7 @@ fn uring(way: &'static str) {
     server.must(&format!("bind 10.77.0.1:{} {way}", fixture.port()));
     let refusal = fixture.refused("10.77.0.1");
     // Where no hook has seen it, the kernel lists it (6.8 and later; binds by io_uring came with 6.11).
-    refusal.verdict(Cause::BoundNotListening, &[Because::UnverifiedServer]).weighs_only(0);
+    refusal.verdict(Cause::BoundNotListening, &[Because::UnverifiedServer]).evaluates_only(0);
     drop(refusal);
     server.kill();
 
@@ -804,8 +840,8 @@ fn uring(way: &'static str) {
     fixture
         .refused("[::1]")
         .verdict(Cause::WrongFamily, &[Because::UnverifiedServer])
-        .weighs_only(1)
-        .weighs(&gateway, Mismatch::Family);
+        .evaluates_only(1)
+        .evaluates(&gateway, Mismatch::Family);
     fixture.close(&mut gateway);
     let line = fixture.tracer().listener(Change::Closed, gateway.pid);
     gateway.assert_is(&line.listener);
@@ -813,8 +849,8 @@ fn uring(way: &'static str) {
     fixture
         .refused("127.0.0.1")
         .verdict(Cause::Stopped, &[Because::UnverifiedServer])
-        .weighs_only(1)
-        .weighs(&gateway, Mismatch::Closed);
+        .evaluates_only(1)
+        .evaluates(&gateway, Mismatch::Closed);
     let log = fixture.end();
     assert_eq!(changes(&log, gateway.pid), [Change::Opened, Change::Closed], "{}", log.text());
     for pid in [server.pid, gateway.pid] {
@@ -834,8 +870,8 @@ fn uring_bind_fails(way: &'static str) {
     let refusal = fixture.refused("127.0.0.1");
     refusal
         .cause(if sees_binds { Cause::BindFailed } else { Cause::WrongAddress })
-        .weighs_only(1)
-        .weighs(&holder, Mismatch::Address);
+        .evaluates_only(1)
+        .evaluates(&holder, Mismatch::Address);
     let failed: Vec<_> = refusal
         .line
         .verdict
@@ -867,7 +903,7 @@ fn uring_listen_fails(way: &'static str) {
     assert_eq!(second.listen_with(16, way), Err(Errno::ADDRINUSE.raw_os_error()));
     fixture.answered("127.0.0.1");
     let refusal = fixture.refused("[::1]");
-    refusal.cause(Cause::WrongFamily).weighs_only(1);
+    refusal.cause(Cause::WrongFamily).evaluates_only(1);
     assert_eq!(
         refusal.line.verdict.listeners[0].listener.process.pid,
         Some(first.pid),
@@ -888,8 +924,8 @@ fn uring_listen_fails(way: &'static str) {
     );
 }
 
-/// Most people start it after the failure: it says at once what a connect would get.
-fn the_first_screen_tells_each_address() {
+/// Most people start it after the failure: it immediately shows what a connect would get.
+fn the_first_screen_shows_each_address() {
     let mut fixture = Fixture::begin();
     let _gateway = fixture.listen("10.77.0.1");
     fixture.trace();
@@ -909,7 +945,7 @@ fn the_first_screen_tells_each_address() {
     }
     assert_eq!(ready.listeners, 1);
     assert!(ready.namespaces >= 2, "this one and the tracer's own: {ready:?}");
-    // What it says is what happens.
+    // What it shows is what happens.
     fixture.refused("127.0.0.1").cause(Cause::WrongAddress);
     fixture.refused("[fd77::1]").cause(Cause::WrongAddress);
     fixture.answered("10.77.0.1");
@@ -923,7 +959,7 @@ fn more_than_sixteen_are_counted() {
         (2..2 + ALL).map(|last| fixture.listen(Listen::at(&format!("127.0.0.{last}")))).collect();
     fixture.trace();
     let refusal = fixture.refused(Client::nonblocking("127.0.0.1"));
-    refusal.cause(Cause::WrongAddress).weighs_only(gateways.len());
+    refusal.cause(Cause::WrongAddress).evaluates_only(gateways.len());
     assert_eq!(refusal.line.verdict.listeners.len(), 16, "{}", refusal.shown());
     drop(refusal);
     fixture.end();

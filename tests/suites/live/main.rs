@@ -1,6 +1,6 @@
 //! The live tests: the real binary, real sockets, real refusals, in network namespaces of their own.
 //!
-//! They need root. A test that this host cannot run is counted as ignored and says why; none passes
+//! They need root. A test that this host cannot run is counted as ignored, with the reason; none passes
 //! without having run. This binary is also the actors that the tests send out: see src/actor.rs.
 
 mod bad_host;

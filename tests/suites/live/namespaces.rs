@@ -17,10 +17,10 @@ const NEEDS: &[Need] = &[Need::Root, Need::Network];
 
 pub fn all() -> Vec<Trial> {
     vec![
-        test("namespaces::one_born_meanwhile", NEEDS, one_born_meanwhile),
+        test("namespaces::one_created_meanwhile", NEEDS, one_created_meanwhile),
         test("namespaces::one_deleted_meanwhile_is_forgotten", NEEDS, one_deleted_is_forgotten),
         test("namespaces::a_reused_number_has_no_history", NEEDS, a_reused_number_has_no_history),
-        test("namespaces::none_is_kept_alive", NEEDS, none_is_kept_alive),
+        test("namespaces::none_is_kept_open", NEEDS, none_is_kept_open),
         test("namespaces::an_address_in_several_is_ambiguous", NEEDS, ambiguous),
         test("namespaces::an_address_that_a_container_copies", NEEDS, copied),
         test("namespaces::the_address_that_a_container_has_copied", NEEDS, copied_from),
@@ -32,25 +32,25 @@ pub fn all() -> Vec<Trial> {
     ]
 }
 
-fn one_born_meanwhile() {
+fn one_created_meanwhile() {
     let mut fixture = Fixture::begin();
     fixture.trace();
-    let born = Netns::with_eth0();
-    let gateway = fixture.listen_in(&born, "10.77.0.1");
+    let created = Netns::with_eth0();
+    let gateway = fixture.listen_in(&created, "10.77.0.1");
     for addr in ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"] {
         for client in [Client::blocking(addr), Client::nonblocking(addr)] {
-            let refusal = fixture.refused_in(&born, client);
-            refusal.cause(Cause::WrongAddress).weighs_only(1);
+            let refusal = fixture.refused_in(&created, client);
+            refusal.cause(Cause::WrongAddress).evaluates_only(1);
             let expected = if addr == "[::1]" { Mismatch::Family } else { Mismatch::Address };
-            refusal.weighs(&gateway, expected);
+            refusal.evaluates(&gateway, expected);
         }
     }
-    // Nothing has ever listened in this one, and the first that is heard of it is a refusal.
+    // Nothing has ever listened in this one, and its first record is a refusal.
     let silent = Netns::with_eth0();
     fixture
         .refused_in(&silent, "127.0.0.1")
         .verdict(Cause::OtherNetns, &[Because::UnverifiedServer])
-        .weighs(&gateway, Mismatch::Netns);
+        .evaluates(&gateway, Mismatch::Netns);
     fixture.end();
 }
 
@@ -60,14 +60,14 @@ fn one_deleted_is_forgotten() {
     let present = fixture.listen_in(&deleted, "127.0.0.1");
     fixture.trace();
     let opened = fixture.listen_in(&deleted, "127.0.0.2");
-    fixture.refused("127.0.0.1").verdict(Cause::OtherNetns, &[Because::UnverifiedServer]).weighs_only(2);
+    fixture.refused("127.0.0.1").verdict(Cause::OtherNetns, &[Because::UnverifiedServer]).evaluates_only(2);
     let pids = [present.pid, opened.pid];
     drop((present, opened));
     drop(deleted);
     for pid in pids {
         fixture.closed(pid);
     }
-    fixture.refused("127.0.0.1").cause(Cause::NothingListening).weighs_only(0);
+    fixture.refused("127.0.0.1").cause(Cause::NothingListening).evaluates_only(0);
     fixture.end();
 }
 
@@ -78,7 +78,7 @@ fn copied() {
     fixture.trace();
     let gateway = fixture.listen_in(&container, "0.0.0.0");
     let refusal = fixture.refused_in(&host, "10.77.0.1");
-    refusal.verdict(Cause::OtherNetns, &[Because::UnverifiedServer]).weighs(&gateway, Mismatch::Netns);
+    refusal.verdict(Cause::OtherNetns, &[Because::UnverifiedServer]).evaluates(&gateway, Mismatch::Netns);
     assert_shared(&refusal.shown(), &container, "the client's own");
     drop(refusal);
     // Each namespace has loopback.
@@ -98,7 +98,7 @@ fn copied_from() {
     let gateway = fixture.listen_in(&host, "10.77.0.1");
     fixture.trace();
     let refusal = fixture.refused_in(&container, Client::nonblocking("10.77.0.1"));
-    refusal.verdict(Cause::OtherNetns, &[Because::UnverifiedServer]).weighs(&gateway, Mismatch::Netns);
+    refusal.verdict(Cause::OtherNetns, &[Because::UnverifiedServer]).evaluates(&gateway, Mismatch::Netns);
     assert_shared(&refusal.shown(), &host, "the client's own");
     drop(refusal);
     fixture.end();
@@ -109,7 +109,7 @@ fn assert_shared(shown: &str, other: &Netns, asked: &str) {
     assert!(shown.contains(&expected) && shown.contains(&format!("was asked is {asked}")), "{shown}");
 }
 
-/// The kernel gives the lowest free number to the next namespace: that of one that is gone, unless another test was
+/// The kernel gives the lowest free number to the next namespace: that of one that has ended, unless another test was
 /// faster. Then the test begins again with another namespace.
 fn a_reused_number_has_no_history() {
     const TRIES: usize = 20;
@@ -122,11 +122,11 @@ fn a_reused_number_has_no_history() {
         let id = old.id;
         let mut gateway = fixture.listen_in(&old, "127.0.0.1");
         fixture.close(&mut gateway);
-        fixture.refused_in(&old, "127.0.0.1").cause(Cause::Stopped).weighs(&gateway, Mismatch::Closed);
+        fixture.refused_in(&old, "127.0.0.1").cause(Cause::Stopped).evaluates(&gateway, Mismatch::Closed);
         drop(gateway);
         drop(old);
         let Some(young) = with_number(id, &mut others) else { continue };
-        fixture.refused_in(&young, "127.0.0.1").cause(Cause::NothingListening).weighs_only(0);
+        fixture.refused_in(&young, "127.0.0.1").cause(Cause::NothingListening).evaluates_only(0);
         fixture.end();
         return;
     }
@@ -149,7 +149,7 @@ fn with_number(id: u32, others: &mut Vec<Netns>) -> Option<Netns> {
 }
 
 /// A tracer that kept a socket in a namespace would keep it, and its devices, from going.
-fn none_is_kept_alive() {
+fn none_is_kept_open() {
     let mut fixture = Fixture::begin();
     let deleted = Netns::with_eth0();
     fixture.netns.join("left", &deleted, "right");
@@ -165,7 +165,7 @@ fn none_is_kept_alive() {
     fixture.end();
 }
 
-/// Two namespaces have the address, and only one is on the other end of the wire.
+/// Two namespaces have the address, and only one is at the other end of the veth pair.
 fn ambiguous() {
     let mut fixture = Fixture::begin();
     let containers = [Netns::with_eth0(), Netns::with_eth0()];
@@ -192,12 +192,15 @@ fn filter(argument: impl Fn(&Fixture) -> String) {
     fixture.trace_with(&["-n", &argument]);
     let netns = fixture.tracer().start_line().netns.clone().expect("a filter");
     assert_eq!((netns.id, netns.name.as_deref()), (fixture.netns.id, Some(fixture.netns.name.as_str())));
-    let mut stranger = Actor::start(&other.place(), &ProcessSpec::named("stranger"));
-    assert!(stranger.ask(&fixture.connect_command(&"127.0.0.1".into())).is_err(), "nothing listens there");
+    let mut other_process = Actor::start(&other.place(), &ProcessSpec::named("other_process"));
+    assert!(
+        other_process.ask(&fixture.connect_command(&"127.0.0.1".into())).is_err(),
+        "nothing listens there"
+    );
     fixture
         .refused("127.0.0.1")
         .verdict(Cause::OtherNetns, &[Because::UnverifiedServer])
-        .weighs(&gateway, Mismatch::Netns);
+        .evaluates(&gateway, Mismatch::Netns);
     let log = fixture.end();
     assert_eq!(log.refusals().count(), 1, "{}", log.text());
 }

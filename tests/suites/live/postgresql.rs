@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal};
-use tracer::output::schema::{Because, Cause, Claim, Verdict};
+use tracer::output::schema::{Because, Cause, ConfiguredValue, Verdict};
 
 use tests::fixture::{Client, Fixture};
 use tests::needs::{Need, POSTGRESQL, user};
@@ -148,16 +148,21 @@ fn as_postgres(program: &str) -> Command {
 }
 
 /// What is configured, from which source, and whether the sockets agree, of one setting.
-fn configured<'a>(claims: &'a [Claim], what: &str) -> Vec<(&'a str, Option<&'a str>, Option<bool>)> {
-    let of_setting = claims.iter().filter(|claim| claim.what == what);
-    of_setting.map(|claim| (claim.source.as_str(), claim.value.as_deref(), claim.agrees)).collect()
+fn configured<'a>(
+    claims: &'a [ConfiguredValue],
+    what: &str,
+) -> Vec<(&'a str, Option<&'a str>, Option<bool>)> {
+    let of_setting = claims.iter().filter(|configured| configured.what == what);
+    of_setting
+        .map(|configured| (configured.source.as_str(), configured.value.as_deref(), configured.agrees))
+        .collect()
 }
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// A client of the server's own user: to others a server outside of any unit is anybody's.
+/// A client of the server's own user: for other users, a server outside of any unit is unverified.
 fn psql(to: &str) -> Client {
     let (uid, _) = user("postgres").expect("the user of PostgreSQL");
     Client::blocking(to).by(ProcessSpec::named("psql").uid(uid))
@@ -196,7 +201,7 @@ fn on_loopback_by_its_file() {
              {RESTART}"
         )
     );
-    // The hint for a server that starts says that the port opens before the recovery.
+    // The hint for a server that starts states that the port opens before the recovery.
     let log = server.log();
     let at = |line: &str| log.find(line).unwrap_or_else(|| panic!("{line}: {log}"));
     assert!(at("listening on IPv4 address") < at("database system was shut down"), "{log}");
@@ -314,7 +319,7 @@ fn an_address_that_is_not_there() {
     fixture.end();
 }
 
-/// A server with another port than the client's says nothing about the client's, and its children are no servers.
+/// A server with another port than the client's is not the server of the client's port, and its children are not servers.
 fn is_not_expected_on_any_port() {
     let mut fixture = Fixture::begin();
     let (unwatched, cluster) = (Port::take(), Cluster::new());

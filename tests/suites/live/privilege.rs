@@ -22,7 +22,7 @@ use tests::tracer::{Tracer, finish, parse};
 const NEEDS: &[Need] = &[Need::Root, Need::Network];
 const NEEDS_TRACEFS: &[Need] = &[Need::Root, Need::Network, Need::Tracefs];
 
-/// What README says that tracer needs.
+/// What tracer needs, by README.
 const ALL: CapabilitySet = CapabilitySet::BPF
     .union(CapabilitySet::PERFMON)
     .union(CapabilitySet::SYS_ADMIN)
@@ -53,8 +53,12 @@ pub fn all() -> Vec<Trial> {
         }),
         test("privilege::sys_admin_implies_bpf_and_perfmon", NEEDS, sys_admin_implies),
         test("privilege::root_without_others_rights", NEEDS, root_without_others_rights),
-        test("privilege::the_first_screen_says_what_is_missing", NEEDS, the_first_screen),
-        test("privilege::what_cannot_be_given_up_is_told", &[Need::Root, Need::Network, Need::Seccomp], kept),
+        test("privilege::the_first_screen_shows_what_is_missing", NEEDS, the_first_screen),
+        test(
+            "privilege::what_cannot_be_given_up_is_reported",
+            &[Need::Root, Need::Network, Need::Seccomp],
+            kept,
+        ),
     ]
 }
 
@@ -83,7 +87,7 @@ fn names(fixture: &mut Fixture, limit: &str, capability: &str) {
 
 /// Asserts the cause, and what makes it uncertain; besides, where `bind()` cannot be followed without a right that is
 /// missing, that.
-fn judged(fixture: &mut Fixture, refusal: &Refusal, cause: Cause, because: &[Because]) {
+fn classified(fixture: &mut Fixture, refusal: &Refusal, cause: Cause, because: &[Because]) {
     let mut expected = because.to_vec();
     let has_binds = fixture.tracer().limit("no-binds").map(str::to_owned);
     if let Some(why) = has_binds {
@@ -95,12 +99,12 @@ fn judged(fixture: &mut Fixture, refusal: &Refusal, cause: Cause, because: &[Bec
     refusal.verdict(cause, &expected);
 }
 
-/// Asserts who holds the one listener that was weighed.
+/// Asserts which process holds the one listener that was evaluated.
 fn held_by(refusal: &Refusal, pid: Option<u32>) {
-    refusal.weighs_only(1);
-    let weighed = &refusal.line.verdict.listeners[0];
-    assert_eq!(weighed.mismatch, Some(Mismatch::Address), "{}", refusal.shown());
-    let process = &weighed.listener.process;
+    refusal.evaluates_only(1);
+    let evaluated = &refusal.line.verdict.listeners[0];
+    assert_eq!(evaluated.mismatch, Some(Mismatch::Address), "{}", refusal.shown());
+    let process = &evaluated.listener.process;
     assert_eq!((process.pid, process.uid), (pid, Some(0)), "{}", refusal.shown());
 }
 
@@ -141,10 +145,10 @@ fn root_keeps_what_it_needs() {
     assert_reduced(pid, KEPT, 0);
     limits(&mut fixture, &[]);
     // What it kept is enough: for another namespace than its own, for what was there and what comes.
-    fixture.refused("127.0.0.1").cause(Cause::WrongAddress).weighs(&gateway, Mismatch::Address);
-    let born = Netns::with_eth0();
-    let refusal = fixture.refused_in(&born, "127.0.0.1");
-    refusal.verdict(Cause::OtherNetns, &[Because::UnverifiedServer]).weighs(&gateway, Mismatch::Netns);
+    fixture.refused("127.0.0.1").cause(Cause::WrongAddress).evaluates(&gateway, Mismatch::Address);
+    let created = Netns::with_eth0();
+    let refusal = fixture.refused_in(&created, "127.0.0.1");
+    refusal.verdict(Cause::OtherNetns, &[Because::UnverifiedServer]).evaluates(&gateway, Mismatch::Netns);
     assert!(refusal.line.client.exe.is_some(), "{}", refusal.shown());
     assert_reduced(pid, KEPT, 0);
     drop((refusal, gateway));
@@ -167,8 +171,10 @@ fn a_user_sees_all() {
             held_by(&refusal, Some(gateway));
             assert!(refusal.line.client.exe.is_some(), "{}", refusal.shown());
             // A namespace that it is not in.
-            let born = Netns::with_eth0();
-            fixture.refused_in(&born, "127.0.0.1").verdict(Cause::OtherNetns, &[Because::UnverifiedServer]);
+            let created = Netns::with_eth0();
+            fixture
+                .refused_in(&created, "127.0.0.1")
+                .verdict(Cause::OtherNetns, &[Because::UnverifiedServer]);
             fixture.end();
         },
     );
@@ -186,15 +192,15 @@ fn without_sys_admin() {
             assert_eq!(fixture.tracer().limit("no-binds"), None);
             // The own namespace is seen as well as ever.
             let refusal = fixture.refused("127.0.0.1");
-            judged(&mut fixture, &refusal, Cause::WrongAddress, &[]);
+            classified(&mut fixture, &refusal, Cause::WrongAddress, &[]);
             held_by(&refusal, Some(gateway));
-            // In another, what opens now is seen, and what may have been there before is a doubt. A wildcard
+            // In another, what opens now is seen, and what may have been there before is an uncertainty. A wildcard
             // is on no interface, whose names are not known there.
             let spot = Spot { name: None, ..Spot::from(&elsewhere) };
             let opened = fixture.listen_in(spot.clone(), "0.0.0.0");
             let refusal = fixture.refused_in(spot, "[::1]");
-            judged(&mut fixture, &refusal, Cause::WrongFamily, &[Because::NetnsUnreadable]);
-            refusal.weighs(&opened, Mismatch::Family);
+            classified(&mut fixture, &refusal, Cause::WrongFamily, &[Because::NetnsUnreadable]);
+            refusal.evaluates(&opened, Mismatch::Family);
             fixture.end();
         },
     );
@@ -227,14 +233,14 @@ fn without_sys_ptrace() {
             limits(&mut fixture, &["owners"]);
             names(&mut fixture, "owners", "CAP_SYS_PTRACE");
             let refusal = fixture.refused("127.0.0.1");
-            judged(&mut fixture, &refusal, Cause::WrongAddress, &[]);
+            classified(&mut fixture, &refusal, Cause::WrongAddress, &[]);
             held_by(&refusal, None);
             assert_eq!(refusal.line.client.exe, None, "{}", refusal.shown());
-            // Nothing is seen there: neither who claims to be the server, nor every namespace.
-            let born = Netns::with_eth0();
-            let refusal = fixture.refused_in(&born, "127.0.0.1");
-            let doubts = [Because::NetnsUnreadable, Because::HookMissing, Because::UnverifiedServer];
-            judged(&mut fixture, &refusal, Cause::OtherNetns, &doubts);
+            // Nothing is seen there: neither the server candidates, nor every namespace.
+            let created = Netns::with_eth0();
+            let refusal = fixture.refused_in(&created, "127.0.0.1");
+            let because = [Because::NetnsUnreadable, Because::HookMissing, Because::UnverifiedServer];
+            classified(&mut fixture, &refusal, Cause::OtherNetns, &because);
             fixture.end();
         },
     );
@@ -249,7 +255,7 @@ fn without_dac_read_search() {
             limits(&mut fixture, &["other-users"]);
             names(&mut fixture, "other-users", "CAP_DAC_READ_SEARCH");
             let refusal = fixture.refused("127.0.0.1");
-            judged(&mut fixture, &refusal, Cause::WrongAddress, &[]);
+            classified(&mut fixture, &refusal, Cause::WrongAddress, &[]);
             held_by(&refusal, None);
             assert!(refusal.line.client.exe.is_some(), "{}", refusal.shown());
             fixture.end();
@@ -257,7 +263,7 @@ fn without_dac_read_search() {
     );
 }
 
-/// Asserts that a trace with only these capabilities ends at once with this sentence and a hint, and that
+/// Asserts that a trace with only these capabilities ends immediately with this sentence and a hint, and that
 /// `status` works without.
 fn refuses(capabilities: CapabilitySet, sentence: &str) {
     let directory = tempfile::tempdir().expect("a directory");
@@ -280,8 +286,8 @@ fn refuses(capabilities: CapabilitySet, sentence: &str) {
     assert_eq!((status.addr.as_str(), status.port, status.answered), ("127.0.0.1", fixture.port(), false));
 }
 
-/// `bpf_capable()` and `perfmon_capable()` of linux/capability.h: nothing is missing then, and nothing is said
-/// to be.
+/// `bpf_capable()` and `perfmon_capable()` of linux/capability.h: nothing is missing then, and nothing is reported
+/// as missing.
 fn sys_admin_implies() {
     with_gateway(
         |directory, netns| {
@@ -335,7 +341,7 @@ fn the_first_screen() {
     command.args(["trace", "-p", "20000", "--for", "100ms"]);
     let finished = finish(command);
     assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
-    // As if nothing had been wrapped.
+    // Without the line breaks of wrapping.
     let words: Vec<&str> = finished.stdout.split_whitespace().collect();
     let text = words.join(" ");
     for capability in ["CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"] {

@@ -29,7 +29,7 @@ fn a_replay_prints_what_the_run_printed() {
     let reader = recorder.read_stdout();
     recorder.wait_ready();
     fixture.trace();
-    fixture.refused("127.0.0.1").cause(Cause::WrongAddress).weighs(&gateway, Mismatch::Address);
+    fixture.refused("127.0.0.1").cause(Cause::WrongAddress).evaluates(&gateway, Mismatch::Address);
     let mut successor = fixture.listen("127.0.0.1");
     fixture.close(&mut successor);
     fixture.end();

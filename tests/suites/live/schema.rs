@@ -28,7 +28,7 @@ fn lines() -> Vec<Value> {
     let mut gateway = fixture.listen(Listen::at("10.77.0.1").device("eth0"));
     fixture.trace_with(&["--all", "--heartbeat", "100ms"]);
     let _successor = fixture.listen("[::1]");
-    // Refused, once more, and then answered by the other family: at once, as that counts for a second only.
+    // Refused, once more, and then answered by the other family: immediately, as that counts for a second only.
     let mut client = Actor::start(&fixture.netns.place(), &ProcessSpec::named("curl"));
     let port = fixture.port();
     for addr in ["127.0.0.1", "127.0.0.1", "[::1]"] {
@@ -38,7 +38,7 @@ fn lines() -> Vec<Value> {
     assert_eq!((client.outcome(), client.outcome()), (refused.clone(), refused));
     client.outcome().expect("the other family answers");
     assert_eq!(fixture.tracer().refused(client.pid).verdict.cause, Cause::WrongFamily);
-    // Nobody has this address.
+    // No namespace has this address.
     let abandoned = client.ask(&format!("connect 10.77.0.2:{port} nonblocking abandon"));
     assert_eq!(abandoned, Err(Errno::INPROGRESS.raw_os_error()));
     let _recovery = fixture.listen("127.0.0.1");

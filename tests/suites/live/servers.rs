@@ -1,5 +1,5 @@
-//! Processes that claim to be the server, where a fixture cannot tell: the tracer itself, and one whose port is found
-//! by a later look. The rest is in the corpus.
+//! Server candidates that a scenario cannot describe: the tracer itself, and a process whose port is found
+//! by a later scan. The rest is in the corpus.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,13 +18,13 @@ const NEEDS: &[Need] = &[Need::Root, Need::Network];
 
 pub fn all() -> Vec<Trial> {
     vec![
-        test("servers::claims::the_tracer_is_no_server", NEEDS, the_tracer_is_no_server),
+        test("servers::candidates::the_tracer_is_not_a_server", NEEDS, the_tracer_is_not_a_server),
         test("servers::other_port::after_starting", NEEDS, other_port_after_starting),
     ]
 }
 
 /// Its own arguments hold the pattern.
-fn the_tracer_is_no_server() {
+fn the_tracer_is_not_a_server() {
     let mut fixture = Fixture::begin();
     fixture.trace_with(&["--server", "my-very-own-server"]);
     let own = PathBuf::from("/proc/self/ns/net");
@@ -58,7 +58,7 @@ fn other_port_after_starting() {
         .inspect(|_| std::thread::sleep(Duration::from_millis(10)))
         .find(|refusal| refusal.line.verdict.cause != Cause::Starting)
         .expect("another cause");
-    refusal.verdict(Cause::OtherPort, &[Because::ClaimOnly, Because::MayBeStarting]).weighs_only(1);
+    refusal.verdict(Cause::OtherPort, &[Because::ClaimOnly, Because::MayBeStarting]).evaluates_only(1);
     let verdict = &refusal.line.verdict;
     assert_eq!(verdict.listeners[0].mismatch, Some(Mismatch::Port), "{}", refusal.shown());
     let listener = &verdict.listeners[0].listener;

@@ -1,10 +1,10 @@
 //! A thread that answers queries is stopped, or a file does not open: the lines of refusals come all the same, at most 100
-//! ms late, and say which evidence is missing.
+//! ms late, and name the evidence that is missing.
 
 use std::path::Path;
 
 use libtest_mimic::Trial;
-use tracer::output::schema::{Because, Body, Claim, Line, Refused};
+use tracer::output::schema::{Because, Body, ConfiguredValue, Line, Refused};
 
 use tests::fixture::{Client, Fixture, Listen, Listening, mono_now_us, wait_past};
 use tests::hung_mount::HungMount;
@@ -152,7 +152,7 @@ fn stopped(lane: &Lane) {
     let pid = world.fixture.tracer().pid();
     let thread = StoppedThread::begin(pid, lane.name);
     let (mut of_new, mut of_known) = (Vec::new(), Vec::new());
-    // An expensive query is not repeated at once.
+    // An expensive query is not repeated immediately.
     let mut number = 0;
     while lane.is_evidence && !of_new.last().is_some_and(Seen::is_unsure) {
         assert!(number < 250, "no verdict lacks what the thread `{}` reads", lane.name);
@@ -208,7 +208,7 @@ fn pipe_and_hung() {
     let does_not_open = Hung::begin(&hung.file());
     let of_pipe = world.fixture.listen(Listen::at("[fd77::1]").by(pipe.gateway()));
     let of_hung = world.fixture.listen(Listen::at("[fe80::77%eth0]").by(hung.gateway()));
-    // It is read anew.
+    // It is read again.
     std::fs::copy(Home::with("tailnet").file(), world.home.file()).expect("to write the configuration");
     for number in 0..6 {
         let seen = world.refused_new(&format!("127.0.1.{number}"), 0);
@@ -219,16 +219,17 @@ fn pipe_and_hung() {
     let claims = &seen.refused.verdict.claims;
     let bind = bind_of(claims);
     assert_eq!((bind.pid, bind.value.as_deref()), (Some(world.gateway.pid), Some("tailnet")), "{claims:?}");
-    let is_pipe =
-        |claim: &Claim| claim.pid == Some(of_pipe.pid) && claim.note.as_deref() == Some("it is a named pipe");
+    let is_pipe = |configured: &ConfiguredValue| {
+        configured.pid == Some(of_pipe.pid) && configured.note.as_deref() == Some("it is a named pipe")
+    };
     assert!(claims.iter().any(is_pipe), "{claims:?}");
-    assert!(!claims.iter().any(|claim| claim.pid == Some(of_hung.pid)), "{claims:?}");
+    assert!(!claims.iter().any(|configured| configured.pid == Some(of_hung.pid)), "{claims:?}");
     drop(does_not_open);
     let mut number = 0;
     poll("the settings that hung", || {
         number += 1;
         let seen = world.refused_new(&format!("127.0.3.{number}"), 0);
-        let is_read = |claim: &Claim| claim.pid == Some(of_hung.pid);
+        let is_read = |configured: &ConfiguredValue| configured.pid == Some(of_hung.pid);
         seen.refused.verdict.claims.iter().any(is_read).then_some(())
     });
     world.end();
@@ -252,14 +253,14 @@ fn hung_mount() {
     let claims = world.refused_new("127.0.2.1", 0).refused.verdict.claims;
     let bind = bind_of(&claims);
     assert_eq!((bind.pid, bind.value.as_deref()), (Some(world.gateway.pid), Some("tailnet")), "{claims:?}");
-    assert!(!claims.iter().any(|claim| claim.pid == Some(hung.pid)), "{claims:?}");
+    assert!(!claims.iter().any(|configured| configured.pid == Some(hung.pid)), "{claims:?}");
     assert_eq!(threads(pid, "settings").len(), 2, "one waits, the other goes on");
     drop(mount);
     poll("the end of the thread that waited", || (threads(pid, "settings").len() == 1).then_some(()));
     world.end();
 }
 
-/// More servers than threads may be stuck: those beyond have no settings, at once.
+/// More servers than threads may be stuck: those beyond have no settings, without a wait.
 fn many_hung() {
     const SERVERS: u8 = 38;
     let mut world = World::begin();
@@ -288,7 +289,7 @@ fn many_hung() {
     poll("the settings of a server", || {
         number += 1;
         let seen = world.refused_new(&format!("127.0.2.{number}"), 0);
-        let is_read = |claim: &Claim| own.to_str() == Some(claim.source.as_str());
+        let is_read = |configured: &ConfiguredValue| own.to_str() == Some(configured.source.as_str());
         seen.refused.verdict.claims.iter().any(is_read).then_some(())
     });
     world.end();

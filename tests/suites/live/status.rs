@@ -1,4 +1,4 @@
-//! `tracer status`: who listens, and whether an address is answered, without waiting for a failure.
+//! `tracer status`: which process listens, and whether an address is answered, without waiting for a failure.
 
 use std::process::Command;
 
@@ -20,16 +20,16 @@ const NEEDS: &[Need] = &[Need::Root, Need::Network];
 
 pub fn all() -> Vec<Trial> {
     vec![
-        test("status::shows_what_a_connect_would_get", NEEDS, says_what_a_connect_would_get),
+        test("status::shows_what_a_connect_would_get", NEEDS, shows_what_a_connect_would_get),
         test("status::needs_no_root_for_its_own_namespace", NEEDS, needs_no_root),
-        test("status::text_says_the_same", NEEDS, text_says_the_same),
-        test("status::shows_claims_agreement_and_exposure", NEEDS, claims_and_exposure),
+        test("status::text_shows_the_same", NEEDS, text_shows_the_same),
+        test("status::shows_configured_values_agreement_and_exposure", NEEDS, configured_values_and_exposure),
         test("status::shows_what_is_open_to_all", NEEDS, open_to_all),
-        test("status::reads_no_claims_of_others", NEEDS, no_claims_of_others),
+        test("status::reads_no_settings_of_other_users", NEEDS, no_settings_of_other_users),
         test("status::gives_the_whole_verdict", NEEDS, whole_verdict),
         test("status::takes_ports_and_urls", NEEDS, ports_and_urls),
         test("status::connects_where_it_is_asked_to", NEEDS, probes),
-        test("status::says_that_nat_may_lead_elsewhere", &[Need::Root, Need::Network, Need::Nat], nat),
+        test("status::reports_that_nat_may_lead_elsewhere", &[Need::Root, Need::Network, Need::Nat], nat),
     ]
 }
 
@@ -40,7 +40,7 @@ fn inside(fixture: &Fixture) -> Command {
     command
 }
 
-/// Runs `tracer status -o json`: the exit code and what it says.
+/// Runs `tracer status -o json`: the exit code and the output.
 fn status(fixture: &Fixture, mut command: Command, addrs: &[&str]) -> (Option<i32>, Vec<Status>) {
     command.args(["status", "-o", "json", "-p", &fixture.port().to_string()]).args(addrs);
     let finished = finish(command);
@@ -52,7 +52,7 @@ fn status(fixture: &Fixture, mut command: Command, addrs: &[&str]) -> (Option<i3
     (finished.status.code(), statuses.collect())
 }
 
-fn says_what_a_connect_would_get() {
+fn shows_what_a_connect_would_get() {
     let fixture = {
         let mut fixture = Fixture::begin();
         // Not traced: nothing is waited for.
@@ -76,13 +76,13 @@ fn says_what_a_connect_would_get() {
         assert_eq!((code, answered), (Some(1), vec![true, false]), "{shown:?}");
         fixture
     };
-    // The listener has gone with its process.
+    // The listener closed with its process.
     let (code, shown) = status(&fixture, inside(&fixture), &["10.77.0.1"]);
     assert_eq!((code, shown.len()), (Some(1), 1), "{shown:?}");
     assert_eq!(shown[0].listeners_total, 0);
 }
 
-/// What a client would be told that was refused at this moment, but for what only a trace has seen.
+/// The verdict that a client refused at this moment would get, but for what only a trace has seen.
 fn whole_verdict() {
     let mut fixture = Fixture::begin();
     let other = Netns::with_eth0();
@@ -197,7 +197,7 @@ fn needs_no_root() {
     assert_eq!((code, shown.len()), (Some(0), 1), "{shown:?}");
 }
 
-fn text_says_the_same() {
+fn text_shows_the_same() {
     let mut fixture = Fixture::begin();
     let _gateway = fixture.listen("[::1]");
     let mut command = inside(&fixture);
@@ -231,7 +231,7 @@ fn text(fixture: &Fixture, addrs: &[&str]) -> String {
     finish(command).stdout
 }
 
-fn claims_and_exposure() {
+fn configured_values_and_exposure() {
     let mut fixture = Fixture::begin();
     fixture.netns.ip(&format!("addr add {TAILNET}/32 dev eth0"));
     let auth = format!("auth:{{mode:'token',token:'{TOKEN}'}}");
@@ -240,7 +240,9 @@ fn claims_and_exposure() {
     let claims: Vec<_> = shown[0]
         .claims
         .iter()
-        .map(|claim| (claim.pid, claim.what.as_str(), claim.value.as_deref(), claim.agrees))
+        .map(|configured| {
+            (configured.pid, configured.what.as_str(), configured.value.as_deref(), configured.agrees)
+        })
         .collect();
     let pid = Some(owner.pid);
     assert_eq!(
@@ -257,16 +259,16 @@ fn claims_and_exposure() {
     let asks = Authentication { what: "gateway.auth.token".to_owned(), is_asked: Some(true) };
     assert_eq!(exposure.authentication, Some(asks));
 
-    // One screen: what is the same for both addresses is said once.
+    // One screen: what is the same for both addresses is shown once.
     let screen = text(&fixture, &["127.0.0.1", TAILNET]);
     let file = home.path().join(".openclaw/openclaw.json");
     let expected = [
         format!(
-            "claim: {} says gateway.bind \"tailnet\" (agrees), gateway.auth.mode \"token\" (written",
+            "setting: {} sets gateway.bind \"tailnet\" (agrees), gateway.auth.mode \"token\" (written",
             file.display()
         ),
         format!(
-            "open: {TAILNET}:{} on that address alone; claims to ask for gateway.auth.token ",
+            "open: {TAILNET}:{} on that address alone; configured to ask for gateway.auth.token ",
             fixture.port()
         ),
     ];
@@ -291,19 +293,19 @@ fn open_to_all() {
     let screen = text(&fixture, &["127.0.0.1"]);
     assert!(screen.contains("gateway.bind \"loopback\" (does not agree)"), "{screen}");
     assert!(
-        screen.contains("on every interface: 10.77.0.1; claims to ask nobody for gateway.auth.token"),
+        screen.contains("on every interface: 10.77.0.1; configured to ask for neither gateway.auth.token"),
         "{screen}"
     );
 }
 
-/// Whoever may not look into a process is reported that nothing is known, and not that nothing is set.
-fn no_claims_of_others() {
+/// For a user who may not read a process, `status` shows that its settings are unknown, not that none is set.
+fn no_settings_of_other_users() {
     let mut fixture = Fixture::begin();
     let file = format!("{{gateway:{{bind:'lan',auth:{{token:'{TOKEN}'}}}}}}");
     let (_owner, _home) = gateway(&mut fixture, "0.0.0.0", &file);
     let directory = tempfile::tempdir().expect("a directory");
-    let nobody = restricted::without_root(directory.path(), Some(&fixture.netns));
-    let (_, shown) = status(&fixture, nobody, &["127.0.0.1"]);
+    let other_user = restricted::without_root(directory.path(), Some(&fixture.netns));
+    let (_, shown) = status(&fixture, other_user, &["127.0.0.1"]);
     assert_eq!(shown[0].claims, [], "{shown:?}");
     let [exposure] = &shown[0].exposures[..] else { panic!("{shown:?}") };
     assert_eq!((exposure.every_interface, &exposure.authentication), (true, &None));

@@ -28,7 +28,7 @@ pub fn all() -> Vec<Trial> {
         test("upstream::of_a_listener_that_was_there", NEEDS, || of_a_listener(true)),
         test("upstream::of_a_listener_that_opens", NEEDS, || of_a_listener(false)),
         test("upstream::on_a_watched_port", NEEDS, on_a_watched_port),
-        test("upstream::not_of_a_stranger", NEEDS, not_of_a_stranger),
+        test("upstream::not_of_another_user", NEEDS, not_of_another_user),
         test("upstream::of_each_worker_that_shares_the_port", NEEDS, of_each_worker_that_shares_the_port),
         test(
             "upstream::of_a_holder_that_was_passed_the_listener",
@@ -44,7 +44,7 @@ pub fn all() -> Vec<Trial> {
         test("upstream::of_nginx_that_starts", NEEDS_NGINX, || of_nginx(false)),
         test("upstream::of_socat", NEEDS_SOCAT, of_socat),
         test("upstream::of_docker_proxy", NEEDS_DOCKER_PROXY, of_docker_proxy),
-        test("upstream::a_run_without_a_connect_says_so", NEEDS, a_run_without_a_connect_says_so),
+        test("upstream::a_run_without_a_connect_reports_it", NEEDS, a_run_without_a_connect_reports_it),
     ]
 }
 
@@ -124,27 +124,27 @@ fn on_a_watched_port() {
     let refused = line_at(&mut fixture, other);
     assert_eq!((refused.role, refused.verdict.cause), (Role::Upstream, Cause::NothingListening));
     // Where what was bound before the start is not seen, it can be the reason.
-    let doubts: &[Because] =
+    let because: &[Because] =
         if limits::is_expected("bound-before-start") { &[Because::HookMissing] } else { &[] };
-    assert_eq!(refused.verdict.because, doubts, "{refused:?}");
+    assert_eq!(refused.verdict.because, because, "{refused:?}");
     assert_eq!(counted(&fixture.end()), (0, 1, 1));
 }
 
-fn not_of_a_stranger() {
+fn not_of_another_user() {
     let mut fixture = Fixture::begin();
     let [upstream, other] = [Port::take(), Port::take()];
     fixture.trace();
     let mut proxy = fixture.listen(LOOPBACK);
-    let mut stranger = Actor::start(&fixture.netns.place(), &ProcessSpec::named("stranger"));
-    is_refused(&mut stranger, LOOPBACK, upstream.number);
+    let mut other_process = Actor::start(&fixture.netns.place(), &ProcessSpec::named("other_process"));
+    is_refused(&mut other_process, LOOPBACK, upstream.number);
     is_refused(&mut proxy, LOOPBACK, upstream.number);
     line_at(&mut fixture, upstream.number);
-    is_refused(&mut stranger, LOOPBACK, other.number);
+    is_refused(&mut other_process, LOOPBACK, other.number);
     // What came after it is there, so it would be too.
     fixture.refused("127.0.0.2").cause(Cause::WrongAddress);
     let log = fixture.end();
     let pids: Vec<_> = log.refusals().map(|refused| refused.client.pid).collect();
-    assert!(!pids.contains(&Some(stranger.pid)), "{}", log.text());
+    assert!(!pids.contains(&Some(other_process.pid)), "{}", log.text());
     assert_eq!(counted(&log), (1, 1, 1));
 }
 
@@ -230,9 +230,9 @@ fn its_port_is_watched_from_then_on() {
     let first = line_at(&mut fixture, upstream.number);
     assert_eq!(first.verdict.cause, Cause::WrongAddress, "{first:?}");
     assert!(first.verdict.because.contains(&Because::NotWatchedBefore), "{first:?}");
-    let weighed = &first.verdict.listeners[0];
+    let evaluated = &first.verdict.listeners[0];
     assert_eq!(
-        (weighed.listener.process.pid, weighed.mismatch),
+        (evaluated.listener.process.pid, evaluated.mismatch),
         (Some(backend.pid), Some(Mismatch::Address))
     );
 
@@ -409,7 +409,7 @@ fn of_socat() {
     socat.arg(format!("TCP4:{LOOPBACK}:{}", upstream.number));
     let socat = Real::start(&fixture, tempfile::tempdir().expect("a directory"), &mut socat);
     fixture.tracer().listener(Change::Opened, socat.child.id());
-    // Answered: what it is passed on to is not.
+    // The proxy answers; the destination that it passes the request on to does not.
     fixture.answered(LOOPBACK);
     let refused = line_at(&mut fixture, upstream.number);
     // The child that it forks for a connection, which closes the listener and executes nothing.
@@ -445,10 +445,10 @@ fn of_docker_proxy() {
     fixture.end();
 }
 
-fn a_run_without_a_connect_says_so() {
+fn a_run_without_a_connect_reports_it() {
     let fixture = Fixture::begin();
     let (port, elsewhere) = (fixture.port().to_string(), Port::take());
-    let says = |connects_to: Option<u16>| {
+    let output = |connects_to: Option<u16>| {
         let mut running = Running::spawn(["-p", &port]);
         let stdout = running.read_stdout();
         running.wait_ready();
@@ -463,7 +463,7 @@ fn a_run_without_a_connect_says_so() {
         tests::poll("stderr to end", || running.stderr_if_ended())
     };
     let sentence = format!("0 connects to {port} were seen");
-    assert!(says(None).contains(&sentence));
-    assert!(says(Some(elsewhere.number)).contains(&sentence));
-    assert!(!says(Some(fixture.port())).contains(&sentence));
+    assert!(output(None).contains(&sentence));
+    assert!(output(Some(elsewhere.number)).contains(&sentence));
+    assert!(!output(Some(fixture.port())).contains(&sentence));
 }

@@ -38,7 +38,7 @@ const WORLDS: usize = 40;
 const SETS: usize = 25;
 const CONNECTS: usize = 80;
 
-/// How long a connect may take. On one host it is answered at once; what waits, waits for a neighbour that
+/// How long a connect may take. On one host it is answered immediately; a connect that waits, waits for a neighbour that
 /// is not there.
 const LIMIT: Duration = Duration::from_millis(10);
 
@@ -63,7 +63,7 @@ pub fn run(cases: usize, properties: &[Property], each: usize, vrf: bool) {
     };
     let mut random = Random::new(seed);
     'worlds: for number in 0.. {
-        assert!(number < WORLDS, "too few cases that say something:\n{tally}");
+        assert!(number < WORLDS, "too few cases with a result:\n{tally}");
         let world = World::new(&mut random, vrf);
         for set in 0..SETS {
             let place = format!("ORACLE_SEED={seed}, world {number}, set {set}");
@@ -129,9 +129,9 @@ fn read(world: &World, ports: [u16; 2]) -> (Scan, Interval) {
     (snapshot, Interval { began, ended: clock::now() })
 }
 
-/// Why no claim is made of a connect, where a listener's device matters and nothing known says which device the
+/// Why a connect gives no expectation, where a listener's device matters and nothing known says which device the
 /// kernel will compare it with.
-fn without_claim(
+fn without_expectation(
     client: &Client,
     destination: &Destination,
     world: &World,
@@ -155,7 +155,7 @@ fn without_claim(
         .then_some("a listener on a device, from outside over another than has the address")
 }
 
-/// Whether what the tracer says against a listener is true of the socket as it was made.
+/// Whether the tracer's mismatch of a listener is true of the socket as it was made.
 fn is_true(why: Mismatch, server: &Server, destination: &Destination, world: &World) -> bool {
     let is_same_family = server.addr.is_ipv4() == destination.addr.is_ipv4();
     match why {
@@ -252,7 +252,7 @@ fn check(
                 continue;
             }
             None => {
-                tally.discard("no outcome at once");
+                tally.discard("no immediate outcome");
                 continue;
             }
         };
@@ -265,11 +265,11 @@ fn check(
         let verdict = facts.verdict(client, addr, world, again.1.ended);
         let destination = verdict.destination;
         if verdict.because.contains(&Because::AmbiguousNetns) {
-            tally.discard("local in several namespaces, as the verdict says");
+            tally.discard("local in several namespaces, as the verdict shows");
             continue;
         }
-        if let Some(why) = without_claim(client, &destination, world, facts) {
-            tally.discard(format!("no claim: {why}"));
+        if let Some(why) = without_expectation(client, &destination, world, facts) {
+            tally.discard(format!("no expectation: {why}"));
             continue;
         }
         let mut covering = Vec::new();
@@ -305,9 +305,9 @@ fn check(
             for (index, (server, one)) in servers.iter().zip(&listening).enumerate() {
                 line(format!("    listener {index}: {server:?}"));
                 let listener = facts.0.listeners.open().find(|listener| listener.key.cookie == one.cookie);
-                let weighed =
-                    verdict.considered.iter().find(|weighed| weighed.listener.key.cookie == one.cookie);
-                let why = weighed.map(|weighed| weighed.mismatch);
+                let evaluated =
+                    verdict.considered.iter().find(|evaluated| evaluated.listener.key.cookie == one.cookie);
+                let why = evaluated.map(|evaluated| evaluated.mismatch);
                 let read = listener.map(|Listener { netns, addr, port, v6only, device, .. }| {
                     format!("{netns} {addr} {port}, v6only {v6only:?}, device {device:?}")
                 });

@@ -21,7 +21,7 @@ pub fn run() {
         shrunk: 8,
     };
     let report = run::run(&options, binary()).expect("histories");
-    // One alone says nothing about a share.
+    // A single history gives no share.
     let report = if one.is_some() { Report { unsure: 0, ..report } } else { report };
     report.check().unwrap_or_else(|error| panic!("{error}"));
 }

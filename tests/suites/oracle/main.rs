@@ -2,7 +2,7 @@
 //! shows whether the kernel answers, and the verdict on the same connect must agree. And the random check that a verdict
 //! agrees with what went before it: see histories.rs.
 //!
-//! Needs root. What this host cannot run is counted as ignored and says why. `ORACLE_SEED=N` runs other
+//! Needs root. What this host cannot run is counted as ignored, with the reason. `ORACLE_SEED=N` runs other
 //! cases than the usual ones, and those of a run that failed; `HISTORY=N` runs one history.
 
 mod case;

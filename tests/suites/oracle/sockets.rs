@@ -1,4 +1,4 @@
-//! Real sockets, made as a case says.
+//! Real sockets of a case.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -32,7 +32,7 @@ fn family(form: Form) -> AddressFamily {
 }
 
 /// The address as a socket of that form is given it.
-fn dress(form: Form, addr: IpAddr, port: u16, scope: u32) -> SocketAddr {
+fn in_form(form: Form, addr: IpAddr, port: u16, scope: u32) -> SocketAddr {
     match (form, addr) {
         (Form::Inet, _) | (Form::Inet6, IpAddr::V4(_)) => SocketAddr::new(addr, port),
         (Form::Mapped, IpAddr::V4(v4)) => SocketAddr::new(v4.to_ipv6_mapped().into(), port),
@@ -79,7 +79,7 @@ pub fn listen(server: &Server, room: &Room) -> Result<Listening, Errno> {
     if let Some(device) = early {
         bind_to_device(&socket, room, device)?;
     }
-    net::bind(&socket, &dress(server.form, server.addr, server.port, scope(room, server.scope)))?;
+    net::bind(&socket, &in_form(server.form, server.addr, server.port, scope(room, server.scope)))?;
     if let Some(device) = server.device.filter(|_| server.is_device_late) {
         bind_to_device(&socket, room, device)?;
     }
@@ -94,13 +94,13 @@ fn client_socket(client: &Client, room: &Room, kind: SocketType) -> Result<Owned
         bind_to_device(&socket, room, device)?;
     }
     if let Some(source) = client.source {
-        net::bind(&socket, &dress(client.form, source, 0, 0))?;
+        net::bind(&socket, &in_form(client.form, source, 0, 0))?;
     }
     Ok(socket)
 }
 
 fn destination(client: &Client, room: &Room) -> SocketAddr {
-    dress(client.form, client.addr, client.port, scope(room, client.scope))
+    in_form(client.form, client.addr, client.port, scope(room, client.scope))
 }
 
 /// Connects, with the calling thread inside `room`.
@@ -125,7 +125,7 @@ pub fn resolved(client: &Client, room: &Room) -> Result<IpAddr, Errno> {
     Ok(peer.ip().to_canonical())
 }
 
-/// Waits for the outcomes that are still to come: those on one host are there at once.
+/// Waits for the outcomes that are still to come: those on one host come immediately.
 pub fn settle(attempts: &mut [(usize, Attempt)], limit: Duration) {
     let deadline = std::time::Instant::now() + limit;
     loop {
@@ -141,7 +141,7 @@ pub fn settle(attempts: &mut [(usize, Attempt)], limit: Duration) {
             .map(|fd| libc::pollfd { fd, events: libc::POLLOUT, revents: 0 })
             .collect();
         let timeout = i32::try_from(left.as_millis()).expect("a short time") + 1;
-        // SAFETY: as many entries as it is reported, which outlive the call.
+        // SAFETY: the length is that of `entries`, which outlive the call.
         unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, timeout) };
         for (&index, entry) in pending.iter().zip(entries) {
             if entry.revents != 0 {
@@ -152,13 +152,13 @@ pub fn settle(attempts: &mut [(usize, Attempt)], limit: Duration) {
     }
 }
 
-/// Says through a connection which case it is.
+/// Sends the number of its case over a connection.
 pub fn sign(attempt: &Attempt, number: usize) {
     let number = u32::try_from(number).expect("a case has a small number").to_ne_bytes();
     net::send(&attempt.socket, &number, SendFlags::NOSIGNAL).expect("to send on a connection");
 }
 
-/// The cases that a listener has answered, of those that it has not reported of.
+/// The cases that a listener has answered, without those that an earlier call gave.
 pub fn answered(listening: &mut Listening) -> Vec<usize> {
     loop {
         match net::accept(&listening.socket) {

@@ -1,4 +1,4 @@
-//! What was checked, counted.
+//! Counts of checked, discarded and rejected cases.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -44,7 +44,7 @@ pub struct Tally {
     pub refused: usize,
     /// With each property: answered, refused.
     pub properties: BTreeMap<Property, (usize, usize)>,
-    /// Cases that say nothing, by why.
+    /// Cases without a result, by reason.
     pub discarded: BTreeMap<String, usize>,
     /// Listeners that the kernel did not allow, by why.
     pub unlisted: BTreeMap<String, usize>,

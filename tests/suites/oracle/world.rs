@@ -72,7 +72,7 @@ impl World {
             let way = File::open(netns.path()).expect("a namespace that was just made");
             let mut room =
                 Room { netns, way, devices: Vec::new(), addresses: Vec::new(), ranged: Vec::new() };
-            room.look();
+            room.read();
             rooms.push(room);
         }
         Self { rooms }
@@ -158,7 +158,7 @@ fn link(one: &Netns, other: &Netns, first: usize, second: usize) {
 
 impl Room {
     /// Reads back what there is, with `ip`, which shares no code with what is checked.
-    fn look(&mut self) {
+    fn read(&mut self) {
         let mut ip = Command::new("ip");
         let output = ip.args(["-n", &self.netns.name, "-o", "link", "show"]).output().expect("to run `ip`");
         for line in String::from_utf8_lossy(&output.stdout).lines() {

@@ -31,7 +31,7 @@ pub const LOOPBACK: &str = "127.0.0.1";
 pub struct Scenario {
     /// Unique in the suite.
     pub name: &'static str,
-    /// What happened.
+    /// The record of the history so far.
     pub sentence: &'static str,
     /// What the log must report.
     pub cause: Cause,
@@ -64,7 +64,7 @@ pub fn run(scenario: &Scenario) {
 pub struct Stage {
     /// The port that tracer watches.
     pub port: u16,
-    /// The namespace that servers and clients are in, unless a scenario says otherwise.
+    /// The namespace that servers and clients are in, unless a scenario names another.
     pub netns: Rc<Netns>,
     directory: tempfile::TempDir,
     tracer: Option<Tracer>,
@@ -97,7 +97,7 @@ impl Stage {
         stage
     }
 
-    /// Another port, which tracer does not watch unless it is told to.
+    /// Another port, which tracer watches only with `-p`.
     pub fn another_port(&mut self) -> u16 {
         let port = Port::take();
         let number = port.number;
@@ -265,7 +265,7 @@ impl Stage {
         refusal
     }
 
-    /// The process of this name in the scenario's namespace, whoever its parent has become.
+    /// The process of this name in the scenario's namespace, also after its parent has ended.
     pub fn process(&self, name: &str) -> u32 {
         poll(&format!("a process called {name}"), || {
             processes()
@@ -326,7 +326,7 @@ impl Stage {
         });
         let refusal = Refusal { line, seq, _client: None };
         assert_sound(&refusal.line.verdict, &refusal.shown());
-        refusal.never_says("kill ");
+        refusal.never_shows("kill ");
         refusal
     }
 
@@ -561,7 +561,7 @@ impl Server {
         })
     }
 
-    /// Its name.
+    /// Its `comm`.
     pub fn comm(&self) -> Option<String> {
         comm(self.pid)
     }
@@ -718,13 +718,13 @@ impl Refusal {
     }
 
     /// Asserts words of the summary.
-    pub fn says(&self, words: &str) -> &Self {
+    pub fn summary_has(&self, words: &str) -> &Self {
         assert!(self.line.verdict.summary.contains(words), "the summary lacks `{words}`: {}", self.shown());
         self
     }
 
     /// Asserts words of the hint.
-    pub fn advises(&self, words: &str) -> &Self {
+    pub fn hint_has(&self, words: &str) -> &Self {
         let hint = self.line.verdict.hint.as_deref().unwrap_or_default();
         assert!(hint.contains(words), "the hint lacks `{words}`: {}", self.shown());
         self
@@ -737,14 +737,14 @@ impl Refusal {
     }
 
     /// Asserts that neither the summary nor the hint has these words.
-    pub fn never_says(&self, words: &str) -> &Self {
+    pub fn never_shows(&self, words: &str) -> &Self {
         assert!(!self.text().contains(words), "`{words}` stands in the text: {}", self.shown());
         self
     }
 
     /// Asserts that the text does not report the process that listened as running: it has ended.
     pub fn has_ended(&self) -> &Self {
-        self.never_says("still running")
+        self.never_shows("still running")
     }
 
     fn text(&self) -> String {

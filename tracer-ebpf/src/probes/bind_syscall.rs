@@ -21,7 +21,7 @@ const RESULT: usize = 16;
 
 #[tracepoint(category = "syscalls", name = "sys_enter_bind")]
 fn bind_enter(ctx: TracePointContext) -> i32 {
-    // SAFETY: both are inside the record, as its format says.
+    // SAFETY: both are inside the record, by its format.
     let (Ok(fd), Ok(address)) = (unsafe { ctx.read_at::<u64>(FD) }, unsafe { ctx.read_at::<u64>(ADDRESS) })
     else {
         return 0;
@@ -48,7 +48,7 @@ fn bind_exit(ctx: TracePointContext) -> i32 {
     let Some(binding) = maps::end_binding(helpers::bpf_get_current_pid_tgid()) else {
         return 0;
     };
-    // SAFETY: inside the record, as its format says.
+    // SAFETY: inside the record, by its format.
     let Ok(result) = (unsafe { ctx.read_at::<i64>(RESULT) }) else {
         return 0;
     };

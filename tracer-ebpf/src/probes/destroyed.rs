@@ -25,7 +25,7 @@ fn socket_destroyed(ctx: BtfTracePointContext) -> i32 {
 
 #[tracepoint(category = "tcp", name = "tcp_destroy_sock")]
 fn socket_destroyed_redundant(ctx: TracePointContext) -> i32 {
-    // SAFETY: inside the record, as its BTF says.
+    // SAFETY: inside the record, by its BTF.
     if let Ok(sock) = unsafe { ctx.read_at::<u64>(offset!(trace_destroy_sock)) } {
         destroyed(Sock::<false>(sock as *const c_void));
     }

@@ -39,7 +39,7 @@ fn process_starts() {
     let mm: u64 = probe_read(task.wrapping_byte_add(offset!(task_mm)), 0);
     let mm = mm as *const c_void;
     let file_name = file_name(mm);
-    // What it holds now is for the user side to find: its descriptors may have been closed.
+    // The user side finds what it holds now: its descriptors may have been closed.
     let pid = (helpers::bpf_get_current_pid_tgid() >> 32) as u32;
     let was_holder = maps::unfollow_upstream(pid);
     // What it did before counts for another instance.

@@ -10,7 +10,7 @@ use tracer_ebpf::{Forked, kind};
 
 use crate::{config::offset, maps, memory::probe_read, records, task};
 
-/// The first process: what it starts is no part of it.
+/// The first process: what it starts is not part of it.
 const INIT: u32 = 1;
 
 /// TP_PROTO(struct task_struct *parent, struct task_struct *child)
@@ -31,7 +31,7 @@ fn process_fork_redundant(ctx: TracePointContext) -> i32 {
     if !followed_parent() {
         return 0;
     }
-    // SAFETY: inside the record, as its BTF says.
+    // SAFETY: inside the record, by its BTF.
     let Ok(number) = (unsafe { ctx.read_at::<u32>(offset!(trace_fork_child)) }) else {
         return 0;
     };
@@ -56,7 +56,7 @@ fn followed_parent() -> bool {
 fn process_forks(child: *const c_void) {
     let parent = (helpers::bpf_get_current_pid_tgid() >> 32) as u32;
     let pid: u32 = probe_read(child.wrapping_byte_add(offset!(task_tgid)), 0);
-    // A thread is no child.
+    // A thread is not a child.
     if pid == 0 || pid == parent || !maps::follow_child(pid) {
         return;
     }

@@ -36,7 +36,7 @@ fn sock_state(ctx: BtfTracePointContext) -> i32 {
 
 #[tracepoint(category = "sock", name = "inet_sock_set_state")]
 fn sock_state_redundant(ctx: TracePointContext) -> i32 {
-    // SAFETY: all are inside the record, as its BTF says.
+    // SAFETY: all are inside the record, by its BTF.
     let (Ok(old), Ok(new), Ok(sock)) = (unsafe {
         (
             ctx.read_at::<i32>(offset!(trace_state_old)),

@@ -296,7 +296,7 @@ impl<'a> Btf<'a> {
         self.offset(path).unwrap_or(MISSING)
     }
 
-    /// The byte that holds a one-bit member, and its bit in there.
+    /// The byte that holds a one-bit member, and its bit inside that byte.
     pub(super) fn bit(&self, path: &str) -> Result<(u32, u32), BtfError> {
         let bit_offset = self.member(path)?.bit_offset;
         Ok((bit_offset / 8, 1 << (bit_offset % 8)))
@@ -333,7 +333,7 @@ impl<'a> Btf<'a> {
         self.preempts_programs
     }
 
-    /// How many arguments a tracepoint hands to a program; `None` when there is no such tracepoint.
+    /// How many arguments a tracepoint hands to a program; `None` when the tracepoint does not exist.
     pub fn tracepoint_arguments(&self, name: &str) -> Option<usize> {
         let typedef = *self.tracepoints.get(name.as_bytes())?;
         let (_, _, pointer) = self.strip(typedef).ok()?;

@@ -236,7 +236,7 @@ impl<'a> Attaching<'a> {
         }
     }
 
-    /// Follows `bind()`, by the best means that this kernel's real answer leaves. Gives the probes on functions.
+    /// Follows `bind()`, by the best probe that this kernel loads. Gives the probes on functions.
     fn binds(&mut self, bind_hook: BindHook) -> &'static [Probe] {
         let (by_function, by_call) = match bind_hook {
             BindHook::Best => (true, true),

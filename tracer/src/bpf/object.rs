@@ -46,7 +46,7 @@ pub fn btf_tracepoint<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfT
     Ok(program?)
 }
 
-/// The failure of a program that nothing is seen without.
+/// The failure of a program without which tracer sees nothing.
 pub fn refused_program(program: &Program, error: &(dyn std::error::Error + 'static)) -> Failure {
     refused_by_kernel(&format!("the program `{}`", program.name), error)
 }

@@ -28,7 +28,7 @@ const HOST_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 /// Something without which `tracer trace` cannot run here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
-    /// A code.
+    /// A short code, stable within a version of the format.
     pub what: &'static str,
     /// What is missing and what that costs.
     pub sentence: String,

@@ -77,7 +77,7 @@ impl Tracefs {
     /// Attaches a loaded program for every process and CPU, as long as the descriptor returned is open.
     ///
     /// # Errors
-    /// Where there is no such tracepoint, or the kernel refuses.
+    /// Where the tracepoint does not exist, or the kernel refuses.
     pub fn attach(&self, name: &str, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         use aya_obj::generated::perf_event_attr;
 

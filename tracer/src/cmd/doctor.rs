@@ -10,7 +10,7 @@ use crate::exit::Exit;
 use crate::output::limits;
 use crate::stdio::print;
 
-/// Loads and attaches the programs for a moment, as a trace would, and says what came of it.
+/// Loads and attaches the programs for a moment, as a trace would, and reports the result.
 ///
 /// # Errors
 /// When stdout does not take the answer, or the kernel refuses what nothing can be seen without.

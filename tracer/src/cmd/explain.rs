@@ -59,7 +59,7 @@ impl fmt::Display for Page {
             Some(before) => write!(f, "Causes are tried in order; this one comes after `{}`", before.name())?,
             None => write!(f, "Causes are tried in order; this one is the first")?,
         }
-        writeln!(f, ". docs/incidents.md lists incidents of each.")
+        writeln!(f, ". docs/incidents.md lists scenarios of each.")
     }
 }
 

@@ -17,7 +17,7 @@ use crate::stdio::talk;
 /// Longest line that is read: none that tracer writes is as long.
 const LINE_MAX: u64 = 16 << 20;
 
-/// Shows each line of a log. One that is cut short by an abnormal end is the last; others that are no line of a log
+/// Shows each line of a log. One that is cut short by an abnormal end is the last; others that are not a line of a log
 /// are counted.
 ///
 /// # Errors
@@ -50,7 +50,7 @@ pub fn show(options: &Show) -> Result<Exit> {
     if shown == 0 && others > 0 {
         let file = options.file.display();
         let hint = "a log is what `tracer -o json` writes: one object a line";
-        return Err(Failure::usage(format!("`{file}` is no log of tracer"), hint).into());
+        return Err(Failure::usage(format!("`{file}` is not a log of tracer"), hint).into());
     }
     if others > 0 {
         talk(format_args!("tracer: {others} of {} lines are not of this log's form", shown + others));

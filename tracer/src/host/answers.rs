@@ -72,7 +72,7 @@ impl Answerer {
     /// The processes of the host that may be the server.
     fn candidates(&self) -> Observation {
         let processes = netns::processes().unwrap_or_default();
-        // A `/proc` that has vanished lists no process, which is not news of any.
+        // A `/proc` that has vanished lists no process, which proves nothing about any.
         let is_complete = processes.iter().any(|(pid, _)| *pid == std::process::id());
         let found = processes.into_iter().filter_map(|(pid, _)| self.candidate(pid)).collect();
         Observation::Candidates { found, is_complete }

@@ -19,7 +19,7 @@ pub(super) enum Failure {
     /// No namespace of this host can be read.
     Unavailable(Unavailable),
     /// It has ended.
-    Gone,
+    Ended,
     Other(String),
 }
 
@@ -31,7 +31,7 @@ impl Failure {
     pub(super) fn why(&self) -> String {
         match self {
             Self::Unavailable(err) => err.to_string(),
-            Self::Gone => "it has ended, or nothing that tracer can see leads into it".to_owned(),
+            Self::Ended => "it has ended, or nothing that tracer can see leads into it".to_owned(),
             Self::Other(why) => why.clone(),
         }
     }
@@ -53,7 +53,7 @@ pub(super) fn visit<T: Send>(
     read: impl Fn(&Place) -> Result<T, Failure> + Sync,
 ) -> Result<T, Unreadable> {
     let result = match netns::find(id, pid_hint) {
-        None => Err(Failure::Gone),
+        None => Err(Failure::Ended),
         Some(place) if place.is_own => read(&place),
         Some(place) => on_a_thread(|| {
             enter(&place)?;
@@ -90,13 +90,13 @@ pub(super) fn enter(place: &Place) -> Result<(), Failure> {
     let opened = match place.open() {
         // The process that led there may have ended, and the namespace be there still.
         Err(err) if err.kind() == io::ErrorKind::NotFound => {
-            netns::find(place.id, None).ok_or(Failure::Gone)?.open()
+            netns::find(place.id, None).ok_or(Failure::Ended)?.open()
         }
         opened => opened,
     };
     let file = match opened {
         Ok(file) => file,
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Err(Failure::Gone),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Err(Failure::Ended),
         Err(err) => return Err(Failure::other(format_args!("opening it: {err}"))),
     };
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))

@@ -20,7 +20,7 @@ const EVENTS: u64 = libc::FAN_CREATE
     | libc::FAN_EVENT_ON_CHILD
     | libc::FAN_ONDIR;
 
-/// Directories watched at once: a host has a few servers.
+/// Directories watched at a time: a host has a few servers.
 const DIRECTORIES_MAX: usize = 64;
 
 /// Longest file handle (`MAX_HANDLE_SZ`, include/linux/exportfs.h).

@@ -15,7 +15,7 @@ pub struct Host {
     pub boot_id: Option<Uuid>,
 }
 
-/// Reads it.
+/// Reads `/proc` and `uname(2)`.
 pub fn describe() -> Host {
     let uname = rustix::system::uname();
     let text = |value: &std::ffi::CStr| crate::model::escape::escape(value.to_bytes());

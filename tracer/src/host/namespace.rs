@@ -38,7 +38,7 @@ pub(super) fn read(place: &Place) -> Result<Namespace, Failure> {
 fn cookie(channel: &Channel) -> u64 {
     let mut cookie = 0_u64;
     let mut length = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the descriptor is open, the value has the eight bytes that `length` says, and the kernel
+    // SAFETY: the descriptor is open, the value has the eight bytes of `length`, and the kernel
     // writes no more than that (`sk_getsockopt()`, net/core/sock.c).
     let result = unsafe {
         libc::getsockopt(

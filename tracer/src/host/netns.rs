@@ -74,7 +74,7 @@ impl Place {
                 Ok((file, id)) if id == self.id => return Ok(file),
                 Ok(_) => {}
                 Err(err) => match Errno::from_io_error(&err) {
-                    // No errno: a name that is no namespace any more.
+                    // No errno: a name that is not a namespace any more.
                     Some(Errno::NOENT | Errno::SRCH) | None => {}
                     Some(_) => last = err,
                 },
@@ -114,7 +114,7 @@ pub fn survey() -> io::Result<Survey> {
         }
     };
 
-    // The steadiest ways first: a name outlives processes.
+    // The most stable ways first: a name stays longer than processes.
     for (id, name) in &names() {
         add(*id, Some(name), &|| Path::new(NAMES).join(name));
     }
@@ -209,7 +209,7 @@ pub(super) fn names() -> Vec<(NetnsId, OsString)> {
     let mut names: Vec<_> = entries
         .filter_map(|entry| {
             let entry = entry.ok()?;
-            // A file that is no namespace is left over from a mount that failed.
+            // A file that is not a namespace is left over from a mount that failed.
             let stat = stat(entry.path()).ok().filter(|stat| stat.st_dev == nsfs.st_dev)?;
             Some((NetnsId(u32::try_from(stat.st_ino).ok()?), entry.file_name()))
         })

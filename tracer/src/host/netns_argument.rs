@@ -71,7 +71,7 @@ mod tests {
     use crate::host::netns::own;
 
     #[test]
-    fn the_argument_may_be_a_process_or_a_path_and_an_error_says_what_was_tried() {
+    fn the_argument_may_be_a_process_or_a_path_and_an_error_lists_what_was_tried() {
         let own = own().unwrap();
         assert_eq!(resolve(&std::process::id().to_string()).unwrap().0, own);
         assert_eq!(resolve("/proc/thread-self/ns/net").unwrap().0, own);

@@ -189,7 +189,7 @@ fn sockets(handle: &Handle, mut each: impl FnMut(u64, u32) -> bool) {
     for _ in 0..DESCRIPTORS {
         let Some(Ok(entry)) = entries.next() else { return };
         let name: &CStr = entry.file_name();
-        // `.` and `..` are no descriptors.
+        // `.` and `..` are not descriptors.
         let Some(descriptor) = name.to_str().ok().and_then(|name| name.parse().ok()) else { continue };
         if let Some(inode) = socket_behind(directory.as_fd(), name)
             && !each(inode, descriptor)
@@ -199,7 +199,7 @@ fn sockets(handle: &Handle, mut each: impl FnMut(u64, u32) -> bool) {
     }
 }
 
-/// The inode number of the socket that the process has at this descriptor; `None`: there is none.
+/// The inode number of the socket that the process has at this descriptor; `None`: none found.
 fn socket_at(handle: &Handle, descriptor: u32) -> Option<u64> {
     let path = CString::new(format!("fd/{descriptor}")).ok()?;
     socket_behind(handle.directory(), &path)

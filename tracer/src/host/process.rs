@@ -241,7 +241,7 @@ pub(crate) struct Status {
 /// The name in it is escaped by the kernel: it cannot begin a line of its own.
 pub(crate) fn parse_status(bytes: &[u8]) -> Status {
     let mut status = Status::default();
-    // The last piece may be cut; with its newline gone it is no line.
+    // The last piece may be cut; without its newline it is not a line.
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {
         let Some(line) = line.strip_suffix(b"\n").and_then(|line| str::from_utf8(line).ok()) else {
             continue;

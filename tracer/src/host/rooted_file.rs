@@ -62,7 +62,7 @@ pub(super) fn directories(pid: u32, path: &Path) -> Option<[OwnedFd; 2]> {
     Some([open(directory)?, open(directory.parent().unwrap_or(directory))?])
 }
 
-/// Opens a file as the process would: no link leads out of its root, and nothing that is no plain file is opened for
+/// Opens a file as the process would: no link leads out of its root, and only a regular file is opened for
 /// reading, which a device may take for a command and a pipe would wait for.
 pub(super) fn open(root: &OwnedFd, path: &Path, reader: &Credentials) -> Result<(OwnedFd, Stat), Unreadable> {
     let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;

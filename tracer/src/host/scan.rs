@@ -99,7 +99,7 @@ impl Scanner {
                     scan.namespaces.push(namespace);
                     scan.listeners.extend(listeners);
                 }
-                Err(Failure::Gone) => {}
+                Err(Failure::Ended) => {}
                 Err(Failure::Unavailable(err)) if place.is_own => return Err(err.into()),
                 Err(failure) => scan.unreadable.push(Unreadable { id: place.id, why: failure.why() }),
             }

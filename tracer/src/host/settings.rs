@@ -41,7 +41,7 @@ pub fn read_settings(pid: u32, recognition: &Recognition) -> SettingsRead {
     });
     let start = appearance.as_ref().map(|appearance| appearance.start);
     let settings = product.and_then(|product| of(pid, start, product));
-    // A process that is ending has let go of its arguments.
+    // A process that is ending has released its arguments.
     let is_whole = |appearance: process::Appearance| !appearance.arguments.is_empty();
     let is_readable = match product {
         // No time has passed.
@@ -56,7 +56,7 @@ fn of(pid: u32, start: Option<StartTime>, product: ProductRef) -> Option<ServerS
     let handle = Handle::open(pid).ok()?;
     let is_it = |stat: process::Stat| start.is_none_or(|start| StartTime::from_ticks(stat.start) == start);
     handle.stat().filter(|stat| is_it(*stat))?;
-    // A process that is ending has let go of its memory, and has no arguments any more.
+    // A process that is ending has released its memory, and has no arguments any more.
     let arguments = strings(&handle, c"cmdline").filter(|arguments| !arguments.is_empty())?;
     let arguments: Vec<&[u8]> = arguments.split(|byte| *byte == 0).collect();
     let environment = environment(&handle, &*product);
@@ -77,7 +77,7 @@ fn of(pid: u32, start: Option<StartTime>, product: ProductRef) -> Option<ServerS
     Some(ServerSettings { file, overlays, ..settings })
 }
 
-/// The configuration file at `path` inside of a root; `None`: there is none.
+/// The configuration file at `path` inside of a root; `None`: none found.
 fn config_file(
     root: &OwnedFd,
     path: &Path,
@@ -230,14 +230,14 @@ mod tests {
                 &Credentials::default(),
             )
         };
-        // Inside of this root there are no such files.
+        // None of these files is inside this root.
         assert_eq!(out("/etc/passwd"), None);
         assert_eq!(out("../../../../../../../../etc/passwd"), None);
         assert!(out("sample.conf").unwrap().settings.is_err(), "a link to itself");
     }
 
     #[test]
-    fn what_is_no_plain_file_is_not_opened() {
+    fn only_regular_files_are_opened() {
         use rustix::fs::{CWD, mknodat};
         let make = |file_type, device| {
             move |root: &Path| {
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_or_no_text_is_told_as_such() {
+    fn a_file_that_is_too_long_or_not_text_is_reported() {
         assert_eq!(why(|root| write(root, &vec![b' '; FILE_MAX + 1])), "it is longer than 1024 KiB");
         let sparse = |root: &Path| {
             write(root, b"");

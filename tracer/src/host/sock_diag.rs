@@ -245,7 +245,7 @@ fn request(family: u8, states: StateFlags, filter: PortFilter<'_>) -> Vec<u8> {
 /// The filter program "source port is one of `ports`", for the kernel to run on each socket
 /// (`inet_diag_bc_run()`, net/ipv4/inet_diag.c).
 ///
-/// More than thrift: a dump that does not fit one message goes on by position in a hash chain, and 5.10
+/// Not only for speed: a dump that does not fit one message goes on by position in a hash chain, and 5.10
 /// then misses sockets when others close meanwhile. What passes this filter fits one message.
 fn port_filter(ports: &[u16]) -> Vec<u8> {
     // An instruction is its code, and how many bytes on to go when it holds and when not; the port that it

@@ -11,7 +11,7 @@ use crate::model::socket::{NetnsId, counterpart};
 use crate::model::time::Mono;
 
 /// How long after a refusal a connect to the other family begins that is its fallback, or has begun before: a client tries
-/// the next address at once. What begins later is another request.
+/// the next address immediately. What begins later is another request.
 const FALLBACK_NS: u64 = 50_000_000;
 
 /// How long refusals are remembered for it: the connect may take its time to be answered.

@@ -264,7 +264,7 @@ impl RefusalTracker {
         self.recoveries.opened(listener, time);
     }
 
-    /// A client was answered: the listener that covers its destination is there to stay.
+    /// A client was answered: the listener that covers its destination counts as permanent.
     fn answered(&mut self, connected: &Connected) -> Vec<Finding> {
         let Connected { netns, dst: addr, dst_port: port, .. } = *connected;
         let destination = Destination { netns, addr, port, route: None };

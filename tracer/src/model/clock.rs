@@ -15,7 +15,7 @@ pub struct Clock {
     pub boottime_offset: i128,
 }
 
-/// Two readings differ by the time that passes between reading one clock and the next: that much is no step.
+/// Two readings differ by the time that passes between reading one clock and the next: that much is not a step.
 const JITTER_NS: u128 = 1_000_000;
 
 impl Clock {

@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_alone_tells_no_runtime() {
+    fn the_id_alone_identifies_no_runtime() {
         for path in ["/{A}", "/actions_job/{A}", "/default/{A}", "/../{A}", "/ecs/3b9c2d/{A}"] {
             assert_eq!(of(path), some(A, None, None), "{path}");
         }
@@ -508,7 +508,7 @@ mod tests {
         ] {
             assert_eq!(of(&path), None, "{path}");
         }
-        // A pod whose uid is none is no pod; its container is one.
+        // Without a valid uid it is not a pod; its container is still a container.
         for pod in ["pod", "podx", "pod6b1c0d0e", "pod6b1c0d0e-5a00-11e9-b385-42010a80018dd"] {
             assert_eq!(of(&format!("/kubepods/{pod}/{A}")), some(A, None, None), "{pod}");
         }
@@ -532,9 +532,9 @@ mod tests {
         );
         assert_eq!(from_cgroup(nested.as_bytes()), some(B, Some("docker"), None));
         // What users may write to comes second.
-        let claimed =
+        let imitated =
             filled("2:pids:/docker/{A}\n0::/user.slice/user-1000.slice/user@1000.service/docker/{B}\n");
-        assert_eq!(from_cgroup(claimed.as_bytes()), some(A, Some("docker"), None));
+        assert_eq!(from_cgroup(imitated.as_bytes()), some(A, Some("docker"), None));
         // Where the controllers do not distinguish nspawn from its payload, systemd's hierarchy does.
         let unit = "2:pids:/machine.slice/systemd-nspawn@web.service\n1:name=systemd:/machine.slice/systemd-nspawn@web.service";
         assert_eq!(from_cgroup(format!("{unit}/payload\n").as_bytes()), named("web", Some("systemd-nspawn")));
@@ -542,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line_is_passed_over() {
+    fn malformed_lines_are_skipped() {
         for contents in
             ["", "\n\n", "0", "0:", "0::", "0:::", "0::/docker", "::", "docker/{A}", "0:/docker/{A}"]
         {
@@ -564,17 +564,17 @@ mod tests {
         assert_eq!(label_of("/lxc.payload.openwrt-gateway"), "container openwrt-gateway");
     }
 
-    fn is_harmless(text: &str) -> bool {
+    fn is_plain_text(text: &str) -> bool {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         !text.is_empty() && text.len() <= NAME_MAX && text.bytes().all(is_plain)
     }
 
     fn check(contents: &[u8]) -> Result<(), proptest::test_runner::TestCaseError> {
         if let Some(Container { id, runtime, name, pod_uid }) = from_cgroup(contents) {
-            proptest::prop_assert!(is_harmless(&id), "{id:?}");
-            proptest::prop_assert!(name.as_deref().is_none_or(is_harmless), "{name:?}");
-            proptest::prop_assert!(pod_uid.as_deref().is_none_or(is_harmless), "{pod_uid:?}");
-            proptest::prop_assert!(runtime.as_deref().is_none_or(is_harmless), "{runtime:?}");
+            proptest::prop_assert!(is_plain_text(&id), "{id:?}");
+            proptest::prop_assert!(name.as_deref().is_none_or(is_plain_text), "{name:?}");
+            proptest::prop_assert!(pod_uid.as_deref().is_none_or(is_plain_text), "{pod_uid:?}");
+            proptest::prop_assert!(runtime.as_deref().is_none_or(is_plain_text), "{runtime:?}");
         }
         Ok(())
     }

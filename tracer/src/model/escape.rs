@@ -18,7 +18,7 @@ fn is_unsafe(character: char) -> bool {
 }
 
 /// The bytes as text: unsafe characters as `\x1b` or `\u{202e}`, bytes that are not UTF-8 as `\xff`, and
-/// the backslash itself doubled, so that no two names look the same.
+/// the backslash itself doubled, so that no two names are shown alike.
 pub fn escape(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {

@@ -86,11 +86,11 @@ impl From<Shutdown> for u32 {
 /// What closed a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Closer {
-    /// A process that goes on.
+    /// A process that is still running.
     Process,
     /// A process that was ending.
     Ending(ExitStatus),
-    /// The kernel itself, in place of a process that had let go of it.
+    /// The kernel itself, in place of a process that had released it.
     Kernel,
 }
 

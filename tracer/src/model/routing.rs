@@ -9,7 +9,7 @@ use super::namespace::{Link, LocalRoute, Namespace};
 /// The routing table of addresses that are local outside of any VRF (`RT_TABLE_LOCAL`).
 const TABLE_LOCAL: u32 = 255;
 
-/// The tables that a connect outside of any VRF is routed by, where no one has made rules, in order: local, main,
+/// The tables that a connect outside of any VRF is routed by, where no rules were made, in order: local, main,
 /// default (`fib_default_rules_init()`, net/ipv4/fib_rules.c; `fib6_lookup()`, net/ipv6/ip6_fib.c).
 const TABLES: [u32; 3] = [TABLE_LOCAL, 254, 253];
 
@@ -104,7 +104,7 @@ impl Namespace {
         Some(Route { device, vrf, l3mdev_accept })
     }
 
-    /// The addresses a client in here can be expected to use: 127.0.0.1, `::1` and the interfaces' own,
+    /// The addresses that a client in this namespace can be expected to use: 127.0.0.1, `::1` and the interfaces' own,
     /// without link-local ones. Sorted as people expect: loopback first, IPv4 before IPv6.
     pub fn addresses(&self) -> Vec<IpAddr> {
         let mut addresses: Vec<IpAddr> = self

@@ -19,7 +19,7 @@ pub fn is_of_system(process: &Process) -> bool {
 
 /// Whether a client can take a process for its server by what that does on a port alone: any user can take a port, or try
 /// to, so that a refused client can only have expected root's server or its own user's. A process whose user is not known
-/// can be anyone's.
+/// can be any user's.
 pub fn is_known_to(client: &Process, process: &Process) -> bool {
     is_of_system(process) || is_same_user(client, process)
 }

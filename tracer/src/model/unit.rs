@@ -103,7 +103,7 @@ mod tests {
 
     /// systemd lets a service make directories of its own where it is set to (`Delegate=`).
     #[test]
-    fn a_directory_below_a_unit_is_no_unit() {
+    fn a_directory_below_a_unit_is_not_a_unit() {
         assert_eq!(unit("/system.slice/build.service/sshd.service"), named("build.service", None));
         assert_eq!(unit("/system.slice/docker-0123.scope/sshd.service"), named("docker-0123.scope", None));
         assert_eq!(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::counts::CountsBy;
 use super::hints;
 use super::reported::Reported;
-use super::schema::{self, Body, ClaimSource, Confidence, FailedBy};
+use super::schema::{self, Body, Confidence, FailedBy, SettingSource};
 use super::subject::Subject;
 use super::view::View;
 use crate::lifecycle::counts::{Counts, RefusalCounts};
@@ -34,7 +34,7 @@ use crate::verdict::prospect;
 /// Holders of a port shown in one line.
 const HELD_BY_MAX: usize = 16;
 
-/// The last line.
+/// The body of the `stop` line.
 pub fn stop(reason: schema::StopReason, counts: Counts) -> Body {
     let Counts { refusals, failed, lost } = counts;
     Body::Stop(schema::Stop {
@@ -47,7 +47,7 @@ pub fn stop(reason: schema::StopReason, counts: Counts) -> Body {
     })
 }
 
-/// A sign of life.
+/// The body of an `alive` line.
 pub fn alive(counts: &Counts) -> Body {
     let RefusalCounts { refused, by_role: roles, .. } = &counts.refusals;
     Body::Alive(schema::Alive { refused: *refused, by_role: by_role(roles.clone()), lost: counts.lost })
@@ -236,7 +236,7 @@ impl Writer<'_> {
             .map(configured)
             .collect();
         let mut listeners = self.view.considered(&verdict.considered);
-        let of_other_ports = verdict.elsewhere.iter().map(|listener| schema::Weighed {
+        let of_other_ports = verdict.elsewhere.iter().map(|listener| schema::EvaluatedListener {
             listener: self.view.listener(listener),
             mismatch: Some(schema::Mismatch::Port),
         });
@@ -311,16 +311,16 @@ impl Writer<'_> {
 }
 
 /// A configured value as a line shows it.
-pub(super) fn configured(value: ConfiguredValue) -> schema::Claim {
+pub(super) fn configured(value: ConfiguredValue) -> schema::ConfiguredValue {
     let ConfiguredValue { pid, what, value, source, changed, agrees, note } = value;
-    schema::Claim {
+    schema::ConfiguredValue {
         pid: Some(pid),
         what,
         value,
         source: match source {
-            ValueSource::File(path) => ClaimSource::File(escape(path.as_os_str().as_encoded_bytes())),
-            ValueSource::Outside(Source::Arguments) => ClaimSource::Arguments,
-            ValueSource::Outside(Source::Environment(variable)) => ClaimSource::of_variable(&variable),
+            ValueSource::File(path) => SettingSource::File(escape(path.as_os_str().as_encoded_bytes())),
+            ValueSource::Outside(Source::Arguments) => SettingSource::Arguments,
+            ValueSource::Outside(Source::Environment(variable)) => SettingSource::of_variable(&variable),
         },
         changed: changed.map(Clock::time_of_wall),
         agrees,

@@ -42,25 +42,25 @@ static EXPLANATIONS: [Explanation; RULES.len()] = [
                 that has the sender's address, such as the host's for a container. An IPv6 socket keeps no such \
                 message, unless its program asks for it: there the verdict is `remote`.",
         remedy: "`nft list ruleset | grep -n -e PORT -e reject`, `iptables-save | grep REJECT`, in the namespace that the \
-               summary names, else in the client's. The summary says what is wrong besides.",
+               summary names, else in the client's. The summary names what else is wrong.",
     },
     Explanation {
         cause: Cause::Remote,
-        means: "The address belongs to no network namespace of this host. Whoever refused is elsewhere, or the \
+        means: "The address belongs to no network namespace of this host. The sender of the refusal is on another host, or the \
                 address is translated on its way: a Service's, a published port's.",
-        known: "No namespace has a local route to it (rtnetlink, read again for each such refusal). `sent_by` `tcp` says \
+        known: "No namespace has a local route to it (rtnetlink, read again for each such refusal). `sent_by` `tcp` means \
                 that a TCP stack of this host sent the reset all the same: then it was translated to an address here. \
                 The verdict is never certain, for a translation leaves no trace in a socket.",
-        remedy: "Run tracer, or `ss -ltn`, on the host that has the address. For a translated one look at the \
+        remedy: "Run tracer, or `ss -ltn`, on the host that has the address. For a translated one query the \
                translation: `conntrack -L -p tcp --dport PORT`, `nft list ruleset`, `kubectl get endpoints`.",
     },
     Explanation {
         cause: Cause::Intercepted,
         means: "A listener was up at the address, and was not asked: a packet filter's REJECT, a translation or redirect \
-                to where nobody listens, an sk_lookup or reuseport program.",
+                to where nothing listens, an sk_lookup or reuseport program.",
         known: "A socket in LISTEN covers the address, the port and the device, since 10 ms before the connect at least. \
                 An ICMP message (`via` `icmp`) or a reset that no TCP stack of this host sent (`sent_by` `filter`) is a \
-                filter's; a reset of the stack's own (`sent_by` `tcp`) says that the connect was led elsewhere.",
+                filter's; a reset of the stack's own (`sent_by` `tcp`) means that the connect was led elsewhere.",
         remedy: "`nft list ruleset | grep -n -e PORT -e reject`, `iptables-save`, `conntrack -L -p tcp --dport PORT`. The \
                server needs no change.",
     },
@@ -77,8 +77,8 @@ static EXPLANATIONS: [Explanation; RULES.len()] = [
         cause: Cause::BindFailed,
         means: "The server asked for the port and did not get it: another process holds it, the address is not there, or \
                 it may not.",
-        known: "The last bind() or listen() on the port failed, with the error and the time that are told, and none has \
-                succeeded since. For EADDRINUSE the sockets that hold the port are looked up: listeners, old \
+        known: "The last bind() or listen() on the port failed, with the error and the time that are shown, and none has \
+                succeeded since. For EADDRINUSE the sockets that hold the port are queried: listeners, old \
                 connections in TIME-WAIT, clients' own ports.",
         remedy: "End the left-over that holds the port, or wait for the TIME-WAIT to pass (a minute), or let the server \
                set SO_REUSEADDR; for EADDRNOTAVAIL bring the interface up first; for EACCES give it \
@@ -90,7 +90,7 @@ static EXPLANATIONS: [Explanation; RULES.len()] = [
                 ended.",
         known: "The socket left LISTEN while it was traced, and nothing has opened on the port since. Who closed it, the \
                 exit code or the signal are the kernel's.",
-        remedy: "Wait for RECOVERED while a restart is under way; else start the server again, and look in its log, or \
+        remedy: "Wait for RECOVERED while a restart is under way; else start the server again, and read its log, or \
                after SIGKILL in the kernel's (`journalctl -k | grep -i oom`), for why it ended.",
     },
     Explanation {
@@ -103,9 +103,9 @@ static EXPLANATIONS: [Explanation; RULES.len()] = [
     Explanation {
         cause: Cause::WrongAddress,
         means: "The server is up, and listens on another address than the one that the client uses. Its log does not \
-                say which.",
+                name the address.",
         known: "The listening sockets on the port in the address's network namespace, from the kernel's own list, and \
-                what each is bound to. Configuration is shown beside it as a claim.",
+                what each is bound to. The configured values are shown beside it.",
         remedy: "Now: use the address that it listens on. Permanent fix: change its bind, and start a new process: many \
                servers keep the bind that they were started with. Before it listens on every interface, set its \
                authentication and a firewall.",
@@ -114,13 +114,13 @@ static EXPLANATIONS: [Explanation; RULES.len()] = [
         cause: Cause::BoundNotListening,
         means: "A socket has the port, and listen() has not been called on it: a server that is still starting, or is \
                 stuck between the two.",
-        known: "The bind() was seen to succeed, or a look at the port has found it, and the socket is neither listening \
+        known: "The bind() was seen to succeed, or a query of the port has found it, and the socket is neither listening \
                 nor connected.",
         remedy: "See its log, or where it hangs: `strace -f -p PID`, `cat /proc/PID/stack`.",
     },
     Explanation {
         cause: Cause::OtherPort,
-        means: "The process that had the port last, or one that claims to be the server, listens on another port; or a \
+        means: "The process that had the port last, or a server candidate, listens on another port; or a \
                 forwarder, such as docker-proxy, socat or `ssh -L`, leads from another port to this one of another place.",
         known: "Its listening sockets, from the kernel's list. What a forwarder leads to, from its arguments; it counts while \
                 it runs and listens there.",
@@ -135,32 +135,32 @@ static EXPLANATIONS: [Explanation; RULES.len()] = [
     },
     Explanation {
         cause: Cause::Starting,
-        means: "A process that claims to be the server, by its name or arguments, runs and has not listened yet.",
-        known: "No listener and no bound socket is on the port in the namespace; the process is alive. That it is the \
-                server is its own claim.",
+        means: "A server candidate, known by its name or arguments, runs and has not listened yet.",
+        known: "No listener and no bound socket is on the port in the namespace; the process is running. That it is the \
+                server is not verified.",
         remedy: "Wait for RECOVERED, and let clients retry. For a probe: a startupProbe, so that a liveness probe does not \
                end what is still starting.",
     },
     Explanation {
         cause: Cause::NeverListened,
-        means: "A process that claimed to be the server has ended without listening: a crash loop, a configuration that \
+        means: "A server candidate has ended without listening: a crash loop, a configuration that \
                 it refuses.",
         known: "Its exit code or signal, from the kernel, and that no socket of its was ever in LISTEN; ends like it are \
                 counted for a minute.",
-        remedy: "Its log says why.",
+        remedy: "Its log shows why.",
     },
     Explanation {
         cause: Cause::OtherNetns,
         means: "Nothing is on the port where the client asked; a listener is in another network namespace of this host: \
                 a container, a pod.",
         known: "The listeners of every network namespace, read with sock_diag in each, and followed as they change.",
-        remedy: "Ask from in there (`nsenter -t PID -n`, `ip netns exec`, `kubectl exec`), or publish or forward the port. \
+        remedy: "Ask from inside that namespace (`nsenter -t PID -n`, `ip netns exec`, `kubectl exec`), or publish or forward the port. \
                One that listens on its own loopback only cannot be published: change that first.",
     },
     Explanation {
         cause: Cause::NothingListening,
-        means: "No socket is on the port, no process claims to be the server, and none was seen to end.",
-        known: "The absence of all of the above, after one more look at every network namespace.",
+        means: "No socket is on the port, no server candidate is running, and none was seen to end.",
+        known: "The absence of all of the above, after one more scan of every network namespace.",
         remedy: "Start the server. If it runs under another name: `--server TEXT`; on another port: `ss -ltnp`.",
     },
 ];

@@ -21,7 +21,7 @@ impl Clock {
     }
 
     fn timestamp(nanoseconds: i128) -> Time {
-        // A clock outside of jiff's years -9999 to 9999 is no clock: show the epoch.
+        // A clock outside of jiff's years -9999 to 9999 is not valid: show the epoch.
         Time(jiff::Timestamp::from_nanosecond(nanoseconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH))
     }
 }

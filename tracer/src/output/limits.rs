@@ -33,8 +33,8 @@ pub fn code(limit: &Limit) -> &'static str {
 pub fn reason(limit: &Limit) -> String {
     let reason = match limit {
         Limit::NoNetnsCookie => {
-            "this kernel does not tell a network namespace from a later one with its number (5.14 and later do): \
-             one without a name under /run/netns may be taken for one that is gone"
+            "this kernel does not distinguish a network namespace from a later one with its number (5.14 and later do): \
+             one without a name under /run/netns may be taken for one that has ended"
         }
         Limit::NoIcmpRefusals => {
             "this kernel has no inet_sk_error_report tracepoint (5.14 and later): a non-blocking \
@@ -42,25 +42,27 @@ pub fn reason(limit: &Limit) -> String {
         }
         Limit::NoResetSender => {
             "this kernel's tcp_send_reset tracepoint does not show resets without a socket (6.10 and \
-             later): who sent a reset is not told"
+             later): who sent a reset is not shown"
         }
         Limit::NoBoundSockets => {
             "this kernel has no tcp_destroy_sock tracepoint: a socket that is bound and does not listen is \
              not told of"
         }
-        Limit::NoExits => "this kernel has no sched_process_exit tracepoint: how a server ended is not told",
+        Limit::NoExits => {
+            "this kernel has no sched_process_exit tracepoint: how a server ended is not reported"
+        }
         Limit::NoStarts => {
             "this kernel has no sched_process_exec tracepoint: a server that starts is seen once it binds"
         }
         Limit::NoIcmp6Refusals => {
-            "this kernel has no tcp_receive_reset tracepoint: a refusal by ICMPv6 is told as one by a reset"
+            "this kernel has no tcp_receive_reset tracepoint: a refusal by ICMPv6 is reported as one by a reset"
         }
         Limit::NoSocketCookie(NoSocketCookie::Helper) => {
             "this kernel does not lend bpf_get_socket_cookie to tracing programs (5.12 and later): \
              sockets are told apart by inode number"
         }
         Limit::NoSocketCookie(NoSocketCookie::Fentry) => {
-            "this kernel refuses fentry programs: listeners may be told apart by inode number only"
+            "this kernel refuses fentry programs: listeners may be distinguished by inode number only"
         }
         Limit::PreemptedPrograms { is_redundant } => {
             let how_often = if *is_redundant { "are missed now and then" } else { "are missed" };
@@ -75,7 +77,7 @@ pub fn reason(limit: &Limit) -> String {
              every system call of the host some 30 ns slower, and binds by io_uring are not seen"
         }
         Limit::NoBinds { error } => {
-            return format!("bind() cannot be followed, so that failed binds are not told: {error}");
+            return format!("bind() cannot be followed, so that failed binds are not reported: {error}");
         }
         Limit::BoundBeforeStart => {
             "this kernel does not list sockets that are bound and do not listen (6.8 and later do): one that \
@@ -88,25 +90,25 @@ pub fn reason(limit: &Limit) -> String {
         Limit::Owners => {
             "CAP_SYS_PTRACE is missing: of processes of other users, or with more capabilities than tracer, the \
              executable is not seen, nor the network namespace, nor that one holds a listener that opened \
-             before tracer, or claims to be the server"
+             before tracer, or may be the server"
         }
         Limit::OtherUsers => {
             "CAP_DAC_READ_SEARCH is missing: that a process of another user holds a listener that opened before \
              tracer is not seen"
         }
         Limit::HiddenProcesses => {
-            "/proc hides other users' processes (mount option hidepid): what it says of them is not known; \
+            "/proc hides other users' processes (mount option hidepid): what it holds of them is not known; \
              CAP_SYS_PTRACE would show them"
         }
         Limit::PidNamespace => {
-            "this PID namespace is not the host's: process ids and what /proc says of processes are not known"
+            "this PID namespace is not the host's: process ids and what /proc holds of processes are not known"
         }
         Limit::PrivilegeKept { step, errno } => {
             let error = io::Error::from_raw_os_error(*errno);
             return format!("{step} is refused ({error}): tracer keeps privileges that it does not need");
         }
         Limit::NoConfigWatch { error } => {
-            return format!("who changes a configuration file is not told: fanotify: {error}");
+            return format!("which process changes a configuration file is not reported: fanotify: {error}");
         }
     };
     reason.to_owned()

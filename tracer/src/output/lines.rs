@@ -43,7 +43,7 @@ impl Lines {
         &self.clock
     }
 
-    /// A line.
+    /// Numbers and dates a body.
     pub fn line(&mut self, mono: Mono, body: Body) -> Line {
         self.seq += 1;
         let time = self.clock.time(mono);

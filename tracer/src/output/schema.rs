@@ -73,13 +73,13 @@ pub struct Line {
     pub body: Body,
 }
 
-/// What a line says.
+/// What a line reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Body {
     /// tracer has started.
     Start(Start),
-    /// Hooks are attached and the snapshot is taken: from here on nothing is missed in silence.
+    /// Hooks are attached and the snapshot is taken: from now on what is missed is counted.
     Ready(Ready),
     /// A listener on a watched port was there already, opened or closed.
     Listener(Box<ListenerLine>),
@@ -91,7 +91,7 @@ pub enum Body {
     Repeated(Repeated),
     /// A destination that was refused is answered again.
     Recovered(Box<Recovered>),
-    /// A refused client has reached the other family: harmless.
+    /// A refused client has reached the other family.
     Fallback(Fallback),
     /// The configuration file of a server has changed.
     Config(Box<Config>),
@@ -99,7 +99,7 @@ pub enum Body {
     Failed(Box<Failed>),
     /// With `--heartbeat`: tracer is running.
     Alive(Alive),
-    /// Records were lost; verdicts that this could affect say so.
+    /// Records were lost; verdicts that this could affect are degraded.
     Lost(Lost),
     /// `tracer status`: whether one address is answered.
     Status(Box<Status>),
@@ -145,9 +145,9 @@ pub struct Hook {
 /// Something this run cannot see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Limit {
-    /// A code.
+    /// A short code, stable within a version of the format.
     pub what: String,
-    /// One sentence.
+    /// One sentence in English.
     pub why: String,
 }
 
@@ -244,7 +244,7 @@ pub struct Listener {
     pub opener: Option<Process>,
 }
 
-/// A process. Everything but the numbers is the process's own choice: a claim.
+/// A process. Everything but the numbers is the process's own choice, and unverified.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Process {
     /// Process id as the host counts.
@@ -293,14 +293,14 @@ pub struct Endpoint {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Refused {
-    /// Who called `connect()`.
+    /// The process that called `connect()`.
     pub client: Process,
     pub src: Endpoint,
     pub dst: Endpoint,
     /// The client's network namespace.
     pub netns: Netns,
     pub via: Via,
-    /// Who sent the RST; null when it cannot be told, or when an ICMP message refused.
+    /// Who sent the RST; null when that is not known, or when an ICMP message refused.
     pub sent_by: Option<SentBy>,
     /// From `connect()` to the refusal.
     pub latency_us: u64,
@@ -365,7 +365,7 @@ pub enum Call {
     Listen,
 }
 
-/// Refusals like one that was told already: the same namespace, user, program, cgroup, destination and
+/// Refusals like one that was reported already: the same namespace, user, program, cgroup, destination and
 /// cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Repeated {
@@ -373,7 +373,7 @@ pub struct Repeated {
     pub of: Option<u64>,
     /// How many since the last line about it.
     pub count: u64,
-    /// By how many processes, of those: at most 1024 are told apart.
+    /// By how many processes, of those: at most 1024 are distinguished.
     pub processes: Option<u64>,
     pub first: Time,
     pub last: Time,
@@ -390,7 +390,7 @@ pub struct Recovered {
     pub after_us: u64,
     /// How many there were.
     pub refusals: u64,
-    /// By how many processes: at most 1024 are told apart.
+    /// By how many processes: at most 1024 are distinguished.
     pub processes: Option<u64>,
     pub listener: Listener,
 }
@@ -447,7 +447,7 @@ pub enum SentBy {
     Filter,
 }
 
-/// Why nobody answered.
+/// Why the connect was not answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     pub cause: Cause,
@@ -456,16 +456,16 @@ pub struct Verdict {
     pub because: Vec<Because>,
     /// The server that should have answered; null: none is known.
     pub server: Option<Server>,
-    /// The listeners that were weighed, nearest first, 16 at most.
-    pub listeners: Vec<Weighed>,
+    /// The listeners that were evaluated, nearest first, 16 at most.
+    pub listeners: Vec<EvaluatedListener>,
     /// How many there were in all.
     pub listeners_total: u64,
     pub failed_binds: Vec<FailedBind>,
     pub candidates: Vec<Candidate>,
-    pub claims: Vec<Claim>,
-    /// One sentence.
+    pub claims: Vec<ConfiguredValue>,
+    /// One sentence in English.
     pub summary: String,
-    /// What to do; null when nothing true can be said.
+    /// What to do; null when nothing is known to be true.
     pub hint: Option<String>,
 }
 
@@ -577,7 +577,8 @@ pub enum Because {
 
 /// A listener and why it did not answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Weighed {
+#[schemars(rename = "Weighed")]
+pub struct EvaluatedListener {
     pub listener: Listener,
     /// Null: it matches.
     pub mismatch: Option<Mismatch>,
@@ -620,7 +621,7 @@ pub struct FailedBind {
     pub time: Time,
     /// How often, by this process, since one succeeded.
     pub times: u64,
-    /// With EADDRINUSE: the sockets that held the port when it was looked at.
+    /// With EADDRINUSE: the sockets that held the port when it was queried.
     pub held_by: Vec<HeldBy>,
 }
 
@@ -634,7 +635,7 @@ pub struct HeldBy {
     pub process: Process,
 }
 
-/// A process that claims to be the server, by its name or arguments.
+/// A server candidate, by its name or arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Candidate {
     pub process: Process,
@@ -646,30 +647,31 @@ pub struct Candidate {
     pub ended: Option<Time>,
 }
 
-/// What a server's configuration, arguments or environment say.
+/// What a server's configuration, arguments or environment set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Claim {
-    /// Who says it.
+#[schemars(rename = "Claim")]
+pub struct ConfiguredValue {
+    /// The process that is configured so.
     pub pid: Option<u32>,
-    /// The setting, or `file` for a configuration file that says nothing.
+    /// The setting, or `file` for a configuration file that sets nothing.
     pub what: String,
     /// As it is written; of a secret `set`. Null: it cannot be read.
     pub value: Option<String>,
     /// A file, `arguments`, or `environment` and the variable.
     #[schemars(with = "String")]
-    pub source: ClaimSource,
+    pub source: SettingSource,
     /// When the file was last written.
     pub changed: Option<Time>,
-    /// Whether the sockets agree; null: they say nothing of it, or another source wins over this one.
+    /// Whether the sockets agree; null: the sockets do not show it, or another source wins over this one.
     pub agrees: Option<bool>,
-    /// What there is to know besides: why a file says nothing, or that it includes others.
+    /// What there is to know besides: why a file sets nothing, or that it includes others.
     pub note: Option<String>,
 }
 
 /// Where a setting stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", from = "String")]
-pub enum ClaimSource {
+pub enum SettingSource {
     /// A file, by its absolute path.
     File(String),
     Arguments,
@@ -679,7 +681,7 @@ pub enum ClaimSource {
     Other(String),
 }
 
-impl ClaimSource {
+impl SettingSource {
     /// The variable of this name.
     pub fn of_variable(name: &str) -> Self {
         Self::Environment(format!("environment {name}"))
@@ -694,13 +696,13 @@ impl ClaimSource {
     }
 }
 
-impl From<ClaimSource> for String {
-    fn from(source: ClaimSource) -> Self {
+impl From<SettingSource> for String {
+    fn from(source: SettingSource) -> Self {
         source.as_str().to_owned()
     }
 }
 
-impl From<String> for ClaimSource {
+impl From<String> for SettingSource {
     fn from(text: String) -> Self {
         match text.as_str() {
             "arguments" => Self::Arguments,
@@ -717,11 +719,11 @@ pub struct Config {
     /// As the server sees it.
     pub path: String,
     pub change: ConfigChange,
-    /// Who changed it; all but `pid` null when it had ended by the time it was looked for.
+    /// The process that changed it; all but `pid` null when it had ended before it was queried.
     pub process: Process,
-    /// What the file, the arguments and the environment of those that use it say now.
-    pub claims: Vec<Claim>,
-    /// The settings that say something else than before.
+    /// What the file, the arguments and the environment of those that use it set now.
+    pub claims: Vec<ConfiguredValue>,
+    /// The settings that have another value than before.
     pub changed: Vec<SettingChange>,
 }
 
@@ -736,7 +738,7 @@ pub enum ConfigChange {
     Removed,
 }
 
-/// A setting that says something else than before.
+/// A setting that has another value than before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SettingChange {
     pub what: String,
@@ -765,9 +767,9 @@ pub enum LostWhere {
     Recursion,
     /// The table of connection attempts was full.
     Attempts,
-    /// The table of processes whose end is told was full.
+    /// The table of processes whose end is reported was full.
     Followed,
-    /// The table of names of programs whose start is told was full.
+    /// The table of names of programs whose start is reported was full.
     Names,
     /// A record could not be read.
     Decode,
@@ -784,7 +786,7 @@ pub struct Status {
     pub is_local: bool,
     /// By the table of listeners; with `--probe` by a connect that was made.
     pub answered: bool,
-    /// Where it is refused by this host: what a refused client would be told. Nothing that came before is known, so that it
+    /// Where it is refused by this host: the verdict that a refused client would get. Nothing that came before is known, so that it
     /// is never certain.
     #[serde(default)]
     pub verdict: Option<Verdict>,
@@ -794,14 +796,14 @@ pub struct Status {
     /// Whether NAT rules of this network namespace may lead a connect elsewhere; null: they cannot be read.
     #[serde(default)]
     pub may_be_redirected: Option<bool>,
-    /// The listeners that were weighed, nearest first, 16 at most.
-    pub listeners: Vec<Weighed>,
+    /// The listeners that were evaluated, nearest first, 16 at most.
+    pub listeners: Vec<EvaluatedListener>,
     pub listeners_total: u64,
-    /// What the owners of the listeners say of themselves.
-    pub claims: Vec<Claim>,
+    /// What the owners of the listeners are configured to do.
+    pub claims: Vec<ConfiguredValue>,
     /// The listeners that other hosts may reach.
     pub exposures: Vec<Exposure>,
-    /// One sentence.
+    /// One sentence in English.
     pub summary: String,
 }
 
@@ -828,7 +830,7 @@ pub enum ProbeOutcome {
 /// A listener that other hosts may reach, as far as no packet filter is in between.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Exposure {
-    /// Who owns it.
+    /// The process that owns it.
     pub pid: Option<u32>,
     pub addr: String,
     pub port: u16,
@@ -837,16 +839,16 @@ pub struct Exposure {
     pub every_interface: bool,
     /// The addresses that it answers at now, but for loopback.
     pub addresses: Vec<String>,
-    /// Whether who connects is asked who they are, as far as its owner says; null: nothing can be read of it.
+    /// Whether the listener asks clients to authenticate, by its owner's settings; null: nothing can be read of them.
     pub authentication: Option<Authentication>,
 }
 
-/// What a server says of whom it lets in.
+/// What a server is configured to ask of its clients.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Authentication {
     /// The setting that it asks by, or would ask by.
     pub what: String,
-    /// Whether it asks; null: what was read does not say.
+    /// Whether it asks; null: what was read does not show it.
     pub is_asked: Option<bool>,
 }
 
@@ -938,14 +940,14 @@ mod tests {
     #[test]
     fn a_source_is_a_string_in_the_log() {
         for (source, text) in [
-            (ClaimSource::File("/etc/x.conf".to_owned()), "/etc/x.conf"),
-            (ClaimSource::Arguments, "arguments"),
-            (ClaimSource::of_variable("PORT"), "environment PORT"),
-            (ClaimSource::Other("registry".to_owned()), "registry"),
+            (SettingSource::File("/etc/x.conf".to_owned()), "/etc/x.conf"),
+            (SettingSource::Arguments, "arguments"),
+            (SettingSource::of_variable("PORT"), "environment PORT"),
+            (SettingSource::Other("registry".to_owned()), "registry"),
         ] {
             let json = serde_json::to_value(&source).unwrap();
             assert_eq!(json, text);
-            assert_eq!(serde_json::from_value::<ClaimSource>(json).unwrap(), source);
+            assert_eq!(serde_json::from_value::<SettingSource>(json).unwrap(), source);
         }
     }
 

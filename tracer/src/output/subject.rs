@@ -165,12 +165,12 @@ impl<'a> Subject<'a> {
     /// The container that a namespace seems to be of: that of a process that listens or connects inside it.
     pub fn container_of(&self, netns: NetnsId) -> Option<&Container> {
         let client = (netns == self.refused.netns).then_some(&self.refused.client);
-        let weighed = self.verdict.considered.iter().filter(|one| one.listener.netns == netns);
-        let mut processes = weighed.map(|one| &one.listener.process).chain(client);
+        let evaluated = self.verdict.considered.iter().filter(|one| one.listener.netns == netns);
+        let mut processes = evaluated.map(|one| &one.listener.process).chain(client);
         processes.find_map(|process| process.container.as_ref())
     }
 
-    /// The weighed listeners that satisfy a condition.
+    /// The evaluated listeners that satisfy a condition.
     pub fn those(&self, is: impl Fn(&ConsideredListener) -> bool) -> Vec<&'a Listener> {
         self.verdict.considered.iter().filter(|one| is(one)).map(|one| &one.listener).collect()
     }
@@ -186,7 +186,7 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// The listeners in other namespaces, those of the server first: a stranger's beside them decides nothing.
+    /// The listeners in other namespaces, those of the server first: another user's beside them decides nothing.
     pub fn in_another_netns(&self) -> Vec<&'a Listener> {
         let mut listeners = self.those(|one| one.mismatch == Some(Mismatch::Netns));
         if let Some(server) = &self.verdict.server {

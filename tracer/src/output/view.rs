@@ -86,8 +86,8 @@ impl View<'_> {
         }
     }
 
-    pub fn considered(&self, considered: &[ConsideredListener]) -> Vec<schema::Weighed> {
-        let one = |one: &ConsideredListener| schema::Weighed {
+    pub fn considered(&self, considered: &[ConsideredListener]) -> Vec<schema::EvaluatedListener> {
+        let one = |one: &ConsideredListener| schema::EvaluatedListener {
             listener: self.listener(&one.listener),
             mismatch: one.mismatch.map(Into::into),
         };

@@ -26,7 +26,7 @@ use crate::verdict::server::KnownBy;
 impl Subject<'_> {
     /// One sentence: what the kernel shows.
     pub fn summary(&self) -> String {
-        let said = match self.verdict.cause {
+        let of_cause = match self.verdict.cause {
             Cause::Filtered => Some(self.filtered()),
             Cause::Remote => Some(self.remote()),
             Cause::Intercepted => Some(self.intercepted()),
@@ -43,7 +43,7 @@ impl Subject<'_> {
             Cause::NotOnTcp => self.not_on_tcp(),
             Cause::NothingListening => None,
         };
-        let summary = said.unwrap_or_else(|| self.nothing_listening());
+        let summary = of_cause.unwrap_or_else(|| self.nothing_listening());
         let summary = if self.is_led_away() {
             format!("NAT led the connect to another destination, where it was refused; at its own: {summary}")
         } else {

@@ -60,7 +60,7 @@ pub fn counted(count: u64, what: &str) -> String {
     }
 }
 
-/// A length of time as people say it.
+/// A length of time in words.
 pub fn ago(nanoseconds: u64) -> String {
     let seconds = nanoseconds as f64 / 1e9;
     match seconds {

@@ -6,7 +6,7 @@
 //! # How to add a product
 //!
 //! 1. Make a folder here with its name and these files; the other folders are examples.
-//!    `mod.rs` implements [`Product`] and calls the others. `recognise.rs` says which processes are the server, by name
+//!    `mod.rs` implements [`Product`] and calls the others. `recognise.rs` decides which processes are the server, by name
 //!    and arguments. `config.rs` finds and parses its settings. `hints.rs` has its rows of hints.
 //! 2. Add one line to the registry below. No other file of the sources may name the product: a test checks that.
 //! 3. Add a scenario for each row of hints to the tests of hints, and let them write docs/hints.md.
@@ -87,7 +87,7 @@ pub trait Product: fmt::Debug + Sync {
 
     // Settings: see `config.rs` of a product.
 
-    /// The environment variables that say where the configuration is, or what is in it.
+    /// The environment variables that set where the configuration is, or what is in it.
     fn variables(&self) -> &'static [&'static str];
 
     /// Whether only the presence of a variable may be shown.
@@ -132,17 +132,17 @@ pub trait Product: fmt::Debug + Sync {
     /// The names of the settings that are read.
     fn settings_read(&self) -> Vec<&'static str>;
 
-    /// The setting that says on which address it listens.
+    /// The setting of the address on which it listens.
     fn bind(&self) -> &'static str;
 
-    /// The setting that says on which port.
+    /// The setting of the port.
     fn port(&self) -> &'static str;
 
     /// Whether a server that does as configured answers at an address of its host; `None`: that is not known.
     fn covers(&self, settings: &ServerSettings, addr: IpAddr) -> Option<bool>;
 
-    /// Whether sockets that listen on `addrs` and `ports` are what a setting asks for; `None`: the setting does not say
-    /// so, or that is not known.
+    /// Whether sockets that listen on `addrs` and `ports` are what a setting asks for; `None`: the setting does not decide
+    /// it, or that is not known.
     fn agrees(&self, what: &str, settings: &ServerSettings, addrs: &[IpAddr], ports: &[u16]) -> Option<bool>;
 
     /// Whether it asks its clients for a password or another proof.

@@ -62,7 +62,7 @@ impl Recognition {
     /// The server that a process is named like, by the name of the process, the file name of its executable, where that is
     /// known, and its arguments, which end with a NUL each.
     ///
-    /// A program that starts others, reads files or makes requests is not a server, whatever it is told to start or to read.
+    /// A program that starts others, reads files or makes requests is not a server, whatever its arguments name.
     pub fn recognise(&self, name: &[u8], executable: Option<&[u8]>, arguments: &[u8]) -> Option<Named> {
         let words: Vec<&[u8]> = arguments.split(|byte| *byte == 0).take(ARGUMENTS_MAX).collect();
         let first = words.first().map(|word| path::file_name(word)).unwrap_or_default();

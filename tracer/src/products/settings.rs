@@ -1,6 +1,6 @@
 //! What a server is configured to listen on: the values of its arguments, its environment and its configuration files.
 //!
-//! All of it is owned data that can be serialised: a product is stored by its name, and looked up when it is read back.
+//! All of it is owned data that can be serialised: a product is stored by its name, and found by it when it is read back.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -141,8 +141,8 @@ impl Port {
     }
 }
 
-/// Whether the process that took an endpoint can make good what another one failed to do: it is the same user's, or of the
-/// same service. What a stranger takes makes nothing good.
+/// Whether a process that took an endpoint clears another process's failure: it is the same user's, or of the
+/// same service. What another user's process takes does not.
 fn can_make_good(taken: &Listener, failure: &FailedBind) -> bool {
     let (one, other) = (&taken.process, &failure.socket.process);
     service::is_same_user(one, other) || service::is_same(one, other)

@@ -76,7 +76,7 @@ impl FollowedPorts {
         let mut given_up = None;
         if self.added.len() >= ADDED_MAX {
             self.passed_over += 1;
-            given_up = self.crowded_out(owner);
+            given_up = self.evicted(owner);
             if given_up.is_none() {
                 return Change::default();
             }
@@ -88,9 +88,9 @@ impl FollowedPorts {
 
     /// The port that makes room for one of another user: that refused longest ago of the user that has the most; `None`:
     /// that is this one.
-    fn crowded_out(&self, owner: Uid) -> Option<u16> {
+    fn evicted(&self, owner: Uid) -> Option<u16> {
         let kept = self.added.iter().map(|(port, added)| (*port, added.until, added.owner));
-        quota::crowded_out(kept, owner)
+        quota::evicted(kept, owner)
     }
 
     /// The listeners on an added port were read, in every namespace.

@@ -3,7 +3,7 @@
 use crate::model::cause::Cause;
 use crate::model::time::{Interval, Mono};
 
-/// What tracer itself may have missed, or cannot see.
+/// What tracer may have missed, or cannot see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     /// The snapshot is complete.

@@ -127,22 +127,22 @@ impl Instance {
         if self.is_closed() {
             return;
         }
-        let is_gone = |member: &Member| member.left.is_some();
-        let are_all_gone = self.members.iter().all(is_gone);
+        let has_left = |member: &Member| member.left.is_some();
+        let have_all_left = self.members.iter().all(has_left);
         let last = self.members.iter().filter_map(|member| match member.left {
             Some((time, Left::Ended(status))) => Some((time, status)),
             _ => None,
         });
         let Some((_, status)) = last.max_by_key(|(time, _)| *time) else {
-            self.replaced = are_all_gone.then_some(time);
+            self.replaced = have_all_left.then_some(time);
             return;
         };
         let has_executed = |member: &Member| matches!(member.left, Some((_, Left::Executed)));
         let is_over = if has_listened {
             let mut may_hold = self.members.iter().filter(|member| !has_executed(member));
-            is_gone(&self.members[0]) && !may_hold.any(|member| holds(member.pid))
+            has_left(&self.members[0]) && !may_hold.any(|member| holds(member.pid))
         } else {
-            are_all_gone
+            have_all_left
         };
         self.end = is_over.then_some((time, status));
     }
@@ -238,12 +238,12 @@ mod tests {
     }
 
     #[test]
-    fn an_exec_replaces_an_instance_and_is_no_end() {
+    fn an_exec_replaces_an_instance_and_is_not_an_end() {
         let mut server = Instance::new(10, Mono(0));
         server.executed(10, Mono(10));
         server.see_end(Mono(10), false, holds_nothing);
         assert_eq!((server.end(), server.is_over(Mono(10)), server.is_over(Mono(9))), (None, true, false));
-        // A process that executed another program is no process of it.
+        // A process that executed another program is not a process of it.
         let mut server = Instance::new(10, Mono(0));
         server.forked(11, Mono(5));
         server.executed(11, Mono(6));

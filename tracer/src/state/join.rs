@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_are_told_apart_as_one_by_one() {
+    fn sockets_are_distinguished_as_one_by_one() {
         let keys = [(1, 0), (2, 20), (0, 30), (4, 40)].map(|(inode, cookie)| SocketKey { inode, cookie });
         let all: Keys = keys.into_iter().collect();
         for (inode, cookie) in

@@ -17,8 +17,8 @@ const CLOSED_PER_NETNS: usize = 64;
 /// Closed listeners remembered in all, likewise: a few megabytes at most.
 const CLOSED_MAX: usize = 4_096;
 
-/// Closed listeners that are dropped at once where there are too many in all: to find them costs as much as for one.
-const DROPPED_AT_ONCE: usize = 64;
+/// Closed listeners that are dropped together where there are too many in all: to find them costs as much as for one.
+const DROPPED_TOGETHER: usize = 64;
 
 /// How long every closed listener is remembered besides, whatever took its place: a refusal that waits for its evidence is
 /// classified by what was open when it came, as late as it may be.
@@ -321,7 +321,7 @@ impl Listeners {
         closed.sort_unstable();
         let first = quota::first_of_most(closed.iter().map(|(.., uid)| *uid));
         let Some((.., most)) = first.and_then(|first| closed.get(first)).copied() else { return };
-        let of_most = closed.into_iter().filter(|(.., uid)| *uid == most).take(DROPPED_AT_ONCE);
+        let of_most = closed.into_iter().filter(|(.., uid)| *uid == most).take(DROPPED_TOGETHER);
         // From the back, so that the places of the others stay.
         for (_, netns, place, _) in of_most.collect::<Vec<_>>().into_iter().rev() {
             if self.netns.get_mut(&netns).is_some_and(|local| local.drop_closed(place)) {
@@ -485,7 +485,7 @@ mod tests {
             table.remember(of(1000, inode, 2 + (inode / 32) as u32));
         }
         assert_eq!((known(&table, 0), table.closed <= CLOSED_MAX), (3, true));
-        assert!(table.closed > CLOSED_MAX - 2 * DROPPED_AT_ONCE, "{}", table.closed);
+        assert!(table.closed > CLOSED_MAX - 2 * DROPPED_TOGETHER, "{}", table.closed);
         assert_eq!(table.every_closed().count(), table.closed);
     }
 }

@@ -52,8 +52,7 @@ impl NextHops {
         }
         if self.known.len() >= FOLLOWED_MAX {
             self.passed_over += 1;
-            let Some(dropped) = self.crowded_out(owner).and_then(|dropped| self.known.remove(&dropped))
-            else {
+            let Some(dropped) = self.evicted(owner).and_then(|dropped| self.known.remove(&dropped)) else {
                 return false;
             };
             let listeners = dropped.listeners.into_iter().flatten();
@@ -65,9 +64,9 @@ impl NextHops {
 
     /// The destination that makes room for one of another user: that reached longest ago of the user that has the most;
     /// `None`: that is this one.
-    fn crowded_out(&self, owner: Uid) -> Option<Reached> {
+    fn evicted(&self, owner: Uid) -> Option<Reached> {
         let kept = self.known.iter().map(|(reached, hop)| (*reached, hop.until, hop.owner));
-        quota::crowded_out(kept, owner)
+        quota::evicted(kept, owner)
     }
 
     /// The destinations on a port of a namespace whose listeners are to be read.

@@ -270,7 +270,7 @@ mod tests {
     use crate::model::time::StartTime;
 
     #[test]
-    fn a_process_that_has_ended_is_no_holder_however_late_it_closes_its_files() {
+    fn a_process_that_has_ended_is_not_a_holder_however_late_it_closes_its_files() {
         let process = |pid: u32| {
             let start = Some(StartTime::from_boottime(u64::from(pid)));
             Process { pid: Some(pid), start, ..Process::default() }

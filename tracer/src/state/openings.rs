@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The state change comes before the kernel hashes the socket, and nothing shows the hashing itself. A dump lists hashed
-//! listeners only. It is due at once, and again after 10 ms, 100 ms and 1 s.
+//! listeners only. It is due immediately, and again after 10 ms, 100 ms and 1 s.
 
 use crate::model::hash::HashMap;
 use crate::model::kernel_event::{Closed, Opened, Shutdown};
@@ -73,7 +73,7 @@ impl Openings {
         listed
     }
 
-    /// A namespace was dumped: what opened since is asked about again at once.
+    /// A namespace was dumped: what opened since is asked about again immediately.
     pub fn dumped(&mut self, netns: NetnsId, read: Interval) {
         if let Some(pending) = self.netns.get_mut(&netns) {
             pending.unreadable = 0;

@@ -20,7 +20,7 @@ pub fn owner(socket: &Listener) -> Uid {
 
 /// What makes room for one more of a user: of the user that has the most, what is over first, each with when it is and whose
 /// it is; `None`: that user is this one.
-pub fn crowded_out<K: Copy + Ord>(kept: impl IntoIterator<Item = (K, Mono, Uid)>, owner: Uid) -> Option<K> {
+pub fn evicted<K: Copy + Ord>(kept: impl IntoIterator<Item = (K, Mono, Uid)>, owner: Uid) -> Option<K> {
     let mut order: Vec<(K, Mono, Uid)> = kept.into_iter().collect();
     order.sort_by_key(|(key, until, _)| (*until, *key));
     // The new one is the last to go.

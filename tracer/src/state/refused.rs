@@ -1,4 +1,4 @@
-//! Processes that were refused themselves, by destination: what they listen on is no reason for the refusal of others.
+//! Processes that were refused themselves, by destination: what they listen on is not a reason for the refusal of others.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ const DESTINATIONS_MAX: usize = 1_024;
 /// Processes of one destination that are remembered: the newest.
 const PROCESSES_MAX: usize = 16;
 
-/// The processes that were refused at each destination, and are alive.
+/// The processes that were refused at each destination, and are running.
 #[derive(Debug, Default)]
 pub struct RefusedProcesses {
     at: HashMap<To, VecDeque<(u32, Mono)>>,

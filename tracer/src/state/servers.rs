@@ -48,7 +48,7 @@ pub struct ServerCandidate {
     is_by_arguments: bool,
     /// It was seen to execute its program: the kernel side reports its end.
     is_followed: bool,
-    /// When it was last seen to live.
+    /// When it was last seen running.
     seen: Mono,
     /// When a search of every process did not find it any more: after that it does not count, though its end was not
     /// reported.
@@ -116,11 +116,11 @@ impl Servers {
         let is_followed = self.executed.contains_key(&pid);
         let (is_client, seen) = (self.clients.contains(&pid), candidate.time);
         let since = self.executed.get(&pid).map(|execution| execution.time);
-        let lives = self.candidates.entry(pid).or_default();
+        let instances = self.candidates.entry(pid).or_default();
         // The process that had this number before has ended, which was not reported.
         let started = candidate.process.start;
-        lives.retain(|known| known.instance.is_closed() || known.candidate.process.start == started);
-        if let Some(known) = lives.iter_mut().find(|known| known.instance.has(pid)) {
+        instances.retain(|known| known.instance.is_closed() || known.candidate.process.start == started);
+        if let Some(known) = instances.iter_mut().find(|known| known.instance.has(pid)) {
             // The same process under another name, or found twice.
             known.seen = known.seen.max(candidate.time);
             known.missed = None;
@@ -149,7 +149,7 @@ impl Servers {
         self.roots.forks_of(pid, since).for_each(|fork| known.instance.forked(fork, known.candidate.since));
         listened.into_iter().for_each(|(port, since)| known.listens(port, since));
         by_forks.into_iter().for_each(|(port, since)| known.listens(port, since));
-        lives.push(known);
+        instances.push(known);
         if self.candidates.values().map(Vec::len).sum::<usize>() > CANDIDATES_MAX {
             self.drop_one(seen);
         }
@@ -192,13 +192,13 @@ impl Servers {
 
     /// The instance that a process is of.
     fn current(&self, pid: u32) -> Option<&ServerCandidate> {
-        let lives = self.candidates.get(&self.roots.of(pid));
-        lives.into_iter().flatten().find(|known| known.instance.has(pid))
+        let instances = self.candidates.get(&self.roots.of(pid));
+        instances.into_iter().flatten().find(|known| known.instance.has(pid))
     }
 
     fn current_mut(&mut self, pid: u32) -> Option<&mut ServerCandidate> {
-        let lives = self.candidates.get_mut(&self.roots.of(pid));
-        lives.into_iter().flatten().find(|known| known.instance.has(pid))
+        let instances = self.candidates.get_mut(&self.roots.of(pid));
+        instances.into_iter().flatten().find(|known| known.instance.has(pid))
     }
 
     /// The instance that a process was of then.
@@ -260,15 +260,15 @@ impl Servers {
     pub fn has_not_called(&mut self, process: &Process) {
         let Some(pid) = process.pid else { return };
         let root = self.roots.of(pid);
-        if let Some(lives) = self.candidates.get_mut(&root) {
-            lives.retain(|known| !known.is_by_call || !known.instance.has(pid));
+        if let Some(instances) = self.candidates.get_mut(&root) {
+            instances.retain(|known| !known.is_by_call || !known.instance.has(pid));
         }
     }
 
     /// Adds what was found out of a process.
     pub fn describe(&mut self, process: &Process) {
-        let lives = process.pid.and_then(|pid| self.candidates.get_mut(&pid));
-        for known in lives.into_iter().flatten() {
+        let instances = process.pid.and_then(|pid| self.candidates.get_mut(&pid));
+        for known in instances.into_iter().flatten() {
             // Of a process that has executed another program since, the description is of that.
             if process.pid.is_some_and(|pid| known.instance.has(pid)) {
                 known.candidate.process.complete(process);
@@ -357,10 +357,10 @@ impl Servers {
             self.dropped.retain(|of, _| *of == netns);
         }
         self.dropped.entry(netns).or_default().note(most.flatten(), now);
-        if let Some(lives) = pid.and_then(|pid| self.candidates.get_mut(&pid)) {
-            lives.retain(|known| (known.candidate.process.start, known.instance.over()) != (start, end));
+        if let Some(instances) = pid.and_then(|pid| self.candidates.get_mut(&pid)) {
+            instances.retain(|known| (known.candidate.process.start, known.instance.over()) != (start, end));
         }
-        self.candidates.retain(|_, lives| !lives.is_empty());
+        self.candidates.retain(|_, instances| !instances.is_empty());
     }
 
     /// The arguments of a candidate's exec make it a product's server, and not one of the product's clients.
@@ -389,9 +389,9 @@ impl Servers {
 
     /// A process has listened on a watched port: the one that had the number then, also where its end is known first.
     pub fn has_listened(&mut self, pid: u32, port: u16, time: Mono) {
-        let lives = self.candidates.get_mut(&self.roots.of(pid)).into_iter().flatten();
+        let instances = self.candidates.get_mut(&self.roots.of(pid)).into_iter().flatten();
         let had = |known: &&mut ServerCandidate| known.instance.has(pid) || known.instance.had(pid, time);
-        if let Some(known) = lives.rev().find(had) {
+        if let Some(known) = instances.rev().find(had) {
             known.listens(port, Some(time));
         }
     }
@@ -436,7 +436,7 @@ impl Servers {
             .filter(move |known| known.candidate.netns == netns && !known.is_client)
     }
 
-    /// Candidates of a namespace that lived at that time, the youngest first.
+    /// Candidates of a namespace that were running at that time, the youngest first.
     pub fn running(&self, netns: NetnsId, at: Mono) -> Vec<&ServerCandidate> {
         let mut running: Vec<&ServerCandidate> =
             self.of(netns).filter(|known| known.is_running(at)).collect();
@@ -462,10 +462,10 @@ impl Servers {
 
     /// Forgets everything about a namespace.
     pub fn forget(&mut self, netns: NetnsId) {
-        for lives in self.candidates.values_mut() {
-            lives.retain(|known| known.candidate.netns != netns);
+        for instances in self.candidates.values_mut() {
+            instances.retain(|known| known.candidate.netns != netns);
         }
-        self.candidates.retain(|_, lives| !lives.is_empty());
+        self.candidates.retain(|_, instances| !instances.is_empty());
         self.dropped.remove(&netns);
     }
 }
@@ -479,7 +479,7 @@ mod tests {
     use crate::model::time::StartTime;
 
     #[test]
-    fn pretenders_of_one_user_drop_no_candidate_of_another() {
+    fn unverified_servers_of_one_user_drop_no_candidate_of_another() {
         let of = |pid: u32, uid: u32| {
             let process = Process {
                 pid: Some(pid),
@@ -595,7 +595,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_asks_whether_another_serves_is_no_client() {
+    fn a_server_that_asks_whether_another_serves_is_not_a_client() {
         let is_running = |servers: &Servers| !servers.running(NetnsId(1), Mono(1_000)).is_empty();
         let started = |is_by_arguments: bool| {
             let mut servers = Servers::default();

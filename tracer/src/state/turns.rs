@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(
             newest,
             Some(Mono::from_millis(1_000 * (2 * TURNS_MAX as u64 - 1) + 500)),
-            "a probe is no turn"
+            "a probe is not a turn"
         );
     }
 }

@@ -18,7 +18,7 @@ use crate::model::time::{Mono, StartTime};
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 
-/// Why bytes are no record.
+/// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeError {
     /// Shorter than a header.
@@ -92,7 +92,7 @@ fn read<T: Record>(bytes: &[u8]) -> Option<T> {
 /// Decodes one record.
 ///
 /// # Errors
-/// When the bytes are no record that this version knows.
+/// When the bytes are not a record that this version knows.
 pub fn decode(bytes: &[u8]) -> Result<KernelEvent, DecodeError> {
     let header: wire::Header = read(bytes).ok_or(DecodeError::Truncated { bytes: bytes.len() })?;
     match header.kind {

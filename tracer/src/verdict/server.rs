@@ -58,7 +58,7 @@ impl<'a> Server<'a> {
         self.is(process) && !service::is_same(self.process, process)
     }
 
-    /// Whether what a process does on the port can be what this server does: a stranger's socket is shown, and decides
+    /// Whether what a process does on the port can be what this server does: another user's socket is shown, and decides
     /// nothing.
     pub fn may_be(&self, process: &Process) -> bool {
         let own = self.opener.unwrap_or(self.process);

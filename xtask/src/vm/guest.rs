@@ -21,26 +21,26 @@ use crate::{
 /// Longer than any run takes: a guest that still runs then hangs.
 const LIMIT: Duration = Duration::from_secs(25 * 60);
 
-/// How often to look whether it has ended.
+/// How often to check whether it has ended.
 const TICK: Duration = Duration::from_millis(100);
 
 /// In megabytes: the file system, and the tests.
 const MEMORY: &str = "1536";
 
-/// What the kernel is told. A guest that panics ends; its clock is the host's. Nobody attacks it, and an emulated
-/// machine pays dearly for what guards against that: above all for addresses that differ from one start of a program
+/// The kernel's command line. A guest that panics ends; its clock is the host's. A guest is not attacked, and an emulated
+/// machine runs much slower with mitigations: above all for addresses that differ from one start of a program
 /// to the next, since what the emulator has translated of a program is known by them.
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check mitigations=off norandmaps \
      init_on_alloc=0 hardened_usercopy=off randomize_kstack_offset=off apparmor=0 audit=0";
 
-/// All that the emulator can do, but for string instructions said to be fast, which it does a byte at a time.
+/// All that the emulator can do, but for the feature of fast string instructions, which it does a byte at a time.
 const PROCESSOR: &str = "max,-erms";
 
 /// How a guest ended.
 pub struct Ended {
     /// What came over the second serial port.
     pub results: String,
-    /// What it said on its console, whole.
+    /// All that it printed on its console.
     pub log: PathBuf,
     /// Why it did not end by itself, if so.
     pub trouble: Option<String>,

@@ -1,8 +1,8 @@
 #!/bin/busybox sh
-# The first process of a guest: makes it a machine, runs /suites, and turns it off. What is said here and on
+# The first process of a guest: makes it a machine, runs /suites, and turns it off. What is printed here and on
 # stderr goes to the console; results go to the second serial port alone, each suite between two lines of its own.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
-# Nobody else is here, whose clock could be stepped (tests/src/needs.rs).
+# No other program uses this machine: a test may step its clock (tests/src/needs.rs).
 export TRACER_LIVE_OWN_MACHINE=1
 # The program under test (tests/src/binary.rs).
 export TRACER_BINARY=/bin/tracer
@@ -21,7 +21,7 @@ for module in /modules/*.ko; do
     *) insmod "$module" ;;
     esac
 done
-# Of what is in memory only, old kernels do not tell who changes a file. Smaller inodes keep whole seconds only.
+# Of what is in memory only, old kernels do not report which process changes a file. Smaller inodes keep whole seconds only.
 mke2fs -I 256 /dev/ram0 >/dev/null
 mkdir /ram
 mount -t ext4 /dev/ram0 /ram

@@ -105,7 +105,7 @@ fn missing(program: &str) -> anyhow::Error {
         .into()
 }
 
-/// The files among what ldd(1) says of a program.
+/// The files in the output of ldd(1) for a program.
 fn libraries(ldd: &str) -> impl Iterator<Item = &Path> {
     ldd.split_whitespace().filter(|word| word.starts_with('/')).map(Path::new)
 }

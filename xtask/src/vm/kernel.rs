@@ -78,7 +78,7 @@ pub fn kernels(series: &[&str]) -> Result<Vec<Kernel>> {
     let missing = series.iter().any(|series| recorded(&cache, series, true).is_none());
     let archive = if missing { Some(Archive::open(&cache)) } else { None };
     let fetched = |series: &&str| match &archive {
-        None => recorded(&cache, series, true).with_context(|| format!("the kernel {series} is gone")),
+        None => recorded(&cache, series, true).with_context(|| format!("the kernel {series} was removed")),
         Some(Ok(archive)) => archive.fetch(series),
         Some(Err(error)) => {
             let kernel = recorded(&cache, series, false).with_context(|| format!("{error:#}"))?;
@@ -97,7 +97,7 @@ fn cache() -> Result<PathBuf> {
         .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
         .or_else(home)
         .map(|directory| directory.join("tracer-vm"))
-        .context("neither XDG_CACHE_HOME nor HOME says where to keep kernels")
+        .context("neither XDG_CACHE_HOME nor HOME is set, so there is no place to keep kernels")
 }
 
 /// The kernel that was last the newest of its series; with `fresh`, not long ago.
@@ -245,10 +245,10 @@ struct Mirrors {
 fn mirrors() -> Result<Mirrors> {
     let hint = "run it on a Debian machine: the kernels are Debian's";
     let Some(apt) = find("apt-get") else {
-        return Err(Failure::unable("there is no `apt-get` to fetch kernels with", hint).into());
+        return Err(Failure::unable("`apt-get` was not found to fetch kernels with", hint).into());
     };
     if !Path::new(KEYRING).exists() {
-        let what = format!("`{KEYRING}` is missing, which tells whether a kernel is Debian's");
+        let what = format!("`{KEYRING}` is missing, which shows whether a kernel is Debian's");
         return Err(Failure::unable(what, "install debian-archive-keyring").into());
     }
     let mut command = Command::new(apt);
@@ -277,7 +277,7 @@ fn sources_list(mirrors: &Mirrors) -> Result<String> {
         // A host without security updates gets the kernels of the releases.
         let Some(site) = site else { continue };
         if site.contains(char::is_whitespace) {
-            bail!("`{site}` is no address of a mirror");
+            bail!("`{site}` is not an address of a mirror");
         }
         list += &format!("deb [signed-by={KEYRING} arch=amd64 target=Packages] {site} {suite} main\n");
     }
@@ -302,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_is_told_by_its_numbers() {
+    fn the_newest_is_found_by_its_numbers() {
         let releases = [
             "6.12.95+deb13-cloud-amd64",
             "6.12.117+deb12-cloud-amd64",

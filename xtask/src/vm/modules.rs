@@ -16,7 +16,7 @@ use object::{
 use crate::cargo::shown;
 
 /// What the tests make, and what tracer asks: sockets' lists, devices, and packet filters that refuse. A
-/// module that a kernel does not have is built in there, or makes tests impossible, which are counted.
+/// module that a kernel does not have is built into that kernel, or makes tests impossible, which are counted.
 const WANTED: [&str; 16] = [
     // Others find it by its algorithm's name instead of depending on it.
     "crc32c_generic",
@@ -53,7 +53,7 @@ pub fn read(directory: &Path) -> Result<Vec<Module>> {
     let order = load_order(&WANTED, |name| {
         let Some(path) = files.get(name) else { return Ok(None) };
         let bytes = decompressed(path)?;
-        let modinfo = modinfo(&bytes).with_context(|| format!("`{}` is no module", path.display()))?;
+        let modinfo = modinfo(&bytes).with_context(|| format!("`{}` is not a module", path.display()))?;
         contents.insert(name.to_owned(), bytes);
         Ok(Some(depends(&modinfo)))
     })?;
@@ -94,7 +94,7 @@ fn decompressed(path: &Path) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// What a module says of itself: `key=value`, each ended by a NUL.
+/// The information in a module: `key=value`, each ended by a NUL.
 fn modinfo(module: &[u8]) -> Result<Vec<u8>> {
     let file = ElfFile64::<Endianness>::parse(module)?;
     let section = file.section_by_name(".modinfo").context("it has no section `.modinfo`")?;
@@ -113,7 +113,7 @@ fn depends(modinfo: &[u8]) -> Vec<String> {
 }
 
 /// The wanted modules and all that they depend on, each after those that it depends on; `depends` gives none
-/// for a module that there is not.
+/// for a module that does not exist.
 fn load_order(
     wanted: &[&str],
     mut depends: impl FnMut(&str) -> Result<Option<Vec<String>>>,

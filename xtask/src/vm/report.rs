@@ -1,4 +1,4 @@
-//! What guests said, read and counted.
+//! What guests printed, read and counted.
 
 use std::fmt::Write as _;
 
@@ -10,9 +10,9 @@ pub const SUITES: [&str; 3] = ["demo", "live", "oracle"];
 /// What the demo's verdict must be: its server is on another address than its client wants.
 const VERDICT: &str = "wrong-address";
 
-/// A suite as a guest told of it.
+/// A suite as a guest reported it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct SuiteOutput {
     pub name: String,
     /// What it printed on stdout.
     pub output: String,
@@ -20,17 +20,17 @@ pub struct Told {
     pub status: Option<i32>,
 }
 
-/// How many lines of what failed tests said are repeated for a suite.
+/// How many lines of the output of failed tests are repeated for a suite.
 const MESSAGES_MAX: usize = 60;
 
-/// The suites that a guest told of, and whether it came to its end.
-pub fn told(results: &str) -> (Vec<Told>, bool) {
-    let (mut suites, mut is_done) = (Vec::<Told>::new(), false);
+/// The suites that a guest reported, and whether it came to its end.
+pub fn read_suites(results: &str) -> (Vec<SuiteOutput>, bool) {
+    let (mut suites, mut is_done) = (Vec::<SuiteOutput>::new(), false);
     for line in results.lines() {
         let line = line.trim_end_matches('\r');
         let mut words = line.split(' ');
         match (words.next(), words.next()) {
-            (Some("@"), Some("begin")) => suites.push(Told {
+            (Some("@"), Some("begin")) => suites.push(SuiteOutput {
                 name: words.next().unwrap_or_default().to_owned(),
                 output: String::new(),
                 status: None,
@@ -96,7 +96,7 @@ pub fn table(rows: &[Row]) -> String {
     table
 }
 
-/// What the demo's event log says.
+/// What the demo's event log shows.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Demo {
     /// What tracer sees `bind()` by.
@@ -134,12 +134,12 @@ pub fn tests(output: &str) -> Report {
     report
 }
 
-/// What the failed tests of a program said, line by line and bounded: a runner may show the end of the output alone.
+/// The output of the failed tests of a program, line by line and bounded: a runner may show the end of the output alone.
 pub fn messages(output: &str) -> impl Iterator<Item = &str> {
     output.lines().skip_while(|line| *line != "failures:").skip(1).take(MESSAGES_MAX)
 }
 
-/// How many tests were told to have passed or failed.
+/// How many tests were reported as passed or failed.
 pub fn finished(output: &str) -> usize {
     let outcomes =
         output.lines().filter(|line| line.starts_with("test ")).filter_map(|line| line.rsplit(' ').next());
@@ -156,15 +156,15 @@ mod tests {
         test result: ok. 1 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\n\n@ end live 0\n@ done\n";
 
     #[test]
-    fn what_failed_tests_said_is_what_follows_the_heading() {
+    fn the_output_of_failed_tests_follows_the_heading() {
         let output = "test a ... FAILED\n\nfailures:\n\n---- a ----\nno line came\n\n\nfailures:\n    a\n";
         assert_eq!(messages(output).nth(2), Some("no line came"));
         assert_eq!(messages("test a ... ok\n").count(), 0);
     }
 
     #[test]
-    fn suites_are_told_apart() {
-        let (suites, is_done) = told(RESULTS);
+    fn suites_are_separated() {
+        let (suites, is_done) = read_suites(RESULTS);
         assert!(is_done);
         assert_eq!(suites.iter().map(|suite| suite.name.as_str()).collect::<Vec<_>>(), ["demo", "live"]);
         assert!(suites.iter().all(|suite| suite.status == Some(0)));
@@ -175,22 +175,22 @@ mod tests {
 
     #[test]
     fn a_guest_that_stops_in_the_middle_is_seen() {
-        let (suites, is_done) = told("@ begin live\ntest a ... ok\ntest b");
+        let (suites, is_done) = read_suites("@ begin live\ntest a ... ok\ntest b");
         assert!(!is_done);
         assert_eq!(suites[0].status, None);
         assert_eq!(finished(&suites[0].output), 1);
-        assert!(told("").0.is_empty());
+        assert!(read_suites("").0.is_empty());
     }
 
     #[test]
     fn a_suite_ended_by_a_signal_has_its_code() {
-        let (suites, _) = told("@ begin live\n\n@ end live 134\n@ done\n");
+        let (suites, _) = read_suites("@ begin live\n\n@ end live 134\n@ done\n");
         assert_eq!(suites[0].status, Some(134));
     }
 
     #[test]
     fn the_demo_has_one_verdict() {
-        let (suites, _) = told(RESULTS);
+        let (suites, _) = read_suites(RESULTS);
         assert_eq!(demo(&suites[0].output), Demo { backend: "fexit".to_owned(), wrong: None });
         assert!(demo("").wrong.is_some());
         let other = "{\"type\":\"refused\",\"verdict\":{\"cause\":\"remote\"}}";
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn binds_seen_as_system_calls_are_told() {
+    fn binds_seen_as_system_calls_are_reported() {
         let start =
             |kind| format!("{{\"type\":\"start\",\"hooks\":[{{\"name\":\"x\",\"kind\":\"{kind}\"}}]}}");
         assert_eq!(demo(&start("tracepoint")).backend, "system call");

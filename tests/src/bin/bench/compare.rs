@@ -16,7 +16,7 @@ use super::{
 
 const GROUP: &str = "This build, and the one before, in turns";
 
-/// How long tracer is left alone before its memory is read: the scans after `ready` are done by then.
+/// How long tracer idles before its memory is read: the scans after `ready` are done by then.
 const SETTLE: Duration = Duration::from_millis(300);
 
 /// What is done once more beside a server.

@@ -20,7 +20,7 @@ pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
     // It takes minutes, most of them to build what a guest runs: `cargo xtask bench` does that before, if it is wanted.
     let Some(path) = &bench.emulated else { return Ok(Vec::new()) };
     let guest = fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let guest: Value = serde_json::from_str(&guest).context("the guest's measurements are no JSON")?;
+    let guest: Value = serde_json::from_str(&guest).context("the guest's measurements are not JSON")?;
     if let Some(error) = guest["error"].as_str() {
         return Ok(vec![Row::new(GROUP, "all of it", Measured::Not(error.to_owned()))]);
     }

@@ -1,4 +1,4 @@
-//! Refusals from all cores at once: how many are seen, and what becomes of the others.
+//! Refusals from all cores in parallel: how many are seen, and what becomes of the others.
 
 use std::{collections::BTreeMap, ops::ControlFlow, process::Stdio, sync::mpsc, thread, time::Duration};
 
@@ -59,10 +59,9 @@ pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
         count(&format!("made in {seconds} s, blocking and not by turns"), done.made)
             .note(format!("{:.0} a second in {threads} threads", done.rate())),
         count("seen", seen),
-        count("lost in the ring, as the log says", lost("ring")).goal("none", Goal::AtMost(0.0)),
-        count("lost to nesting, as the log says: an upper bound", lost("recursion")).note(format!(
-            "the kernel skipped {skipped} runs of all programs, for whichever socket of the host"
-        )),
+        count("lost in the ring, by the log", lost("ring")).goal("none", Goal::AtMost(0.0)),
+        count("lost to nesting, by the log: an upper bound", lost("recursion"))
+            .note(format!("the kernel skipped {skipped} runs of all programs, for any socket of the host")),
         row(
             GROUP,
             "the gap between made and seen",

@@ -16,14 +16,14 @@ const GROUP: &str = "Idle, and on disk";
 pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let duration = bench.of(Duration::from_secs(20), Duration::from_secs(2));
     let (tracer, _) = bench.trace(&[], Stdio::null());
-    // What it does after `ready`, such as looking once more, is no idling.
+    // What it does after `ready`, such as another scan, is not idling.
     interrupt::sleep(Duration::from_secs(1));
     let before = Taken::by(tracer.pid())?;
     interrupt::sleep(duration);
     let after = Taken::by(tracer.pid())?;
     tracer.stop();
     let seconds = duration.as_secs();
-    let size = fs::metadata(&bench.tracer).context("cannot look at the binary")?.len();
+    let size = fs::metadata(&bench.tracer).context("cannot read the binary's size")?.len();
     Ok(vec![
         row(
             GROUP,

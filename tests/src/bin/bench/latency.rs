@@ -41,7 +41,7 @@ pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
     }
     let [middle, high] =
         quantiles("tracer, a JSON line, nothing listens", ours(bench, &bench.tracer, lines)?);
-    rows.push(middle.note("before it says that nothing is there, it looks at the host again"));
+    rows.push(middle.note("before it reports that nothing is there, it scans the host again"));
     rows.push(high);
     let who = "bpftrace, a line";
     let theirs = Running::start(bench, Peer::Bpftrace).and_then(|mut peer| {

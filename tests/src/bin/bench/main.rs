@@ -48,7 +48,7 @@ const FIRST: i32 = -20;
 const TABLE: &str = "docs/benchmarks.md";
 const END_OF_TABLE: &str = "<!-- The command keeps what stands below. -->";
 
-/// What is measured.
+/// A part of the benchmark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Part {
     Kernel,
@@ -189,7 +189,7 @@ impl Drop for First {
     }
 }
 
-/// One run.
+/// A run of the benchmark: the tracer to measure, the namespace, the ports.
 struct Bench {
     tracer: PathBuf,
     before: Option<PathBuf>,

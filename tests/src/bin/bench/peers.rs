@@ -41,7 +41,7 @@ impl Peer {
         Ok(match self {
             Self::Bpftrace => {
                 let mut command = Command::new(find("bpftrace").context("`bpftrace` is not installed")?);
-                // Line by line, as someone who waits would have it.
+                // Line-buffered, so that each line is read as it comes.
                 command.args(["-B", "line", "-e"]).arg(format!(
                     "tracepoint:sock:inet_sock_set_state /args->oldstate == 2 && args->newstate == 7 && \
                      args->dport == {port}/ {{ printf(\"refused %s %d\\n\", comm, pid); }}"
@@ -83,7 +83,7 @@ impl Running {
         let until = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = running.child.try_wait()? {
-                bail!("`{}` ends at once, with {status}", peer.name());
+                bail!("`{}` ends immediately, with {status}", peer.name());
             }
             bench.load(Load::Refused(Refused::at(bench.unwatched(), Duration::from_millis(20))));
             if running.costs()?.iter().any(|cost| cost.runs > 0) {
@@ -100,7 +100,7 @@ impl Running {
         costs_of(self.child.id())
     }
 
-    /// What it prints.
+    /// The tool's stdout, line by line.
     pub fn lines(&mut self) -> Result<impl BufRead + use<>> {
         let stdout: ChildStdout = self.child.stdout.take().context("its output is taken once")?;
         Ok(BufReader::new(stdout))

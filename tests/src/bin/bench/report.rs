@@ -39,7 +39,7 @@ pub struct Row {
     pub note: String,
 }
 
-/// What came out.
+/// The result of a row.
 #[derive(Clone, Debug)]
 pub enum Measured {
     Values(Unit, Sample),
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missed_goal_is_not_overlooked() {
+    fn a_missed_goal_is_marked() {
         let text = markdown(&[("cores".to_owned(), "2".to_owned())], &[row(Goal::AtMost(99.0))]);
         assert!(text.contains("| thing | 100 ns | 90.0 ns to 110 ns | a goal: **missed** |  |"), "{text}");
         assert!(text.starts_with("* cores: 2\n"), "{text}");
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_read_back_as_it_was_told() {
+    fn a_row_is_read_back_as_it_was_written() {
         let json = row(Goal::AtLeast(101.0)).goal_for("a ratio", Goal::AtMost(1.3), Some(1.2)).note("so");
         let json = json.json();
         let mut read = Row::read("Another", &json).expect("a row").json();

@@ -17,7 +17,7 @@ use super::{
 
 const GROUP: &str = "Traffic and system calls, with the tracer and without";
 
-/// What is done.
+/// The loads that are compared.
 pub const LOADS: [Kind; 4] = [Kind::Getppid, Kind::Accepted, Kind::RefusedElsewhere, Kind::Refused];
 
 /// How the tracer follows binds, if it runs.

@@ -17,7 +17,7 @@ use tests::bpf::followed_by;
 const EVENTS: [&str; 2] =
     ["events/sched/sched_process_exec/enable", "events/sched/sched_process_fork/enable"];
 
-/// Has the kernel count those events in a trace of its own, which is gone when this is dropped.
+/// Has the kernel count those events in a trace of its own, which is removed when this is dropped.
 pub struct Counter {
     instance: PathBuf,
     /// What the path leads through.

@@ -64,7 +64,7 @@ fn stopped(soak: &mut Soak) -> Result<String> {
         (after.refused - before.refused, after.lost_in(LostWhere::Ring) - before.lost_in(LostWhere::Ring));
     ensure!(totals > 0 && lost > 0, "{totals} reported, {lost} lost: the ring was never full");
     let verdict = soak.verdict()?;
-    ensure!(verdict.cause == Cause::WrongAddress, "the table has not healed: {verdict:?}");
+    ensure!(verdict.cause == Cause::WrongAddress, "the table was not corrected: {verdict:?}");
     Ok(format!("{made} refusals, {totals} reported, {lost} counted as lost, the table healed"))
 }
 
@@ -85,7 +85,7 @@ fn listeners(soak: &mut Soak) -> Result<String> {
         soak.wait("listeners to close", |totals| totals.closed >= before.closed + count)?;
         let verdict = soak.verdict()?;
         let is_right = matches!(verdict.cause, Cause::NothingListening | Cause::Stopped);
-        ensure!(is_right, "listeners that are gone count: {verdict:?}");
+        ensure!(is_right, "listeners that are closed count: {verdict:?}");
     }
     nothing_lost(soak, &before)?;
     Ok(format!("{count} listeners"))
@@ -146,7 +146,7 @@ fn many_listeners(soak: &mut Soak) -> Result<String> {
     Ok(format!("{COUNT} listeners"))
 }
 
-/// Both report the same, and the end of one is none of the other's concern.
+/// Both report the same, and the end of one does not affect the other.
 fn second(soak: &mut Soak) -> Result<String> {
     let mut another = soak.another(Stdio::piped());
     let log = Log::follow(another.take_stdout());
@@ -217,7 +217,7 @@ fn slow(soak: &mut Soak) -> Result<String> {
     let stdout = another.take_stdout();
     // Each destination is a line, so that the pipe is full soon.
     let address = soak.local(Ipv4Addr::new(127, 40, 0, 0));
-    // Four rings full: what is in one is taken before the first line is written, where the tracer looks at the host for it.
+    // Four rings full: what is in one is taken before the first line is written, where the tracer scans the host for it.
     let before = soak.counter.before(another.pid())?;
     let load = Refused::at(address, Duration::ZERO);
     let made = soak.refuse(Refused { least: 50_000, spread: 100_000, ..load });

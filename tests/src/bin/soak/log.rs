@@ -16,14 +16,14 @@ use ::tests::{
 use anyhow::{Result, bail, ensure};
 use tracer::output::schema::{Body, Change, Line, LostWhere, Verdict};
 
-/// What the lines have said so far.
+/// What the lines have reported so far.
 #[derive(Clone, Default)]
 pub struct Totals {
     /// Refusals, as `alive` and `stop` count them.
     pub refused: u64,
     /// Records lost, likewise.
     pub lost: u64,
-    /// Of those, as `lost` lines say, by where.
+    /// Of those, by the place that `lost` lines name.
     by_where: Vec<(LostWhere, u64)>,
     pub lines: u64,
     /// Listeners that have opened, and closed.
@@ -124,7 +124,7 @@ impl Totals {
         Ok(())
     }
 
-    /// What is lost in all is what was reported of it.
+    /// The total of lost records is the sum of the `lost` lines.
     fn adds_up(&self) -> Result<()> {
         let totals: u64 = self.by_where.iter().map(|(_, records)| records).sum();
         ensure!(self.lost == totals, "{} lost, of which {totals} were reported", self.lost);
@@ -158,7 +158,7 @@ impl Log {
         self.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What it has said so far; an error when it is not whole.
+    /// What it has reported so far; an error when the log has a gap.
     pub fn totals(&self) -> Result<Totals> {
         let totals = self.lock().clone();
         match &totals.wrong {
@@ -167,7 +167,7 @@ impl Log {
         }
     }
 
-    /// Waits until it says what is waited for; none when it takes longer than `patience`.
+    /// Waits until the log has what is waited for; none when it takes longer than `patience`.
     pub fn wait<T>(
         &self,
         patience: Duration,
@@ -183,7 +183,7 @@ impl Log {
         }
     }
 
-    /// Reads to the end and says what it said; the tracer must have ended.
+    /// Reads the log to its end, and gives what it reported; the tracer must have ended.
     pub fn end(self) -> Result<Totals> {
         let Self { totals, reader } = self;
         reader.join().expect("the reader does not panic");

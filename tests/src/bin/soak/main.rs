@@ -51,10 +51,10 @@ const ROUNDS: usize = WARM_UP + 2;
 /// that are partly used. A byte a refusal would be as much in two rounds.
 const MARGIN: u64 = 1_024;
 
-/// So many signs of life without news say that the ring is empty: a second's.
+/// So many `alive` lines without a new refusal mean that the ring is empty: those of a second.
 const CALM: u64 = 5;
 
-/// What may go wrong.
+/// A fault: makes it once, and reports it in a sentence.
 type Fault = fn(&mut Soak) -> Result<String>;
 
 /// What happened to each fault in all rounds.
@@ -173,7 +173,7 @@ struct State {
     descriptors: usize,
 }
 
-/// Holds the rounds against each other: in the first quarter of them, and [`WARM_UP`] at least, every table has met its bound.
+/// Holds the rounds against each other: in the first quarter of them, and [`WARM_UP`] at least, every table has reached its bound.
 fn check_growth(rounds: &[State]) -> Result<()> {
     let (early, late) = rounds.split_at((rounds.len() / 4).max(WARM_UP));
     let highest = |values: &mut dyn Iterator<Item = u64>| values.max().unwrap_or_default();
@@ -192,7 +192,7 @@ fn check_growth(rounds: &[State]) -> Result<()> {
     Ok(())
 }
 
-/// The tracer that lives through it all, and the namespace that it happens in.
+/// The tracer that runs through all faults, and its namespace.
 struct Soak {
     binary: PathBuf,
     netns: Netns,
@@ -249,12 +249,12 @@ impl Soak {
     fn run(&mut self, fault: Fault) -> Result<String> {
         let pid = self.tracer.pid();
         let (lost, before) = (self.log().totals()?.lost_in(LostWhere::Ring), self.counter.before(pid)?);
-        let said = fault(self)?;
+        let result = fault(self)?;
         if self.calm()?.lost_in(LostWhere::Ring) > lost {
             self.others += self.counter.others(pid, &before)?;
         }
         self.settle()?;
-        Ok(said)
+        Ok(result)
     }
 
     fn log(&self) -> &Log {
@@ -298,7 +298,7 @@ impl Soak {
         made
     }
 
-    /// What the tracer says of the refusal of a destination that was never refused before. Its record may be among
+    /// The tracer's verdict on the refusal of a destination that was never refused before. Its record may be among
     /// those that are lost, after what has just gone on: then of the next one.
     fn verdict(&mut self) -> Result<Verdict> {
         for _ in 0..5 {
@@ -320,8 +320,8 @@ impl Soak {
         bail!("five refusals in a row are not reported: {:?}", self.log().totals()?)
     }
 
-    /// Waits until the tracer has taken all that is in its ring: it has reported of every refusal, or has nothing more to
-    /// tell.
+    /// Waits until the tracer has taken all that is in its ring: it has reported every refusal, or reports nothing
+    /// more.
     fn calm(&self) -> Result<Totals> {
         let made = self.made + self.own;
         let mut last: Option<(u64, u64)> = None;
@@ -334,12 +334,12 @@ impl Soak {
             (accounted == made || alive > since + CALM).then(|| totals.clone())
         };
         let calm = self.log().wait(PATIENCE, is_calm)?;
-        calm.with_context(|| format!("it goes on telling: {:?}", self.log().totals()))
+        calm.with_context(|| format!("it goes on reporting: {:?}", self.log().totals()))
     }
 
     /// Waits until the tracer has reported so much.
-    fn wait(&self, what: &str, is_told: impl Fn(&Totals) -> bool) -> Result<()> {
-        let totals = self.log().wait(PATIENCE, |totals| is_told(totals).then_some(()))?;
+    fn wait(&self, what: &str, is_done: impl Fn(&Totals) -> bool) -> Result<()> {
+        let totals = self.log().wait(PATIENCE, |totals| is_done(totals).then_some(()))?;
         totals.with_context(|| format!("waited in vain for {what}: {:?}", self.log().totals()))
     }
 
@@ -365,7 +365,7 @@ impl Soak {
         Ok(State { memory: self.memory()?, peak, descriptors })
     }
 
-    /// Ends the tracer and says how it lived.
+    /// Ends the tracer, and reports what it counted.
     fn end(mut self, rounds: &[State]) -> Result<String> {
         let held = Held::by(self.tracer.pid())?;
         self.tracer.stop();

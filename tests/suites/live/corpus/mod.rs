@@ -1,5 +1,5 @@
 //! The corpus: scenarios as data, each staged with real sockets in namespaces of its own and held against the whole
-//! of what the log says.
+//! of the log.
 //!
 //! `scenario` is what a scenario is made of, `scenarios` are the scenarios, a file for each cause, `stage` plays them, and
 //! `table` lists them in docs/incidents.md.
@@ -26,7 +26,7 @@ pub fn all() -> Vec<Trial> {
     all
 }
 
-/// What the host must be able to do for a scenario: what it names, and what its steps tell.
+/// What the host must be able to do for a scenario: what it names, and what its steps show.
 fn needs(scenario: &Scenario) -> Vec<Need> {
     let mut needs = vec![Need::Root, Need::Network];
     for step in scenario.steps {

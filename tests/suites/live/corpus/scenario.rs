@@ -2,7 +2,7 @@
 //!
 //! Addresses are written as in a URL, without a port: it is the scenario's, which the tracer watches. `127.0.0.1:other` is
 //! on one that it does not, `127.0.0.1:any` on whichever is free. `10.x.y.1` and `[fd00:p::1]` are addresses that no
-//! other scenario has at the same time. In what a verdict says, `{gateway}` stands for that process as the log names it,
+//! other scenario has at the same time. In the text of a verdict, `{gateway}` stands for that process as the log names it,
 //! `{pid gateway}` for its number, `{port}` and `{other port}` for the ports, and `{netns container}` for the name of a
 //! namespace.
 
@@ -19,16 +19,16 @@ pub struct Group {
     pub scenarios: &'static [Scenario],
 }
 
-/// One scenario: who did what, in order, and what the log must say of it.
+/// One scenario: who did what, in order, and what the log must report.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     /// Unique in the corpus.
     pub name: &'static str,
-    /// What happened, as a person would tell it.
+    /// What happened, in one sentence.
     pub sentence: &'static str,
     /// Processes that are more than their names.
     pub processes: &'static [NamedProcess],
-    /// What the host must be able to do, besides what the steps tell by themselves.
+    /// What the host must be able to do, besides what the steps show.
     pub needs: &'static [Need],
     /// More arguments of the tracer.
     pub arguments: &'static [&'static str],
@@ -68,10 +68,10 @@ pub enum Orders {
     Both,
 }
 
-/// The namespace that everything is in that is said to be in no other.
+/// The namespace of everything for which the scenario names no other.
 pub const HOST: &str = "host";
 
-/// A process: what it is called in the scenario, and what it looks like.
+/// A process: its name in the scenario, and its process spec.
 #[derive(Clone, Copy, Debug)]
 pub struct NamedProcess {
     pub name: &'static str,
@@ -158,7 +158,7 @@ pub enum Step {
     Namespace(&'static str),
     /// One without a name, where only `lo` is up.
     Pod(&'static str),
-    /// A wire between the host (`eth1` with 10.x.y.1 and fd00:p::1) and a namespace (`eth1` with 10.x.y.2 and
+    /// A veth pair between the host (`eth1` with 10.x.y.1 and fd00:p::1) and a namespace (`eth1` with 10.x.y.2 and
     /// fd00:p::2).
     Join(&'static str),
     /// Commands of `ip` in a namespace, one a line.
@@ -209,12 +209,12 @@ pub enum Step {
         refusals: u64,
         processes: u64,
     },
-    /// A client's first address is refused, and its next is answered at once.
+    /// A client's first address is refused, and its next is answered immediately.
     Fallback {
         refused: Refusal,
         answered: &'static str,
     },
-    /// What was folded into the line about a client's refusal.
+    /// The repeat group of the line about a client's refusal.
     Repeated {
         who: &'static str,
         to: &'static str,
@@ -237,14 +237,14 @@ pub struct Refusal {
     /// Listeners that should have answered.
     pub covered_by: &'static [&'static str],
     /// Those that could not, nearest first.
-    pub weighs: &'static [(&'static str, Mismatch)],
+    pub evaluates: &'static [(&'static str, Mismatch)],
     /// The last first.
     pub failed_binds: &'static [FailedBind],
     pub candidates: &'static [(&'static str, End)],
     /// Parts of the summary.
-    pub says: &'static [&'static str],
+    pub summary: &'static [&'static str],
     /// What neither the summary nor the hint may have.
-    pub never_says: &'static [&'static str],
+    pub never_shows: &'static [&'static str],
     /// Parts of the hint.
     pub hints: &'static [&'static str],
 }
@@ -259,11 +259,11 @@ pub const fn refused(who: &'static str, kind: Kind, to: &'static [&'static str],
         because: &[],
         is_by_call: false,
         covered_by: &[],
-        weighs: &[],
+        evaluates: &[],
         failed_binds: &[],
         candidates: &[],
-        says: &[],
-        never_says: &[],
+        summary: &[],
+        never_shows: &[],
         hints: &[],
     }
 }
@@ -285,8 +285,8 @@ impl Refusal {
         Self { covered_by, ..self }
     }
 
-    pub const fn weighs(self, weighs: &'static [(&'static str, Mismatch)]) -> Self {
-        Self { weighs, ..self }
+    pub const fn evaluates(self, evaluates: &'static [(&'static str, Mismatch)]) -> Self {
+        Self { evaluates, ..self }
     }
 
     pub const fn failed_binds(self, failed_binds: &'static [FailedBind]) -> Self {
@@ -297,12 +297,12 @@ impl Refusal {
         Self { candidates, ..self }
     }
 
-    pub const fn says(self, says: &'static [&'static str]) -> Self {
-        Self { says, ..self }
+    pub const fn summary(self, summary: &'static [&'static str]) -> Self {
+        Self { summary, ..self }
     }
 
-    pub const fn never_says(self, never_says: &'static [&'static str]) -> Self {
-        Self { never_says, ..self }
+    pub const fn never_shows(self, never_shows: &'static [&'static str]) -> Self {
+        Self { never_shows, ..self }
     }
 
     pub const fn hints(self, hints: &'static [&'static str]) -> Self {
@@ -350,7 +350,7 @@ impl FailedBind {
 /// A socket that holds the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holder {
-    /// Nobody's any more.
+    /// No process's any more.
     TimeWait(&'static str),
     Listener(&'static str, &'static str),
     /// A client's.

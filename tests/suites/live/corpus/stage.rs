@@ -1,5 +1,5 @@
-//! Plays a scenario with real processes, sockets and namespaces, and asserts what the log says of it: every field of
-//! every line that the scenario tells, and that there is no line besides.
+//! Plays a scenario with real processes, sockets and namespaces, and asserts what the log reports: every field of
+//! every line that the scenario lists, and that the log has no other line.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use tracer::output::schema::{
-    Because, Body, Call, Cause, Change, Line, Listener, Mismatch, Owner, OwnerState, Process, Refused, Role,
-    Verdict, Weighed,
+    Because, Body, Call, Cause, Change, EvaluatedListener, Line, Listener, Mismatch, Owner, OwnerState,
+    Process, Refused, Role, Verdict,
 };
 use tracer::verdict::rules;
 
@@ -62,7 +62,7 @@ struct Held {
     port: u16,
     options: &'static [Sockopt],
     is_listening: bool,
-    /// When the log says that it opened, in microseconds; `None`: before the tracer, or on another port.
+    /// When it opened by the log, in microseconds; `None`: before the tracer, or on another port.
     opened: Option<u64>,
     cookie: Option<u64>,
 }
@@ -105,7 +105,7 @@ struct Stage {
     other_port: Port,
     /// What the tracer is to watch.
     watched: Vec<u16>,
-    /// Lines that the scenario has reported, by `seq`.
+    /// Lines that the scenario has matched, by `seq`.
     seen: BTreeSet<u64>,
     shown: Vec<Shown>,
     waiting: BTreeMap<(u32, String), Waiting>,
@@ -243,7 +243,7 @@ impl Stage {
             Step::Recovered { to, by, refusals, processes } => self.recovered(to, by, refusals, processes),
             Step::Fallback { ref refused, answered } => self.fallback(refused, answered),
             Step::Repeated { who, to, count, processes } => {
-                let seq = self.told_of(who, to).seq;
+                let seq = self.reported(who, to).seq;
                 self.repeats.insert(seq, (count, processes));
             }
         }
@@ -379,7 +379,7 @@ impl Stage {
         self.scenario.processes.iter().find(|spec| spec.name == who).copied().unwrap_or(process(who))
     }
 
-    /// The process of this name, which starts when it is first heard of.
+    /// The process of this name, which starts when a step first names it.
     fn staged(&mut self, who: &'static str) -> &mut Staged {
         let spec = self.spec(who);
         let room = self.rooms.get(spec.netns).unwrap_or_else(|| panic!("no namespace `{}`", spec.netns));
@@ -553,7 +553,7 @@ impl Stage {
 
     fn refused(&mut self, refusal: &Refusal, to: &str) {
         let command = self.connect(refusal.kind, to);
-        // A process of the scenario that it did not need to name before: its start is no part of the latency.
+        // A process of the scenario that it did not need to name before: its start does not count as latency.
         self.staged(refusal.who);
         let began = Instant::now();
         let outcome = self.ask(refusal.who, &command);
@@ -638,10 +638,10 @@ impl Stage {
         assert_sound(verdict, shown);
 
         let covering = refusal.covered_by.iter().map(|who| (*who, None));
-        let weighed: Vec<_> =
-            covering.chain(refusal.weighs.iter().map(|(who, mismatch)| (*who, Some(*mismatch)))).collect();
-        assert_eq!((listeners.len(), *listeners_total), (weighed.len(), weighed.len() as u64), "{shown}");
-        for (Weighed { listener, mismatch }, (who, expected)) in listeners.iter().zip(weighed) {
+        let evaluated: Vec<_> =
+            covering.chain(refusal.evaluates.iter().map(|(who, mismatch)| (*who, Some(*mismatch)))).collect();
+        assert_eq!((listeners.len(), *listeners_total), (evaluated.len(), evaluated.len() as u64), "{shown}");
+        for (EvaluatedListener { listener, mismatch }, (who, expected)) in listeners.iter().zip(evaluated) {
             assert_eq!(*mismatch, expected, "{who}: {shown}");
             // What has closed need not be what it has now.
             let is_it =
@@ -678,31 +678,34 @@ impl Stage {
 
         let is_named = matches!(refusal.cause, Cause::Starting | Cause::NeverListened);
         if let Some((who, _)) = refusal.candidates.first().filter(|_| is_named) {
-            // How it is known is said.
+            // The summary names how it is known.
             let how =
                 if refusal.is_by_call { "which has asked for the port" } else { "by its name the server" };
-            let claim = self.text(&format!("{{{who}}}, {how}"));
-            assert!(summary.contains(&claim), "`{claim}` is not said: {shown}");
+            let how = self.text(&format!("{{{who}}}, {how}"));
+            assert!(summary.contains(&how), "`{how}` is not shown: {shown}");
         }
 
         assert_eq!(*claims, [], "{shown}");
-        for part in refusal.says {
+        for part in refusal.summary {
             let part = self.text(part);
-            assert!(summary.contains(&part), "`{part}` is not said: {shown}");
+            assert!(summary.contains(&part), "`{part}` is not shown: {shown}");
         }
-        for part in refusal.never_says {
+        for part in refusal.never_shows {
             let part = self.text(part);
-            let is_said = summary.contains(&part) || hint.as_ref().is_some_and(|hint| hint.contains(&part));
-            assert!(!is_said, "`{part}` is said: {shown}");
+            let is_shown = summary.contains(&part) || hint.as_ref().is_some_and(|hint| hint.contains(&part));
+            assert!(!is_shown, "`{part}` is shown: {shown}");
         }
         assert!(hint.is_some(), "there is always something to do: {shown}");
         for part in refusal.hints {
             let part = self.text(part);
-            assert!(hint.as_deref().is_some_and(|hint| hint.contains(&part)), "`{part}` is no hint: {shown}");
+            assert!(
+                hint.as_deref().is_some_and(|hint| hint.contains(&part)),
+                "`{part}` is not in the hint: {shown}"
+            );
         }
     }
 
-    /// What makes a verdict less than certain: what the scenario tells, and what this kernel gives no sign of.
+    /// What makes a verdict less than certain: what the scenario lists, and what this kernel does not show.
     /// Longer than a server must have run to be settled on the port that it listens on.
     const SETTLED: std::time::Duration = std::time::Duration::from_millis(5_200);
 
@@ -747,8 +750,8 @@ impl Stage {
         }
     }
 
-    /// The line that tells refusals like those of this client.
-    fn told_of(&mut self, who: &'static str, to: &str) -> &Shown {
+    /// The line that reports refusals like those of this client.
+    fn reported(&mut self, who: &'static str, to: &str) -> &Shown {
         let addr = self.destination(to);
         let Staged { spec, spot, .. } = self.staged(who);
         let (spec, netns) = (*spec, spot.id);
@@ -764,7 +767,7 @@ impl Stage {
         let ports = self.must(who, &command);
         assert_eq!(ports.split(' ').count(), times as usize, "{who} at {to}");
         let pid = self.staged[who].actor.pid;
-        let Shown { cause, netns, ref addr, .. } = *self.told_of(who, to);
+        let Shown { cause, netns, ref addr, .. } = *self.reported(who, to);
         let key = (netns, addr.clone());
         *self.by_cause.entry(cause).or_default() += u64::from(times);
         if let Some(waiting) = self.waiting.get_mut(&key) {
@@ -815,7 +818,7 @@ impl Stage {
 
     // The log.
 
-    /// Waits for a line that the scenario has not reported yet: its `seq`, its time and what it says.
+    /// Waits for a line that the scenario has not matched yet: its `seq`, its time and its content.
     fn line<T>(&mut self, what: &str, mut find: impl FnMut(&Line) -> Option<T>) -> (u64, u64, T) {
         let seen = &self.seen;
         let tracer = self.fixture.tracer.as_mut().expect("a fixture that is traced");
@@ -830,7 +833,7 @@ impl Stage {
     }
 }
 
-/// Stops the tracer of these, the last of which has it: all that it said was reported.
+/// Stops the tracer of these, the last of which has it: every line of its log was matched.
 fn end(stages: &mut [Stage]) {
     let last = stages.last_mut().expect("a stage");
     let log = last.fixture.tracer.take().expect("a fixture that is traced").stop();
@@ -843,7 +846,7 @@ fn end(stages: &mut [Stage]) {
     // What is answered has been counted.
     let mut answered: BTreeSet<u64> = BTreeSet::new();
     for line in &log.lines {
-        let is_told = match &line.body {
+        let is_listed = match &line.body {
             Body::Recovered(recovered) => {
                 answered.extend(&recovered.of);
                 seen.contains(&line.seq)
@@ -856,8 +859,8 @@ fn end(stages: &mut [Stage]) {
             | Body::Status(_) => seen.contains(&line.seq),
             // Each listener was bound before.
             Body::Bind(bind) => {
-                let is_of_the_cast = bind.process.pid.is_some_and(|pid| pids.contains(&pid));
-                let is_plain = bind.errno.is_none() && ports.contains(&bind.port) && is_of_the_cast;
+                let is_of_scenario = bind.process.pid.is_some_and(|pid| pids.contains(&pid));
+                let is_plain = bind.errno.is_none() && ports.contains(&bind.port) && is_of_scenario;
                 is_plain || seen.contains(&line.seq)
             }
             Body::Repeated(repeated) => {
@@ -870,7 +873,7 @@ fn end(stages: &mut [Stage]) {
             }
             Body::Start(_) | Body::Ready(_) | Body::Alive(_) | Body::Lost(_) | Body::Stop(_) => true,
         };
-        assert!(is_told, "the fixture does not tell {line:?}: {}", log.text());
+        assert!(is_listed, "the scenario does not list {line:?}: {}", log.text());
     }
 
     let expected: BTreeMap<u64, (u64, u64)> = stages.iter().flat_map(|stage| stage.repeats.clone()).collect();
@@ -879,7 +882,7 @@ fn end(stages: &mut [Stage]) {
     assert_eq!(counts, expected_counts, "{}", log.text());
     for (of, (_, processes)) in &repeats {
         let wanted = expected[of].1;
-        // A slow host tells the count of ten seconds before the rest.
+        // On a slow host the count of ten seconds is reported before the rest.
         let is_right = match processes.as_slice() {
             [all] => *all == Some(wanted),
             several => several.iter().all(|one| one.is_some_and(|one| one <= wanted)),

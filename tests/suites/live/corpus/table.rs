@@ -17,7 +17,7 @@ const CHECKED_IN: &str = include_str!("../../../../docs/incidents.md");
 /// Set to anything, it makes the test write the table instead.
 const UPDATE: &str = "UPDATE_DOCS";
 
-/// Fewer scenarios than this are no corpus.
+/// The corpus has at least so many scenarios.
 const SCENARIOS_MIN: usize = 60;
 
 /// Scenarios of one cause, or with one follow-up, that differ.
@@ -29,7 +29,7 @@ What tracer is tested with: each of these is staged with real processes and sock
 and every line of the log is held against the scenario. The scenarios are data, under `tests/suites/live/corpus/scenarios/`; this table is
 made from them by `UPDATE_DOCS=1 cargo test -p tests --test live -- corpus::table`.
 
-*Family* is the clients'. *Server* says whether what the scenario is about was there before the tracer or came after it.
+*Family* is the clients'. *Server* shows whether the server of the scenario was there before the tracer or came after it.
 ";
 
 pub fn all() -> Vec<Trial> {

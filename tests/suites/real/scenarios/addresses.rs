@@ -198,12 +198,12 @@ fn vite_probes(stage: &mut Stage) {
     assert_eq!(first.vite_port(), stage.port);
     stage.trace();
     let before = stage.refused(LOOPBACK);
-    before.server(first.pid, KnownBy::Listener).advises("[::1]");
+    before.server(first.pid, KnownBy::Listener).hint_has("[::1]");
     let mut second = stage.start(vite(stage, "second", LOOPBACK, stage.port));
     let settled = second.vite_port();
     let after = stage.refused(LOOPBACK);
-    after.server(first.pid, KnownBy::Listener).advises("[::1]").mentions(&settled.to_string());
-    // The probe's listeners are no recovery.
+    after.server(first.pid, KnownBy::Listener).hint_has("[::1]").mentions(&settled.to_string());
+    // The probe's listeners are not a recovery.
     let log = stage.stop();
     let has_recovered = log.lines.iter().any(|line| matches!(line.body, Body::Recovered(_)));
     assert!(!has_recovered, "a probe is reported as a recovery: {}", log.text());
@@ -216,7 +216,7 @@ fn vite_probed_before(stage: &mut Stage) {
     let mut second = stage.start(vite(stage, "second", LOOPBACK, stage.port));
     assert_ne!(second.vite_port(), stage.port);
     stage.trace();
-    stage.refused(LOOPBACK).server(first.pid, KnownBy::Listener).advises("[::1]").certain();
+    stage.refused(LOOPBACK).server(first.pid, KnownBy::Listener).hint_has("[::1]").certain();
 }
 
 fn vite_on_ipv6(stage: &mut Stage) {
@@ -225,9 +225,9 @@ fn vite_on_ipv6(stage: &mut Stage) {
     let mut server = stage.start(vite(stage, "project", "::1", stage.port));
     assert_eq!(server.vite_port(), stage.port);
     let refusal = stage.refused(LOOPBACK);
-    refusal.server(server.pid, KnownBy::Listener).advises("[::1]").certain();
+    refusal.server(server.pid, KnownBy::Listener).hint_has("[::1]").certain();
     // The client has not asked `localhost`.
-    refusal.never_says("instead of localhost");
+    refusal.never_shows("instead of localhost");
 }
 
 fn lighttpd_on_ipv6_only(stage: &mut Stage) {
@@ -235,7 +235,7 @@ fn lighttpd_on_ipv6_only(stage: &mut Stage) {
     let server = stage.start(lighttpd(stage, &configuration)).up(stage.port);
     stage.trace();
     let refusal = stage.refused(LOOPBACK);
-    refusal.server(server.pid, KnownBy::Listener).certain().advises("[::1]");
+    refusal.server(server.pid, KnownBy::Listener).certain().hint_has("[::1]");
 }
 
 fn localhost_has_two_records(stage: &mut Stage) {
@@ -267,7 +267,7 @@ fn two_requests(stage: &mut Stage) {
         stage.start(node(stage, "client.js", script).with(&[&stage.port.to_string()])).printed("answered");
     let refusal = stage.refusal("the refusal of the client", |line| line.dst.addr == "::1");
     stage.expect(&refusal, Cause::WrongFamily);
-    refusal.server(nginx.pid, KnownBy::Listener).advises(LOOPBACK);
+    refusal.server(nginx.pid, KnownBy::Listener).hint_has(LOOPBACK);
     let log = stage.stop();
     let has_fallback = log.lines.iter().any(|line| matches!(line.body, Body::Fallback(_)));
     assert!(!has_fallback, "two requests are reported as a fallback: {}", log.text());
@@ -277,8 +277,8 @@ fn nginx_on_127_0_1_1(stage: &mut Stage) {
     let nginx = stage.start(nginx_at(stage, &[&format!("127.0.1.1:{}", stage.port)])).up(stage.port);
     stage.trace();
     let refusal = stage.refused(LOOPBACK);
-    refusal.server(nginx.pid, KnownBy::Listener).certain().says("127.0.1.1").advises(LOOPBACK);
-    refusal.never_says("0.0.0.0");
+    refusal.server(nginx.pid, KnownBy::Listener).certain().summary_has("127.0.1.1").hint_has(LOOPBACK);
+    refusal.never_shows("0.0.0.0");
 }
 
 fn mariadb_bind_address(stage: &mut Stage) {
@@ -286,7 +286,7 @@ fn mariadb_bind_address(stage: &mut Stage) {
     let port = stage.port.to_string();
     let server = stage.start(mariadb(stage, &["--bind-address=127.0.1.1", "--port", &port])).up(stage.port);
     let refusal = stage.refused(LOOPBACK);
-    refusal.server(server.pid, KnownBy::Listener).certain().says("127.0.1.1").advises(LOOPBACK);
+    refusal.server(server.pid, KnownBy::Listener).certain().summary_has("127.0.1.1").hint_has(LOOPBACK);
 }
 
 fn sshd_with_its_port_as_an_argument(stage: &mut Stage) {
@@ -296,7 +296,7 @@ fn sshd_with_its_port_as_an_argument(stage: &mut Stage) {
     let refusal = stage.refused(ETH0);
     refusal.server(server.pid, KnownBy::Listener).certain();
     for of_a_tunnel in ["GatewayPorts", "ssh -R", "ssh -L", "forward"] {
-        refusal.never_says(of_a_tunnel);
+        refusal.never_shows(of_a_tunnel);
     }
 }
 
@@ -308,7 +308,7 @@ fn ssh_tunnel(stage: &mut Stage) {
     let tunnel = stage.start(ssh(stage, at, &["-L", &forward])).up(stage.port);
     stage.trace();
     let refusal = stage.refused(ETH0);
-    refusal.server(tunnel.pid, KnownBy::Listener).certain().advises("-L");
+    refusal.server(tunnel.pid, KnownBy::Listener).certain().hint_has("-L");
 }
 
 fn docker_publishes_on_loopback(stage: &mut Stage) {
@@ -317,7 +317,7 @@ fn docker_publishes_on_loopback(stage: &mut Stage) {
     stage.trace();
     let refusal = stage.refused(ETH0);
     refusal.server(proxy.pid, KnownBy::Listener).certain().mentions(LOOPBACK);
-    refusal.never_says("restart docker-proxy");
+    refusal.never_shows("restart docker-proxy");
 }
 
 fn postgresql_under_timeout(stage: &mut Stage) {
@@ -330,7 +330,7 @@ fn postgresql_under_timeout(stage: &mut Stage) {
     let server = server.printed("ready to accept connections");
     let refusal = stage.refused(ETH0);
     refusal.server(postmaster, KnownBy::Listener).instances(1).certain();
-    refusal.not_a_server(server.pid).advises("listen_addresses");
+    refusal.not_a_server(server.pid).hint_has("listen_addresses");
 }
 
 fn java_behind_a_wrapper(stage: &mut Stage) {
@@ -403,7 +403,7 @@ fn sshd_executes_itself(stage: &mut Stage) {
         server.log().contains(&format!("Server listening on {ETH0}")).then_some(())
     });
     let refusal = stage.refused(LOOPBACK);
-    refusal.server(server.pid, KnownBy::Listener).says(ETH0);
+    refusal.server(server.pid, KnownBy::Listener).summary_has(ETH0);
 }
 
 fn sshd_for_ipv6_only(stage: &mut Stage) {
@@ -411,8 +411,8 @@ fn sshd_for_ipv6_only(stage: &mut Stage) {
     let configuration = format!("Port {}\nAddressFamily inet6", stage.port);
     let server = stage.start(sshd(stage, &configuration)).up(stage.port);
     let refusal = stage.refused(LOOPBACK);
-    refusal.server(server.pid, KnownBy::Listener).certain().advises("[::1]");
-    refusal.never_says("GatewayPorts").never_says("instead of localhost");
+    refusal.server(server.pid, KnownBy::Listener).certain().hint_has("[::1]");
+    refusal.never_shows("GatewayPorts").never_shows("instead of localhost");
 }
 
 /// The listener is the session's, a process that sshd forked: here the setting of tunnels is what matters.
@@ -425,7 +425,7 @@ fn ssh_reverse_tunnel(stage: &mut Stage) {
     let session = server.wait_until("the session", |server| server.children().first().copied());
     stage.trace();
     let refusal = stage.refused(ETH0);
-    refusal.server(session, KnownBy::Listener).certain().advises("GatewayPorts");
+    refusal.server(session, KnownBy::Listener).certain().hint_has("GatewayPorts");
 }
 
 fn nginx_reloads(stage: &mut Stage) {
@@ -443,7 +443,7 @@ fn nginx_reloads(stage: &mut Stage) {
         (!children.is_empty() && !children.contains(&first)).then_some(())
     });
     let refusal = stage.refused(LOOPBACK);
-    refusal.server(server.pid, KnownBy::Listener).says(ETH0);
+    refusal.server(server.pid, KnownBy::Listener).summary_has(ETH0);
 }
 
 fn gunicorn_as_a_daemon(stage: &mut Stage) {

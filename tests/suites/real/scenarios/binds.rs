@@ -107,7 +107,7 @@ fn sshd_and_a_late_address(stage: &mut Stage, addresses: &[&str]) {
     stage.netns.ip(&format!("addr add {VPN}/32 dev eth0"));
     let refusal = stage.refused(VPN);
     refusal.server(server.pid, KnownBy::Listener).mentions(VPN).mentions("EADDRNOTAVAIL");
-    refusal.advises("restart").certain();
+    refusal.hint_has("restart").certain();
     // The other address goes on to be answered, which clears nothing.
     stage.answered(LOOPBACK);
     stage.refused(VPN);
@@ -123,7 +123,7 @@ fn postgresql_and_a_late_vpn(stage: &mut Stage) {
     stage.netns.ip(&format!("addr add {VPN}/32 dev eth0"));
     let refusal = stage.refused(VPN);
     refusal.server(server.pid, KnownBy::Listener).mentions(VPN).mentions("EADDRNOTAVAIL");
-    refusal.advises("restart").certain();
+    refusal.hint_has("restart").certain();
 }
 
 fn redis_and_an_optional_address(stage: &mut Stage) {
@@ -132,7 +132,7 @@ fn redis_and_an_optional_address(stage: &mut Stage) {
     let server = server.printed("Ready to accept connections");
     stage.netns.ip(&format!("addr add {VPN}/32 dev eth0"));
     let refusal = stage.refused(VPN);
-    refusal.server(server.pid, KnownBy::Listener).mentions(VPN).advises("restart").certain();
+    refusal.server(server.pid, KnownBy::Listener).mentions(VPN).hint_has("restart").certain();
 }
 
 fn haproxy_without_its_address(stage: &mut Stage) {
@@ -180,7 +180,7 @@ fn redis_on_a_privileged_port(stage: &mut Stage) {
     assert!(!server.ended().success(), "{}", server.log());
     let refusal = stage.refused(LOOPBACK);
     refusal.server(server.pid, KnownBy::Bind).mentions("EACCES");
-    refusal.never_says("port is free").never_says("below 1024");
+    refusal.never_shows("port is free").never_shows("below 1024");
 }
 
 fn redis_in_a_sandbox(stage: &mut Stage) {
@@ -193,5 +193,5 @@ fn redis_in_a_sandbox(stage: &mut Stage) {
     refusal
         .server(server.pid, KnownBy::Bind)
         .mentions("EACCES")
-        .advises("a security policy forbids this port");
+        .hint_has("a security policy forbids this port");
 }

@@ -60,7 +60,7 @@ fn podman_and_loopback(stage: &mut Stage) {
     stage.trace();
     for to in [LOOPBACK, ETH0] {
         let refusal = stage.refused(to);
-        refusal.server(conmon, KnownBy::Listener).advises("podman port --all");
+        refusal.server(conmon, KnownBy::Listener).hint_has("podman port --all");
     }
 }
 
@@ -72,7 +72,7 @@ fn podman_has_the_port(stage: &mut Stage) {
     let _redis =
         stage.start(redis(stage.port, LOOPBACK)).printed("Could not create server TCP listening socket");
     let refusal = stage.refused(LOOPBACK);
-    refusal.server(conmon, KnownBy::Listener).advises("Podman's NAT");
+    refusal.server(conmon, KnownBy::Listener).hint_has("Podman's NAT");
 }
 
 fn podman_on_loopback(stage: &mut Stage) {
@@ -83,7 +83,7 @@ fn podman_on_loopback(stage: &mut Stage) {
     wait_served(conmon);
     stage.answered(LOOPBACK);
     let refusal = stage.refused(ETH0);
-    refusal.server(conmon, KnownBy::Listener).certain().advises("podman run -p");
+    refusal.server(conmon, KnownBy::Listener).certain().hint_has("podman run -p");
 }
 
 fn podman_stops(stage: &mut Stage) {
@@ -96,5 +96,5 @@ fn podman_stops(stage: &mut Stage) {
     container.end_by(Signal::TERM);
     stage.not_listening(stage.port);
     let refusal = stage.refused(LOOPBACK);
-    refusal.server(conmon, KnownBy::Listener).advises("podman logs");
+    refusal.server(conmon, KnownBy::Listener).hint_has("podman logs");
 }

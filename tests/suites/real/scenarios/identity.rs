@@ -128,9 +128,9 @@ fn another_user_takes_the_port(stage: &mut Stage) {
     let mut server = stage.start(redis(stage.port, LOOPBACK)).up(stage.port).printed("Ready to accept");
     crate::stage::pass(std::time::Duration::from_millis(120));
     server.end_by(Signal::TERM);
-    let _stranger = stage.start(python(stage, "::1", stage.port).by_user("nobody")).up(stage.port);
+    let _other_user = stage.start(python(stage, "::1", stage.port).by_user("nobody")).up(stage.port);
     let refusal = stage.refused(LOOPBACK);
-    refusal.server(server.pid, KnownBy::Listener).never_says("use [::1]").never_says("http://[::1]");
+    refusal.server(server.pid, KnownBy::Listener).never_shows("use [::1]").never_shows("http://[::1]");
 }
 
 fn nginx_in_another_namespace(stage: &mut Stage) {
@@ -141,7 +141,7 @@ fn nginx_in_another_namespace(stage: &mut Stage) {
     let refusal = stage.refused(LOOPBACK);
     // Nothing ties it to the destination.
     assert!(!refusal.line.verdict.because.is_empty(), "{}", refusal.shown());
-    refusal.says(&other.name).mentions(&server.pid.to_string());
+    refusal.summary_has(&other.name).mentions(&server.pid.to_string());
 }
 
 fn postgresql_in_another_namespace(stage: &mut Stage) {
@@ -152,5 +152,5 @@ fn postgresql_in_another_namespace(stage: &mut Stage) {
     let refusal = stage.refused(LOOPBACK);
     assert!(!refusal.line.verdict.because.contains(&Because::ClaimOnly), "{}", refusal.shown());
     assert!(!refusal.line.verdict.because.is_empty(), "{}", refusal.shown());
-    refusal.says(&other.name).mentions(&server.pid.to_string());
+    refusal.summary_has(&other.name).mentions(&server.pid.to_string());
 }

@@ -305,7 +305,7 @@ fn hsqldb_has_a_successor(stage: &mut Stage) {
     first.end_by(Signal::KILL);
     let successor = stage.start(hsqldb(LOOPBACK, stage.port));
     let refusal = stage.refused(LOOPBACK);
-    refusal.mentions(&successor.pid.to_string()).advises("wait").never_says("systemctl");
+    refusal.mentions(&successor.pid.to_string()).hint_has("wait").never_shows("systemctl");
     assert_eq!(stage.recovered(&refusal).listener.process.pid, Some(successor.pid));
 }
 
@@ -558,7 +558,7 @@ fn mariadb_starts_under_timeout(stage: &mut Stage) {
     let mut timeout = stage.start(launch.under(&["/usr/bin/timeout", "600"]));
     let server = timeout.descendant("mariadbd");
     let refusal = stage.refused(LOOPBACK);
-    refusal.server(server, KnownBy::Name).not_a_server(timeout.pid).advises("wait");
+    refusal.server(server, KnownBy::Name).not_a_server(timeout.pid).hint_has("wait");
     assert_eq!(stage.recovered(&refusal).listener.process.pid, Some(server));
 }
 
@@ -571,7 +571,7 @@ fn two_units_take_turns(stage: &mut Stage) {
         server.end_by(Signal::TERM);
     }
     let refusal = stage.refused(LOOPBACK);
-    refusal.mentions("redis-server.service").mentions("redis-own.service").advises("disable");
+    refusal.mentions("redis-server.service").mentions("redis-own.service").hint_has("disable");
 }
 
 fn a_unit_and_a_program_take_turns(stage: &mut Stage) {
@@ -589,9 +589,10 @@ fn a_unit_and_a_program_take_turns(stage: &mut Stage) {
         stage.not_listening(stage.port);
     }
     let refusal = stage.refused(LOOPBACK);
-    refusal.degraded(Because::SeveralOwners).says("web-cache.service and python3[");
-    refusal.says(&format!("two services take turns on {}", stage.port));
-    refusal.advises(&format!("two services take turns on {}: disable one, web-cache.service or", stage.port));
+    refusal.degraded(Because::SeveralOwners).summary_has("web-cache.service and python3[");
+    refusal.summary_has(&format!("two services take turns on {}", stage.port));
+    refusal
+        .hint_has(&format!("two services take turns on {}: disable one, web-cache.service or", stage.port));
 }
 
 fn one_unit_restarts(stage: &mut Stage) {
@@ -602,7 +603,7 @@ fn one_unit_restarts(stage: &mut Stage) {
         pass(MORE_THAN_A_PROBE);
         server.end_by(Signal::KILL);
     }
-    stage.refused(LOOPBACK).certain().never_says("take turns").never_says("disable");
+    stage.refused(LOOPBACK).certain().never_shows("take turns").never_shows("disable");
 }
 
 fn another_unit_took_over(stage: &mut Stage) {
@@ -614,7 +615,7 @@ fn another_unit_took_over(stage: &mut Stage) {
         server.end_by(Signal::TERM);
     }
     let refusal = stage.refused(LOOPBACK);
-    refusal.degraded(Because::SeveralOwners).never_says("take turns").never_says("disable");
+    refusal.degraded(Because::SeveralOwners).never_shows("take turns").never_shows("disable");
 }
 
 fn another_application_of_the_unit(stage: &mut Stage) {
@@ -631,5 +632,5 @@ fn another_application_of_the_unit(stage: &mut Stage) {
     pass(Duration::from_millis(5_200));
     let refusal = stage.refused(LOOPBACK);
     refusal.server(server.pid, KnownBy::Listener).not_a_server(other.pid).mentions("SIGKILL");
-    refusal.never_says(&other_port.to_string());
+    refusal.never_shows(&other_port.to_string());
 }

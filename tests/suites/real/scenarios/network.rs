@@ -101,7 +101,7 @@ fn curl_refused(stage: &mut Stage, to: &str) -> crate::stage::Refusal {
 fn output_rejects(stage: &mut Stage) {
     reject(stage, "output", &format!("ip daddr {ELSEWHERE} tcp dport {} reject", stage.port));
     stage.trace();
-    curl_refused(stage, ELSEWHERE).mentions(ELSEWHERE).certain().advises("nft list ruleset");
+    curl_refused(stage, ELSEWHERE).mentions(ELSEWHERE).certain().hint_has("nft list ruleset");
 }
 
 fn forward_rejects(stage: &mut Stage) {
@@ -110,7 +110,7 @@ fn forward_rejects(stage: &mut Stage) {
     reject(stage, "forward", &format!("ip daddr {ELSEWHERE} tcp dport {} reject", stage.port));
     stage.trace();
     let refusal = stage.refused_from(&container, Cause::Filtered, ELSEWHERE, stage.port);
-    refusal.advises("nft list ruleset");
+    refusal.hint_has("nft list ruleset");
 }
 
 fn service_without_endpoints(stage: &mut Stage) {
@@ -123,7 +123,7 @@ fn service_without_endpoints(stage: &mut Stage) {
     let _nginx = stage.start(nginx_at(stage, &[&format!("{LOOPBACK}:{}", stage.port)])).up(stage.port);
     stage.trace();
     let refusal = curl_refused(stage, SERVICE);
-    refusal.mentions(SERVICE).certain().advises("nft list ruleset").never_says("listen on 10.96");
+    refusal.mentions(SERVICE).certain().hint_has("nft list ruleset").never_shows("listen on 10.96");
 }
 
 fn nginx_behind_a_firewall(stage: &mut Stage) {
@@ -132,7 +132,7 @@ fn nginx_behind_a_firewall(stage: &mut Stage) {
     stage.answered(LOOPBACK);
     reject(stage, "input", &format!("tcp dport {} reject", stage.port));
     let refusal = stage.refused(LOOPBACK);
-    refusal.server(nginx.pid, KnownBy::Listener).advises("nft list ruleset").never_says("restart");
+    refusal.server(nginx.pid, KnownBy::Listener).hint_has("nft list ruleset").never_shows("restart");
 }
 
 fn redis_behind_a_firewall(stage: &mut Stage) {
@@ -140,7 +140,7 @@ fn redis_behind_a_firewall(stage: &mut Stage) {
     let redis = stage.start(redis(stage.port, LOOPBACK)).up(stage.port).printed("Ready to accept");
     reject(stage, "input", &format!("tcp dport {} reject with tcp reset", stage.port));
     let refusal = stage.refused(LOOPBACK);
-    refusal.server(redis.pid, KnownBy::Listener).advises("nft list ruleset").never_says("restart");
+    refusal.server(redis.pid, KnownBy::Listener).hint_has("nft list ruleset").never_shows("restart");
 }
 
 fn haproxy_on_an_interface(stage: &mut Stage) {
@@ -151,7 +151,7 @@ fn haproxy_on_an_interface(stage: &mut Stage) {
     let server = stage.start(haproxy(stage, &sections)).up(stage.port);
     stage.trace();
     let refusal = stage.refused(LOOPBACK);
-    refusal.server(server.pid, KnownBy::Listener).certain().says("eth0");
+    refusal.server(server.pid, KnownBy::Listener).certain().summary_has("eth0");
 }
 
 fn socat_on_an_interface(stage: &mut Stage) {
@@ -159,7 +159,7 @@ fn socat_on_an_interface(stage: &mut Stage) {
     let from = format!("TCP-LISTEN:{},fork,so-bindtodevice=eth0", stage.port);
     let server = stage.start(socat(&from, "EXEC:/bin/cat")).up(stage.port);
     let refusal = stage.refused(LOOPBACK);
-    refusal.server(server.pid, KnownBy::Listener).certain().says("eth0");
+    refusal.server(server.pid, KnownBy::Listener).certain().summary_has("eth0");
 }
 
 fn another_host_resets(stage: &mut Stage) {
@@ -167,5 +167,5 @@ fn another_host_resets(stage: &mut Stage) {
     stage.another_host(HOST);
     let _server = stage.start(python(stage, LOOPBACK, stage.port)).up(stage.port);
     stage.trace();
-    curl_refused(stage, HOST).mentions(HOST).never_says("restart");
+    curl_refused(stage, HOST).mentions(HOST).never_shows("restart");
 }

@@ -164,7 +164,7 @@ fn mariadb_skip_networking(stage: &mut Stage) {
         stage.start(mariadb(stage, &["--skip-networking"])).printed("ready for connections").made(&socket);
     pass(SETTLED);
     let refusal = stage.refused(LOOPBACK);
-    refusal.server(server.pid, KnownBy::Name).mentions("mariadb.sock").never_says("start it");
+    refusal.server(server.pid, KnownBy::Name).mentions("mariadb.sock").never_shows("start it");
 }
 
 fn redis_on_a_unix_socket(stage: &mut Stage) {
@@ -195,7 +195,7 @@ fn postgresql_without_addresses(stage: &mut Stage) {
     let socket = format!(".s.PGSQL.{}", stage.port);
     refusal.server(server.pid, KnownBy::Name).mentions(&socket);
     let claims = &refusal.line.verdict.claims;
-    assert!(claims.iter().any(|claim| claim.what == "listen_addresses"), "{}", refusal.shown());
+    assert!(claims.iter().any(|configured| configured.what == "listen_addresses"), "{}", refusal.shown());
 }
 
 fn on_another_port(stage: &mut Stage, is_watched: bool) {
@@ -218,7 +218,7 @@ fn published_at_another_port(stage: &mut Stage) {
     let _proxy = stage.start(proxy).up(published);
     stage.trace();
     let refusal = stage.refused(LOOPBACK);
-    refusal.advises(&format!("published here as {published}: use {LOOPBACK}:{published}"));
+    refusal.hint_has(&format!("published here as {published}: use {LOOPBACK}:{published}"));
 }
 
 fn socat_publishes_the_port(stage: &mut Stage) {
@@ -229,13 +229,13 @@ fn socat_publishes_the_port(stage: &mut Stage) {
     let from = format!("TCP4-LISTEN:{published},bind={LOOPBACK},fork,reuseaddr");
     let mut proxy = stage.start(socat(&from, &format!("TCP4:172.17.0.2:{}", stage.port))).up(published);
     let refusal = stage.refused(LOOPBACK);
-    refusal.advises(&format!("published here as {published}: use {LOOPBACK}:{published}"));
+    refusal.hint_has(&format!("published here as {published}: use {LOOPBACK}:{published}"));
     // The port is published no longer.
     proxy.end_by(Signal::TERM);
     pass(Duration::from_millis(200));
     let refusal = stage.refused_any(LOOPBACK);
     assert_ne!(refusal.line.verdict.cause, Cause::OtherPort, "{}", refusal.shown());
-    refusal.never_says(&published.to_string());
+    refusal.never_shows(&published.to_string());
 }
 
 fn ssh_tunnel_from_another_port(stage: &mut Stage) {
@@ -250,7 +250,7 @@ fn ssh_tunnel_from_another_port(stage: &mut Stage) {
     let refusal = stage.refused(LOOPBACK);
     // What the other side has behind the name is not seen.
     refusal.server(tunnel.pid, KnownBy::Name).degraded(Because::ClaimOnly);
-    refusal.advises(&format!("use {LOOPBACK}:{published}"));
+    refusal.hint_has(&format!("use {LOOPBACK}:{published}"));
 }
 
 fn socat_of_another_user(stage: &mut Stage) {
@@ -274,7 +274,7 @@ fn published_and_down(stage: &mut Stage) {
     let _proxy = stage.start(proxy).up(published);
     stage.trace();
     let refusal = stage.refused(LOOPBACK);
-    refusal.never_says(&published.to_string());
+    refusal.never_shows(&published.to_string());
 }
 
 fn vite_settled(stage: &mut Stage) {

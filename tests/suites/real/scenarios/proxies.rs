@@ -175,7 +175,7 @@ fn container_without_a_listener(stage: &mut Stage) {
     request(stage);
     let refusal = stage.upstream(inside);
     assert_eq!(refusal.line.client.pid, Some(proxy.pid), "{}", refusal.shown());
-    refusal.says(&container.name);
+    refusal.summary_has(&container.name);
 }
 
 fn container_on_another_port(stage: &mut Stage) {
@@ -201,7 +201,7 @@ fn socat_to_nothing(stage: &mut Stage) {
     let refusal = stage.refusal("the refusal of socat", |line| line.dst.addr == "172.17.0.2");
     stage.expect(&refusal, Cause::NothingListening);
     assert_eq!(refusal.line.client.comm.as_deref(), Some("socat"), "{}", refusal.shown());
-    refusal.says(&container.name).not_a_server(proxy.pid);
+    refusal.summary_has(&container.name).not_a_server(proxy.pid);
 }
 
 fn nginx_with_two_upstream_addresses(stage: &mut Stage) {
@@ -220,7 +220,7 @@ fn nginx_with_two_upstream_addresses(stage: &mut Stage) {
     request(stage);
     request(stage);
     let refusal = stage.upstream(backend);
-    refusal.server(server.pid, KnownBy::Listener).advises(LOOPBACK);
+    refusal.server(server.pid, KnownBy::Listener).hint_has(LOOPBACK);
     let log = stage.stop();
     let has_fallback = log.lines.iter().any(|line| matches!(line.body, Body::Fallback(_)));
     assert!(!has_fallback, "two requests are reported as a fallback: {}", log.text());
@@ -256,7 +256,7 @@ fn haproxy_to_another_host(stage: &mut Stage) {
     let refusal = stage.refusal("the refusal of HAProxy", |line| line.dst.addr == HOST);
     stage.expect(&refusal, Cause::Remote);
     assert_eq!(refusal.line.client.pid, Some(proxy.pid), "{}", refusal.shown());
-    refusal.mentions(HOST).never_says("listen on 203");
+    refusal.mentions(HOST).never_shows("listen on 203");
 }
 
 fn chain_of_three_proxies(stage: &mut Stage) {
@@ -275,7 +275,7 @@ fn chain_of_three_proxies(stage: &mut Stage) {
     let refusal = stage.upstream(last);
     assert_eq!(refusal.line.client.comm.as_deref(), Some("socat"), "{}", refusal.shown());
     assert_eq!(refusal.line.role, Role::Upstream);
-    refusal.says(&format!("socat serves {LOOPBACK}:{third}"));
+    refusal.summary_has(&format!("socat serves {LOOPBACK}:{third}"));
 }
 
 /// Requests that show the hops, each the next one, in the time that it takes to read which process listens there.
@@ -320,5 +320,5 @@ fn chain_into_a_container(stage: &mut Stage) {
     requests(stage);
     let refusal = stage.upstream(last);
     assert_eq!(refusal.line.client.pid, Some(haproxy.pid), "{}", refusal.shown());
-    refusal.says(&format!("haproxy serves 0.0.0.0:{inside}: its clients get 503"));
+    refusal.summary_has(&format!("haproxy serves 0.0.0.0:{inside}: its clients get 503"));
 }

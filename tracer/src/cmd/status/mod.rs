@@ -26,7 +26,7 @@ use one_scan::OneScan;
 use probe::probe;
 use targets::targets;
 
-/// Shows for each address and port whether a connect from here would be answered, and why not.
+/// Shows for each address and port whether a connect from this namespace would be answered, and why not.
 ///
 /// # Errors
 /// When the listeners cannot be read, or stdout does not take the answer.
@@ -35,7 +35,11 @@ pub fn status(options: &Status) -> Result<Exit> {
     let ports: BTreeSet<u16> = targets.iter().map(|(_, port)| *port).collect();
     let ports: Vec<u16> = ports.into_iter().collect();
     if ports.len() > PORTS_MAX {
-        return Err(Failure::usage(format!("at most {PORTS_MAX} ports at once"), "ask twice").into());
+        return Err(Failure::usage(
+            format!("at most {PORTS_MAX} ports at a time"),
+            "run it once more for the others",
+        )
+        .into());
     }
     if let Some(missing) = preflight::proc() {
         return Err(Failure::host(missing.sentence, missing.hint).into());
@@ -53,7 +57,7 @@ pub fn status(options: &Status) -> Result<Exit> {
             let client = process::describe(std::process::id()).unwrap_or_default();
             let intended = Intended { client, netns: own, dst: addr, dst_port: port };
             let (refused, verdict) = scan.inquire(intended);
-            // A listener of another namespace of this host covers it; one that any user may have made is no answer.
+            // A listener of another namespace of this host covers it; one that any user may have made is not an answer.
             let owner = verdict.considered.first().map(|one| &one.listener.process);
             let is_known = owner.is_some_and(|owner| trust::is_known_to(&refused.client, owner));
             status.answered = verdict.cause == Cause::Intercepted && is_known;

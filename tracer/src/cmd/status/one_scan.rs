@@ -104,7 +104,7 @@ fn read_settings(pid: u32) -> Option<SettingsRead> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let worker = std::thread::Builder::new().name("settings".to_owned());
     let read = move || {
-        // The receiver has gone when this fails: it waited too long.
+        // The receiver has been dropped when this fails: it waited too long.
         let _ = sender.send(settings::read_settings(pid, &Recognition::default()));
     };
     worker.spawn(read).ok()?;

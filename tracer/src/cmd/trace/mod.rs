@@ -154,7 +154,7 @@ impl Session {
 
     /// The main loop: until a signal, the time or the count ends it; `None`: nothing reads the log any more.
     async fn run(&mut self, mut signals: Signals, options: &Trace) -> Result<Option<StopReason>> {
-        // A time too far to be reached is no end.
+        // A time too far to be reached does not end the run.
         let after =
             |duration: Option<Duration>| duration.and_then(|duration| Instant::now().checked_add(duration));
         let end = after(options.duration);
@@ -185,7 +185,7 @@ impl Session {
         }
     }
 
-    /// One turn: a batch of the stream, the answers that are there, and time. Says whether there may be more.
+    /// One turn: a batch of the stream, the answers that are there, and time. Returns whether there may be more.
     fn turn(&mut self) -> Result<bool> {
         self.take(Input::Clock(clock::read()))?;
         let now = clock::now();

@@ -121,7 +121,7 @@ impl<'a> Case<'a> {
         (settings.of_file().covers(dst) == Some(true)).then_some(over)
     }
 
-    /// The file that sets the address was written after its process had started; `None`: that cannot be told.
+    /// The file that sets the address was written after its process had started; `None`: not known.
     pub fn is_older_than_the_file(&self) -> Option<bool> {
         let settings = self.facts.settings?;
         let effective = settings.effective(settings.product.bind());

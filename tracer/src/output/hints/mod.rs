@@ -20,7 +20,7 @@ use case::Case;
 use owner::Kind;
 use table::AnyRow;
 
-/// What to do; `None`: nothing true can be said.
+/// What to do; `None`: nothing is known to be true.
 pub fn hint(subject: &Subject<'_>) -> Option<String> {
     if subject.is_led_away() {
         // A listener that is missing at the connect's own destination is not why it was refused.

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_product_is_known_by_what_its_arguments_say() {
+    fn a_product_is_known_by_its_arguments() {
         let process = Process { comm: Some("MainThread".into()), ..Process::default() };
         let product = registry()[0];
         assert_eq!(recognise(&process, Some(product)), Kind::Product(product));

@@ -14,9 +14,9 @@ use crate::model::process::OwnerEnd;
 use crate::output::hints::case::Case;
 use crate::output::hints::owner::Kind;
 use crate::output::hints::words::{
-    RESTART, STRANGE, STRANGE_NAME, asker, asker_name, at_once, configured_port, device, enter,
-    is_held_by_own_service, is_in_use, is_killed, is_own, is_still_running, is_strange, listen_stream, own,
-    rewritten, rules, start, stranger, systemctl,
+    RESTART, STRANGE, STRANGE_NAME, asker, asker_name, configured_port, device, enter,
+    is_held_by_own_service, is_in_use, is_killed, is_own, is_still_running, is_strange, listen_stream,
+    of_other_user, own, rewritten, rules, start, systemctl, use_now,
 };
 use crate::output::subject::PRIVILEGED;
 use crate::output::words::service_name;
@@ -206,7 +206,7 @@ static TABLE: &[Entry] = &[
             port = case.facts.port(),
         )
     }),
-    // A listener was up, and was not asked.
+    // A listener was up, and did not receive the connect.
     any(
         Intercepted,
         "an ICMP message refused",
@@ -262,7 +262,7 @@ static TABLE: &[Entry] = &[
         format!("conntrack -L -p tcp --dport {}; {}", case.facts.port(), rules(case))
     }),
     // A listener is bound to another interface.
-    any(WrongDevice, STRANGE, is_strange, |case| stranger(case, "let it listen without the interface")),
+    any(WrongDevice, STRANGE, is_strange, |case| of_other_user(case, "let it listen without the interface")),
     any(
         WrongDevice,
         "a VRF is between the two",
@@ -288,7 +288,7 @@ static TABLE: &[Entry] = &[
         BindFailed,
         "EADDRINUSE or EADDRNOTAVAIL, and nothing but its own attempt shows that it is the server",
         |case| is_strange(case) && (is_in_use(case) || case.facts.errno == Some(Errno::EADDRNOTAVAIL)),
-        |case| stranger(case, "its log says which address it did not get"),
+        |case| of_other_user(case, "its log shows which address it did not get"),
     ),
     any(
         BindFailed,
@@ -331,7 +331,7 @@ static TABLE: &[Entry] = &[
         format!(
             "a container publishes this port: `docker ps --filter publish={port}` names it. Stop that container, or \
              publish it at another port (-p 127.0.0.1:OTHER:PORT); then start the server again. Ending docker-proxy \
-             itself helps nobody",
+             itself does not help",
             port = case.facts.port(),
         )
     }),
@@ -363,7 +363,7 @@ static TABLE: &[Entry] = &[
     }),
     of(Sshd, BindFailed, "EADDRINUSE", is_in_use, |case| {
         format!(
-            "somebody who is logged in forwards this port to their own host (ssh -R): let them end that, or end their \
+            "a logged-in user forwards this port to their own host (ssh -R): let that user end it, or end their \
              connection (kill {}); then start the server again",
             case.facts.pid
         )
@@ -488,7 +488,7 @@ static TABLE: &[Entry] = &[
         Stopped,
         "another instance has started",
         |case| case.subject.successor().is_some(),
-        |_| "wait: another instance has started, and RECOVERED says when it listens".to_owned(),
+        |_| "wait: another instance has started, and RECOVERED shows when it listens".to_owned(),
     ),
     products(Stopped, Place::First),
     of(
@@ -525,7 +525,7 @@ static TABLE: &[Entry] = &[
     ),
     of(Sshd, Stopped, "", ALWAYS, |_| {
         "the forwarding (ssh -R) ends with the connection that asked for it: let its client connect again; -o \
-         ExitOnForwardFailure=yes tells it when the port is not to be had"
+         ExitOnForwardFailure=yes makes it fail when the port is taken"
             .to_owned()
     }),
     of(
@@ -565,7 +565,7 @@ static TABLE: &[Entry] = &[
     // A listener has the other family only.
     any(WrongFamily, "the listener is the client's own", is_own, own),
     any(WrongFamily, STRANGE, is_strange, |case| {
-        stranger(case, &format!("let it listen on {} too", case.facts.addr()))
+        of_other_user(case, &format!("let it listen on {} too", case.facts.addr()))
     }),
     any(
         WrongFamily,
@@ -595,11 +595,11 @@ static TABLE: &[Entry] = &[
     ),
     any(
         WrongFamily,
-        "it claims to listen on the address already",
+        "it is configured to listen on the address already",
         |case| case.asks_for_the_address() == Some(true),
         |case| {
             let now = case.facts.other_family().map_or_else(String::new, |now| format!("{now}; "));
-            format!("{now}its log says why it does not listen on {}", case.facts.addr())
+            format!("{now}its log shows why it does not listen on {}", case.facts.addr())
         },
     ),
     products(WrongFamily, Place::Last),
@@ -653,7 +653,7 @@ static TABLE: &[Entry] = &[
     // A listener is up, elsewhere. First where what is configured is not what is.
     any(WrongAddress, "the listener is the client's own", is_own, own),
     any(WrongAddress, STRANGE, is_strange, |case| {
-        stranger(case, &format!("let it listen on {} too", case.facts.addr()))
+        of_other_user(case, &format!("let it listen on {} too", case.facts.addr()))
     }),
     any(
         WrongAddress,
@@ -666,29 +666,29 @@ static TABLE: &[Entry] = &[
         "its file asks for the address, and is older than its process",
         |case| case.file_is_right() && case.is_older_than_the_file() == Some(false),
         |_| {
-            "the file is already right, and the process is younger than it: its log says why it listens elsewhere (the \
+            "the file is already right, and the process is younger than it: its log shows why it listens elsewhere (the \
              address was not up when it started?); then start a new one"
                 .to_owned()
         },
     ),
     any(
         WrongAddress,
-        "its file asks for the address, and which of the two is older cannot be told",
+        "its file asks for the address, and which of the two is older is not known",
         |case| case.file_is_right() && case.is_older_than_the_file().is_none(),
         |_| {
-            "the file is already right, and whether the process started with it cannot be told: end it and start a new one; \
-             if that one listens elsewhere too, its log says why"
+            "the file is already right, and whether the process started with it is not known: end it and start a new one; \
+             if that one listens elsewhere too, its log shows why"
                 .to_owned()
         },
     ),
     known(None, WrongAddress, "its arguments or its environment ask for the address", |case| {
         let source = case.facts.bind_source().filter(|_| case.asks_for_the_address() == Some(true))?;
         Some(format!(
-            "the bind by its {source} is right already: its log says why it listens elsewhere (the address was not up when it \
+            "the bind by its {source} is right already: its log shows why it listens elsewhere (the address was not up when it \
              started?); then start a new process",
         ))
     }),
-    known(None, WrongAddress, "its file asked for the address, and somebody took that back", |case| {
+    known(None, WrongAddress, "its file asked for the address, and another process took that back", |case| {
         if case.asks_for_the_address() == Some(false) { rewritten(case) } else { None }
     }),
     known(None, WrongAddress, "its file asks for the address, and something wins over it", |case| {
@@ -706,7 +706,7 @@ static TABLE: &[Entry] = &[
         |case| case.facts.in_other_netns,
         |case| {
             format!(
-                "let the server listen on {} inside {}, then start it anew; {}, and change nothing outside",
+                "let the server listen on {} inside {}, then restart the process (reload is not enough); {}, and change nothing outside",
                 case.facts.addr(),
                 case.facts.netns,
                 case.facts.keep(),
@@ -715,11 +715,11 @@ static TABLE: &[Entry] = &[
     ),
     any(
         WrongAddress,
-        "what it listens on is no address any more",
+        "what it listens on is not an address any more",
         |case| !case.is_there(),
         |case| {
             format!(
-                "{} is no address of this namespace any more: bring its interface back, or start the server on an address \
+                "{} is not an address of this namespace any more: bring its interface back, or start the server on an address \
                  that is there",
                 in_url(case.facts.bound_to)
             )
@@ -761,12 +761,12 @@ static TABLE: &[Entry] = &[
         )
     }),
     of(Ssh, WrongAddress, "", ALWAYS, |case| {
-        let now = at_once(case);
+        let now = use_now(case);
         if case.facts.dst().is_loopback() {
             format!("{now}. Permanent fix: -L 127.0.0.1:{}:HOST:PORT", case.facts.port())
         } else {
             format!(
-                "{now}; for other hosts -L {}:{}:HOST:PORT, which anybody may use: keep the authentication \
+                "{now}; for other hosts -L {}:{}:HOST:PORT, which any user may use: keep the authentication \
                  of what is behind it and a firewall on (-g or GatewayPorts would open every interface)",
                 case.facts.addr(),
                 case.facts.port(),
@@ -774,24 +774,24 @@ static TABLE: &[Entry] = &[
         }
     }),
     of(Sshd, WrongAddress, "", ALWAYS, |case| {
-        let now = at_once(case);
+        let now = use_now(case);
         if case.facts.dst().is_loopback() {
             format!("{now}. Permanent fix: ssh -R 127.0.0.1:{}:HOST:PORT", case.facts.port())
         } else {
             format!(
-                "{now}; for other hosts GatewayPorts clientspecified in sshd_config and ssh -R {}:{}:HOST:PORT, which anybody may use: keep the authentication of what is behind it and a firewall on",
+                "{now}; for other hosts GatewayPorts clientspecified in sshd_config and ssh -R {}:{}:HOST:PORT, which any user may use: keep the authentication of what is behind it and a firewall on",
                 case.facts.addr(),
                 case.facts.port(),
             )
         }
     }),
     of(Kubectl, WrongAddress, "", ALWAYS, |case| {
-        let now = at_once(case);
+        let now = use_now(case);
         if case.facts.dst().is_loopback() {
             format!("{now}. Permanent fix: kubectl port-forward --address localhost")
         } else {
             format!(
-                "{now}; for other hosts kubectl port-forward --address localhost,{}, which anybody may use: keep the \
+                "{now}; for other hosts kubectl port-forward --address localhost,{}, which any user may use: keep the \
                  authentication of what is behind it and a firewall on",
                 case.facts.dst(),
             )
@@ -830,13 +830,15 @@ static TABLE: &[Entry] = &[
         )
     }),
     // A socket has the port and does not listen.
-    any(BoundNotListening, STRANGE, is_strange, |case| stranger(case, "its log says why it does not listen")),
+    any(BoundNotListening, STRANGE, is_strange, |case| {
+        of_other_user(case, "its log shows why it does not listen")
+    }),
     any(BoundNotListening, "", ALWAYS, |case| {
         format!("it is still starting, or stuck: see its log, or `strace -f -p {}`", case.facts.pid)
     }),
     // The server is running, and not on TCP.
     any(NotOnTcp, STRANGE_NAME, is_strange, |case| {
-        stranger(case, &format!("let it listen on {}:{} too", case.facts.addr(), case.facts.port()))
+        of_other_user(case, &format!("let it listen on {}:{} too", case.facts.addr(), case.facts.port()))
     }),
     known(None, NotOnTcp, "", |case| {
         Some(format!(
@@ -846,7 +848,7 @@ static TABLE: &[Entry] = &[
             case.facts.port(),
         ))
     }),
-    // A candidate is alive.
+    // A candidate is running.
     any(
         Starting,
         "the client is in a pod",
@@ -870,7 +872,9 @@ static TABLE: &[Entry] = &[
     }),
     any(NeverListened, "", ALWAYS, |case| format!("see the log for the end of {}", case.facts.owner)),
     // A listener is in another namespace.
-    any(OtherNetns, STRANGE, is_strange, |case| stranger(case, "publish or forward the port to reach it")),
+    any(OtherNetns, STRANGE, is_strange, |case| {
+        of_other_user(case, "publish or forward the port to reach it")
+    }),
     of(
         DockerProxy,
         OtherNetns,
@@ -878,27 +882,27 @@ static TABLE: &[Entry] = &[
         |case| !case.facts.bound_to.is_loopback(),
         |case| {
             format!(
-                "from in here ask the container by its name, on a Docker network that both are in, or the host: \
+                "from inside the client's container ask the other container by its name, on a Docker network that both are in, or the host: \
                  host.docker.internal:{} (docker run --add-host host.docker.internal:host-gateway)",
                 case.facts.port()
             )
         },
     ),
     of(DockerProxy, OtherNetns, "it listens on loopback", ALWAYS, |_| {
-        "from in here ask the container by its name, on a Docker network that both are in: on the host it is published for \
+        "from inside the client's container ask the other container by its name, on a Docker network that both are in: on the host it is published for \
          the host alone"
             .to_owned()
     }),
     known(None, OtherNetns, "it listens on its own loopback", |case| {
         let enter = enter(case).filter(|_| case.facts.bound_to.is_loopback())?;
         Some(format!(
-            "to reach it from in there: {enter} COMMAND; it listens on its own loopback only, so that a published port would \
+            "to reach it from inside its namespace: {enter} COMMAND; it listens on its own loopback only, so that a published port would \
              be refused too",
         ))
     }),
     known(None, OtherNetns, "it can be entered", |case| {
         Some(format!(
-            "to reach it from in there: {} COMMAND; from here, publish or forward the port (docker -p, kubectl port-forward)",
+            "to reach it from inside its namespace: {} COMMAND; or from the host: publish or forward the port (docker -p, kubectl port-forward)",
             enter(case)?
         ))
     }),
@@ -906,7 +910,10 @@ static TABLE: &[Entry] = &[
         OtherNetns,
         "",
         |case| !case.facts.bound_to.is_loopback(),
-        |_| "to reach it from here, publish or forward the port (docker -p, kubectl port-forward)".to_owned(),
+        |_| {
+            "to reach it from the host, publish or forward the port (docker -p, kubectl port-forward)"
+                .to_owned()
+        },
     ),
     // The server is on another port.
     known(None, OtherPort, "a forwarder publishes it", |case| {
@@ -920,9 +927,9 @@ static TABLE: &[Entry] = &[
         start,
     ),
     any(OtherPort, STRANGE, is_strange, |case| {
-        stranger(case, &format!("give it port {}", case.facts.port()))
+        of_other_user(case, &format!("give it port {}", case.facts.port()))
     }),
-    known(None, OtherPort, "it claims that port", |case| {
+    known(None, OtherPort, "it is configured for that port", |case| {
         Some(format!(
             "its {} by {}: let the client use that one, or give the server port {}",
             case.facts.settings?.product.port(),

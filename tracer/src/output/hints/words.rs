@@ -72,33 +72,33 @@ pub fn own(_: &Case<'_>) -> String {
         .to_owned()
 }
 
-/// For rows about a socket that anybody could have opened.
+/// For rows about a socket that any user could have opened.
 pub const STRANGE: &str = "nothing but its own socket shows that it is the server";
 
-/// For rows about a process that anybody could have named so.
+/// For rows about a process that any user could have named so.
 pub const STRANGE_NAME: &str = "nothing but its name shows that it is the server";
 
 /// What a process did on the port, or its name, is all that shows that it is the server, and it is neither root's nor of
 /// the user who was refused.
 pub fn is_strange(case: &Case<'_>) -> bool {
     let because = &case.subject.verdict.because;
-    let is_doubtful = [Because::UnverifiedServer, Because::SeveralOwners, Because::ClaimOnly]
+    let is_unverified = [Because::UnverifiedServer, Because::SeveralOwners, Because::ClaimOnly]
         .iter()
         .any(|one| because.contains(one));
     let opener = case.socket.map(|socket| socket.opener.as_deref().unwrap_or(&socket.process));
     let owner = opener.or(case.process);
-    is_doubtful && owner.is_some_and(|owner| !trust::is_known_to(&case.subject.refused.client, owner))
+    is_unverified && owner.is_some_and(|owner| !trust::is_known_to(&case.subject.refused.client, owner))
 }
 
 /// What to do before such a process is trusted: no client is sent to its address, its path or its namespace.
-pub fn stranger(case: &Case<'_>, remedy: &str) -> String {
+pub fn of_other_user(case: &Case<'_>, remedy: &str) -> String {
     let Some(process) = case.socket.map(|socket| &socket.process).or(case.process) else {
         return start(case);
     };
     let user = process.uid.map_or_else(|| "a user that is not known".to_owned(), |uid| format!("user {uid}"));
     let why = if case.socket.is_some() { STRANGE } else { STRANGE_NAME };
-    let look = process.pid.map_or_else(String::new, |pid| format!(" (ps -o user,lstart,args -p {pid})"));
-    format!("{} belongs to {user}, and {why}: see what it is{look}; if it is, {remedy}", who(process))
+    let command = process.pid.map_or_else(String::new, |pid| format!(" (ps -o user,lstart,args -p {pid})"));
+    format!("{} belongs to {user}, and {why}: see what it is{command}; if it is, {remedy}", who(process))
 }
 
 /// Its owner closed a listener, and is still running.
@@ -110,7 +110,7 @@ pub fn is_killed(case: &Case<'_>) -> bool {
     case.facts.exit == Some(ExitStatus::Signal(libc::SIGKILL))
 }
 
-/// How a unit of this systemd is asked about: a user's own takes `--user`.
+/// The command that queries a unit of this systemd: a user's own takes `--user`.
 pub fn systemctl(case: &Case<'_>) -> &'static str {
     let is_first = case.process.is_some_and(|process| process.pid == Some(1) || process.ns_pid == Some(1));
     if is_first { "systemctl" } else { "systemctl --user" }
@@ -126,7 +126,7 @@ pub fn listen_stream(case: &Case<'_>) -> String {
     )
 }
 
-pub fn at_once(case: &Case<'_>) -> String {
+pub fn use_now(case: &Case<'_>) -> String {
     let on_this_host = if case.facts.bound_to.is_loopback() { "on this host use" } else { "now: use" };
     format!("{on_this_host} {}", case.facts.at)
 }

@@ -9,8 +9,8 @@
 //! This file has one function a line type; `status.rs` the answer of `tracer status`, `claims.rs` what configuration says,
 //! `memory.rs` what later lines need of earlier ones.
 
-mod claims;
 mod memory;
+mod settings;
 mod status;
 
 use std::collections::BTreeMap;
@@ -24,13 +24,13 @@ use jiff::tz::TimeZone;
 use crate::model::container;
 use crate::model::escape::{in_quotes, quoted};
 use crate::output::schema::{
-    Alive, Answer, Because, Bind, Body, Call, Change, Claim, Config, ConfigChange, Container, Endpoint,
-    Failed, FailedBy, Fallback, Line, Listener, ListenerLine, Lost, LostWhere, Mismatch, Netns, Owner,
-    OwnerState, Process, Ready, Recovered, Refused, Repeated, Role, SettingChange, Start, Stop, Time,
+    Alive, Answer, Because, Bind, Body, Call, Change, Config, ConfigChange, ConfiguredValue, Container,
+    Endpoint, Failed, FailedBy, Fallback, Line, Listener, ListenerLine, Lost, LostWhere, Mismatch, Netns,
+    Owner, OwnerState, Process, Ready, Recovered, Refused, Repeated, Role, SettingChange, Start, Stop, Time,
 };
 use crate::output::words::{ago, counted, in_brackets, signal_name, who_in_line};
-use claims::{by_source, is_worth_saying, setting};
 use memory::{Details, FailedBinds, Refusals, Remembered};
+use settings::{by_source, is_shown, setting};
 
 /// Columns that details are indented by: a time and two spaces.
 const INDENT: usize = 14;
@@ -77,7 +77,7 @@ impl Text {
         }
     }
 
-    /// Writes what one line of the log says.
+    /// Writes one line of the log as text.
     ///
     /// # Errors
     /// When `out` does not take it.
@@ -143,7 +143,7 @@ impl Text {
     }
 
     /// Where a refusal happened: the client's namespace, where that is not tracer's own, its container, and the container
-    /// that refused. A container says more than the number of a namespace without a name.
+    /// that refused. A container identifies more than the number of a namespace without a name.
     fn places(&self, refused: &Refused) -> Vec<String> {
         let client = refused.client.container.as_ref().map(container_label);
         let netns = self.netns(&refused.netns).filter(|_| client.is_none() || refused.netns.name.is_some());
@@ -210,7 +210,7 @@ impl Text {
             }
             put(text, format_args!("{}\n", parts.join("   ")));
         }
-        // Their numbers are given to others from here on.
+        // From now on their numbers may be given to others.
         self.containers.clear();
     }
 
@@ -231,7 +231,7 @@ impl Text {
         }
         let mut notes = Vec::new();
         let container = listener.process.container.as_ref().map(container_label);
-        // A container says more than a namespace's number.
+        // A container identifies more than a namespace's number.
         if container.is_none() || listener.netns.name.is_some() {
             notes.extend(self.netns(&listener.netns));
         } else if let (Change::Present, Some(container)) = (line.change, &container) {
@@ -281,15 +281,15 @@ impl Text {
             let reasons: Vec<&str> = verdict.because.iter().map(|because| reason(*because)).collect();
             self.detail("not certain: ", CHANGE, &reasons.join("; "), text);
         }
-        let claims: Vec<&Claim> =
-            verdict.claims.iter().filter(|claim| is_worth_saying(claim, verdict)).collect();
-        let processes = verdict.listeners.iter().map(|weighed| &weighed.listener.process);
+        let values: Vec<&ConfiguredValue> =
+            verdict.claims.iter().filter(|claim| is_shown(claim, verdict)).collect();
+        let processes = verdict.listeners.iter().map(|evaluated| &evaluated.listener.process);
         let processes = processes.chain(verdict.candidates.iter().map(|candidate| &candidate.process));
         let processes: Vec<&Process> = processes.collect();
-        for source in by_source(&claims) {
-            let says = source.iter().map(|claim| setting(claim)).collect::<Vec<_>>().join(", ");
-            let words = self.claims(source, &says, &processes, time);
-            self.detail("claim: ", FAINT, &words, text);
+        for source in by_source(&values) {
+            let values = source.iter().map(|claim| setting(claim)).collect::<Vec<_>>().join(", ");
+            let words = self.configured_source(source, &values, &processes, time);
+            self.detail("setting: ", FAINT, &words, text);
         }
         if let Some(hint) = &verdict.hint {
             self.detail("hint: ", HINT, hint, text);
@@ -407,7 +407,7 @@ impl Text {
             put(text, format_args!("{} -> {} refused, ", first.client, first.dst));
         }
         let after = ago(fallback.after_us.saturating_mul(1_000));
-        put(text, format_args!("{} answered {after} later: harmless", endpoint(&fallback.dst)));
+        put(text, format_args!("{} answered {after} later", endpoint(&fallback.dst)));
         first.into_iter().for_each(|first| put_places(first, text));
         text.push('\n');
     }
@@ -469,7 +469,7 @@ impl Text {
                 ("not readable", "verdicts are not certain until the listeners are read again")
             }
             LostWhere::Attempts => ("too many connects under way", "refusals may be missing"),
-            LostWhere::Followed => ("too many processes to follow", "how a server ended may not be told"),
+            LostWhere::Followed => ("too many processes to follow", "how a server ended may not be reported"),
             LostWhere::Names => ("too many names of programs to watch", "a server may be noticed late"),
             LostWhere::Recursion => ("skipped by the kernel, at most", "refusals may be missing"),
         };
@@ -531,7 +531,7 @@ fn endpoint(endpoint: &Endpoint) -> String {
 /// behind this address is in.
 fn reached(refused: &Refused) -> Option<&Container> {
     let is_there = |mismatch: &Option<Mismatch>| !matches!(mismatch, Some(Mismatch::Netns | Mismatch::Port));
-    let there = refused.verdict.listeners.iter().find(|weighed| is_there(&weighed.mismatch))?;
+    let there = refused.verdict.listeners.iter().find(|evaluated| is_there(&evaluated.mismatch))?;
     let container = there.listener.process.container.as_ref()?;
     let is_other =
         there.listener.netns.id != refused.netns.id && refused.client.container.as_ref() != Some(container);
@@ -540,7 +540,7 @@ fn reached(refused: &Refused) -> Option<&Container> {
 
 /// The container that a listener in the client's namespace is in, where the namespace has no name.
 fn container_in(refused: &Refused) -> Option<&Container> {
-    let listeners = refused.verdict.listeners.iter().map(|weighed| &weighed.listener);
+    let listeners = refused.verdict.listeners.iter().map(|evaluated| &evaluated.listener);
     let mut there = listeners.filter(|listener| listener.netns.id == refused.netns.id);
     there.find_map(|listener| listener.process.container.as_ref()).filter(|_| refused.netns.name.is_none())
 }

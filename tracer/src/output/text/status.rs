@@ -2,9 +2,11 @@
 
 use anstyle::Style;
 
-use super::claims::{by_source, setting};
+use super::settings::{by_source, setting};
 use super::{ALARM, CHANGE, FAINT, GOOD, Text, put, shown};
-use crate::output::schema::{Authentication, Claim, Exposure, Probe, ProbeOutcome, Process, Status, Time};
+use crate::output::schema::{
+    Authentication, ConfiguredValue, Exposure, Probe, ProbeOutcome, Process, Status, Time,
+};
 use crate::output::words::{ago, in_brackets};
 
 impl Text {
@@ -33,16 +35,17 @@ impl Text {
                 text,
             );
         }
-        let listeners = || status.listeners.iter().map(|weighed| &weighed.listener);
+        let listeners = || status.listeners.iter().map(|evaluated| &evaluated.listener);
         let processes: Vec<&Process> = listeners().map(|listener| &listener.process).collect();
         // A setting that decides who can connect is printed with what is open.
-        let is_of_access = |claim: &&Claim| {
+        let is_of_access = |claim: &&ConfiguredValue| {
             let mut of = status.exposures.iter().filter_map(|exposure| exposure.authentication.as_ref());
             of.any(|authentication| authentication.what == claim.what)
         };
-        let claims: Vec<&Claim> = status.claims.iter().filter(|claim| !is_of_access(claim)).collect();
-        for source in by_source(&claims) {
-            let says: Vec<String> = source
+        let values: Vec<&ConfiguredValue> =
+            status.claims.iter().filter(|claim| !is_of_access(claim)).collect();
+        for source in by_source(&values) {
+            let shown: Vec<String> = source
                 .iter()
                 .map(|claim| {
                     let agrees = match claim.agrees {
@@ -53,8 +56,8 @@ impl Text {
                     format!("{}{agrees}", setting(claim))
                 })
                 .collect();
-            let words = self.claims(source, &says.join(", "), &processes, time);
-            self.detail_once("claim: ", FAINT, &words, text);
+            let words = self.configured_source(source, &shown.join(", "), &processes, time);
+            self.detail_once("setting: ", FAINT, &words, text);
         }
         for exposure in &status.exposures {
             let words = exposed(exposure, exposure.netns == status.netns);
@@ -87,12 +90,14 @@ fn exposed(exposure: &Exposure, is_own: bool) -> String {
         (false, now) => format!("{at}{netns}: {}", now.join(", ")),
     };
     match authentication {
-        Some(Authentication { what, is_asked: Some(true) }) => format!("{reach}; claims to ask for {what}"),
+        Some(Authentication { what, is_asked: Some(true) }) => {
+            format!("{reach}; configured to ask for {what}")
+        }
         Some(Authentication { what, is_asked: Some(false) }) => {
-            format!("{reach}; claims to ask nobody for {what} or anything else")
+            format!("{reach}; configured to ask for neither {what} nor anything else")
         }
         Some(Authentication { what, is_asked: None }) => {
-            format!("{reach}; does not claim whether it asks for {what}")
+            format!("{reach}; not known whether it asks for {what}")
         }
         None => reach,
     }

@@ -1,4 +1,4 @@
-//! Where OpenClaw's configuration is, and what of it says how the gateway binds.
+//! Where OpenClaw's configuration is, and which of its settings decide how the gateway binds.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -20,7 +20,7 @@ const PASSWORD: &str = "gateway.auth.password";
 /// The first version that listens on 127.0.0.1 beside its tailnet or custom address.
 pub const WITH_LOOPBACK: [u32; 3] = [2026, 8, 1];
 
-/// Environment variables that say where the configuration is, or what is in it.
+/// Environment variables that set where the configuration is, or what is in it.
 pub const VARIABLES: [&str; 9] = [
     "HOME",
     "OPENCLAW_CONFIG_PATH",
@@ -39,7 +39,7 @@ const FILES: [&str; 2] = ["openclaw.json", "clawdbot.json"];
 /// Directories in the home directory that it may be in, the present one first.
 const DIRECTORIES: [&str; 2] = [".openclaw", ".clawdbot"];
 
-/// The settings that are read, and nothing else: where they stand, and whether only their presence may be told.
+/// The settings that are read, and nothing else: where they stand, and whether only their presence may be shown.
 const SETTINGS: [(&[&str], &str, Show); 7] = [
     (&["gateway", "bind"], BIND, Show::Value),
     (&["gateway", "customBindHost"], "gateway.customBindHost", Show::Value),
@@ -59,7 +59,7 @@ enum Show {
     Presence,
 }
 
-/// Whether sockets that listen on `addrs` are what a setting asks for; `None`: it says nothing of that, or of a kind
+/// Whether sockets that listen on `addrs` are what a setting asks for; `None`: it does not decide that, or is of a kind
 /// that cannot be known.
 pub fn agrees(what: &str, settings: &ServerSettings, addrs: &[IpAddr], ports: &[u16]) -> Option<bool> {
     if addrs.is_empty() {
@@ -137,7 +137,7 @@ fn is_v4_loopback(addr: &IpAddr) -> bool {
     *addr == IpAddr::V4(Ipv4Addr::LOCALHOST)
 }
 
-/// What the file says of who is let in.
+/// What the file sets about authentication.
 pub fn access(settings: &ServerSettings) -> Access {
     let is_set = |what: &str| settings.effective(what).is_some();
     match settings.effective(AUTH_MODE).map(|mode| mode.value) {
@@ -148,14 +148,14 @@ pub fn access(settings: &ServerSettings) -> Access {
         mode => {
             let what = if mode == Some("password") { PASSWORD } else { TOKEN };
             // What is included may set it; and other modes have ways of their own.
-            let is_told = settings.in_file().is_some_and(|file| !file.includes);
+            let is_whole = settings.in_file().is_some_and(|file| !file.includes);
             let is_known = matches!(mode, Some("token" | "password") | None);
-            if is_told && is_known { Access::Open(what) } else { Access::Unknown(what) }
+            if is_whole && is_known { Access::Open(what) } else { Access::Unknown(what) }
         }
     }
 }
 
-/// The version that wrote the configuration last, as far as that says which one runs.
+/// The version that wrote the configuration last, as far as that shows which one runs.
 pub fn version(settings: &ServerSettings) -> Option<&str> {
     settings.in_file()?.version.as_deref()
 }
@@ -172,7 +172,7 @@ pub fn is_since(version: &str, since: [u32; 3]) -> bool {
 }
 
 /// Where the configuration may be, the first that exists being it. `home` is the user's, where the environment does
-/// not say.
+/// not set it.
 pub fn config_paths(environment: &Environment, arguments: &[&[u8]], home: Option<&Path>) -> Vec<PathBuf> {
     let path = |name: &str| variable(environment, name).map(|value| PathBuf::from(OsStr::from_bytes(value)));
     let home = path("OPENCLAW_HOME").or_else(|| path("HOME")).or_else(|| home.map(Path::to_owned));
@@ -210,7 +210,7 @@ fn option<'a>(arguments: &[&'a [u8]], name: &str) -> Option<&'a [u8]> {
     arguments.iter().find_map(with_equals).or_else(behind).filter(|value| !value.is_empty())
 }
 
-/// What the arguments and the environment say of the bind: both win over the file.
+/// What the arguments and the environment set for the bind: both win over the file.
 pub fn overrides(environment: &Environment, arguments: &[&[u8]]) -> Vec<Override> {
     let mut overrides = Vec::new();
     for (name, what) in [("--bind", BIND), ("--port", PORT)] {
@@ -253,10 +253,10 @@ pub fn settings_read() -> Vec<&'static str> {
     SETTINGS.iter().map(|(_, what, _)| *what).collect()
 }
 
-/// What the configuration file says.
+/// What the configuration file sets.
 ///
 /// # Errors
-/// When it is no JSON5.
+/// When it is not JSON5.
 pub fn settings(text: &str) -> Result<FileSettings, Malformed> {
     let mut found: [Option<String>; SETTINGS.len()] = Default::default();
     let mut version = None;
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_where_the_gateway_looks_for_it() {
+    fn the_file_is_where_the_gateway_reads_it() {
         assert_eq!(
             paths(&[], &[]),
             [
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_says_how_it_binds_is_read() {
+    fn only_settings_of_the_bind_are_read() {
         let found = settings(
             r#"{ meta: { lastTouchedVersion: "2026.7.35" }, secrets: { key: "hush" },
                 gateway: { mode: "local", bind: "lan", port: 18789, customBindHost: "10.0.0.1",
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_elsewhere_is_no_setting() {
+    fn other_keys_are_not_settings() {
         assert_eq!(values("{gateway:[{bind:'lan'}]}"), []);
         assert_eq!(values("{a:{gateway:{bind:'lan'}},gateway:{bind:{x:'lan'}},bind:'lan'}"), []);
         assert_eq!(values("{gateway:{auth:{token:'',password:null}}}"), []);
@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_let_in_is_told_as_far_as_it_is_set() {
+    fn access_is_shown_as_far_as_it_is_set() {
         let access = |auth: &str| configured(&format!("{{gateway:{{auth:{auth}}}}}")).access();
         for (auth, expected) in [
             ("{mode:'token',token:'hush'}", Access::Asked(TOKEN)),
@@ -507,15 +507,15 @@ mod tests {
     }
 
     #[test]
-    fn arguments_and_environment_are_told_with_their_source() {
+    fn arguments_and_environment_are_shown_with_their_source() {
         let environment =
             environment(&[("OPENCLAW_GATEWAY_PORT", "127.0.0.1:19001"), ("OPENCLAW_GATEWAY_TOKEN", "hush")]);
         let arguments: [&[u8]; 5] = [b"node", b"openclaw", b"gateway", b"--bind=lan", b"--port"];
         let given = overrides(&environment, &[&arguments[..], &[b"18790"]].concat());
-        let told: Vec<_> =
+        let shown: Vec<_> =
             given.iter().map(|one| (one.what.as_ref(), one.value.as_deref().unwrap())).collect();
         assert_eq!(
-            told,
+            shown,
             [
                 ("gateway.bind", "lan"),
                 ("gateway.port", "18790"),

@@ -55,7 +55,7 @@ pub static ROWS: [HintRow; 15] = [
         fits: |facts| facts.in_other_netns && facts.dst().is_ipv4(),
         hint: |facts| {
             format!(
-                "{} inside {} (opens every interface of it: {}), then start it anew; change nothing outside",
+                "{} inside {} (opens every interface of it: {}), then restart the process (reload is not enough); change nothing outside",
                 set_bind(facts, "lan"),
                 facts.netns,
                 guard(facts),
@@ -160,7 +160,7 @@ pub static ROWS: [HintRow; 15] = [
     HintRow {
         cause: NeverListened,
         place: Place::First,
-        when: "exit code 78, and it claims to listen beyond loopback without a token or password",
+        when: "exit code 78, and it is configured to listen beyond loopback without a token or password",
         fits: |facts| is_refused_configuration(facts) && opens_unasked(facts),
         hint: |facts| {
             format!(
@@ -176,7 +176,7 @@ pub static ROWS: [HintRow; 15] = [
     HintRow {
         cause: NeverListened,
         place: Place::First,
-        when: "exit code 78, and it claims a token or password",
+        when: "exit code 78, and a token or password is configured",
         fits: |facts| is_refused_configuration(facts) && matches!(facts.access(), Some(Access::Asked(_))),
         hint: |facts| format!("{}: {} shows which", refused_to_run(facts), its_log(facts)),
     },

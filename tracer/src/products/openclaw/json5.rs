@@ -12,7 +12,7 @@ use std::fmt;
 /// Objects and arrays inside of one another.
 pub const DEPTH_MAX: usize = 64;
 
-/// Why a text is no JSON5, and where.
+/// Why a text is not JSON5, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
     /// Byte from the beginning.
@@ -69,7 +69,7 @@ impl<'a> Value<'a> {
 /// key `[]`.
 ///
 /// # Errors
-/// When the text is no JSON5, or nested too deep: by then some of it has been visited.
+/// When the text is not JSON5, or nested too deep: by then some of it has been visited.
 pub fn walk<'a>(text: &'a str, mut visit: impl FnMut(&[Cow<'a, str>], Value<'a>)) -> Result<(), Malformed> {
     let mut reader = Reader { text, at: 0 };
     let mut open: Vec<Container> = Vec::new();
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json5_is_refused() {
+    fn invalid_json5_is_rejected() {
         for text in [
             "",
             "{",
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_mean_what_their_escapes_say() {
+    fn escapes_in_strings_are_resolved() {
         let text = |raw: &str| Value::String(raw).text().map(Cow::into_owned);
         assert_eq!(text("plain").as_deref(), Some("plain"));
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Where the settings of PostgreSQL are, and what of them says how it listens.
+//! Where the settings of PostgreSQL are, and which of them decide how it listens.
 //!
 //! The order is that of `GucSource` (src/include/utils/guc.h): arguments, then `postgresql.auto.conf`, then
 //! `postgresql.conf`, then `PGPORT`, then the default.
@@ -30,7 +30,7 @@ pub const FILE: &str = "postgresql.conf";
 /// The settings that are shown.
 pub const SHOWN: [&str; 2] = [LISTEN_ADDRESSES, PORT];
 
-/// Which clients are let in, and by which proof, stands in a file of its own, which is not read.
+/// Which clients may connect, and how they authenticate, is set in a file of its own, which is not read.
 pub const ACCESS: Access = Access::Unknown("a password (pg_hba.conf)");
 
 /// One option of the command line.

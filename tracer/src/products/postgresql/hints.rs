@@ -100,7 +100,7 @@ pub static ROWS: [HintRow; 8] = [
         when: "not ended by SIGKILL",
         fits: |facts| facts.exit != Some(ExitStatus::Signal(libc::SIGKILL)),
         hint: |_| {
-            "the FATAL line of PostgreSQL's log says why: in the file that pg_lsclusters names (Debian), in the directory \
+            "the FATAL line of PostgreSQL's log shows why: in the file that pg_lsclusters names (Debian), in the directory \
              `log` of its data directory, or in journalctl"
                 .to_owned()
         },

@@ -61,9 +61,9 @@ impl<'a> Scene<'a> {
         let held = || processes.iter().flat_map(|pid| self.state.listeners.held_by(netns, *pid));
         let listens = || elsewhere().next().is_some() || held().next().is_some();
         // A port that was open before, such as one for metrics, is not where it went instead.
-        let has_gone_elsewhere =
+        let listens_elsewhere =
             elsewhere().any(|listener| listener.since.is_none_or(|since| since > failed.last));
-        !has_gone_elsewhere
+        !listens_elsewhere
             && (failed.errno != Errno::EADDRINUSE
                 || self.is_held(failed)
                 || !self.is_over(failed) && !listens())
@@ -144,10 +144,10 @@ impl<'a> Scene<'a> {
         let bound = binds
             .bound_to(netns, port)
             .filter(move |(socket, time)| is_before(*time) && !has_listened(socket));
-        let gone = binds.closed_since(netns, port, refused.time);
+        let closed = binds.closed_since(netns, port, refused.time);
         let has_closed = move |socket: &Listener| listeners.closed_since(netns, socket.key, Mono(0));
-        let gone = gone.filter(move |(socket, _)| !has_closed(socket));
-        bound.chain(gone.map(|(socket, time)| (socket, Some(time))))
+        let closed = closed.filter(move |(socket, _)| !has_closed(socket));
+        bound.chain(closed.map(|(socket, time)| (socket, Some(time))))
     }
 
     /// The same of a socket of the server.

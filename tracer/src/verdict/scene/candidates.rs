@@ -49,7 +49,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Instances of the server among the candidates: of a server that is known by its name alone, or by nothing, any of
-    /// them. What a stranger names like a product is not one beside a server that has listened.
+    /// them. A process that another user names like a product is not one beside a server that has listened.
     pub(super) fn is_instance(&self, known: &ServerCandidate) -> bool {
         let process = &known.candidate.process;
         self.server.is_none_or(|server| {
@@ -174,7 +174,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Whether the instance that a cause rests on was started with other arguments than the process that held the port:
-    /// `nginx -t` is no restart of the server. One that has tried to take the port is, and a unit's main process, whatever
+    /// `nginx -t` is not a restart of the server. One that has tried to take the port is, and a unit's main process, whatever
     /// its arguments have become.
     pub fn has_other_arguments(&self, cause: Cause) -> bool {
         let holder = self.server.filter(|server| server.known_by < KnownBy::Name);

@@ -25,7 +25,7 @@ pub struct Published {
     pub at: SocketAddr,
     /// The process that listens where the forwarder leads to, where that is on this host.
     pub server: Option<Process>,
-    /// The forwarder is root's or the client's own user's: no other user has staged it.
+    /// The forwarder is root's or the client's own user's: no other user can have started it.
     pub is_trusted: bool,
 }
 

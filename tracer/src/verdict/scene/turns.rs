@@ -15,7 +15,7 @@ const TURNS_NS: u64 = 600_000_000_000;
 pub struct Turns {
     /// A process of each, the last to hold the port first.
     pub services: [Process; 2],
-    /// Both are root's, units of the system's manager, or of one user: no third user has staged one of them.
+    /// Both are root's, units of the system's manager, or of one user: no third user can have started one of them.
     pub is_trusted: bool,
 }
 
@@ -62,7 +62,7 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// What held the destination before, of another service: also a stranger's, who may have held it to be taken for the
+    /// What held the destination before, of another service: also another user's, which may have held it to be taken for the
     /// server, or to have it taken for one.
     pub(in crate::verdict) fn predecessor(&self) -> Option<&'a ClosedListener> {
         let server = self.server?;

@@ -22,7 +22,7 @@ const SCENARIOS: &[Scenario] = &[
             Close("gateway"),
             Refused(
                 refused("node", Nonblocking, &["127.0.0.1"], BindFailed)
-                    .weighs(&[("gateway", Closed)])
+                    .evaluates(&[("gateway", Closed)])
                     .failed_binds(&[failed_bind("second", "127.0.0.1", "EADDRINUSE")
                         .listen()
                         .held_by(&[Holder::Bound("second", "127.0.0.1")])]),
@@ -40,10 +40,10 @@ const SCENARIOS: &[Scenario] = &[
             BindFails("openclaw-gatewa", "0.0.0.0", Errno::ADDRINUSE),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
-                    .weighs(&[("orphan", Address)])
+                    .evaluates(&[("orphan", Address)])
                     .failed_binds(&[failed_bind("openclaw-gatewa", "0.0.0.0", "EADDRINUSE")
                         .held_by(&[Holder::Listener("orphan", "100.64.x.y")])])
-                    .says(&[
+                    .summary(&[
                         "{openclaw-gatewa} asked for 0.0.0.0:{port} and got EADDRINUSE",
                         "held by {orphan} on 100.64.x.y:{port}",
                     ])
@@ -54,21 +54,21 @@ const SCENARIOS: &[Scenario] = &[
     .processes(&[process("orphan").comm("openclaw-gatewa")]),
     scenario(
         "held_by_a_listener",
-        "Another server holds the LAN address; the one that is missed asks for every IPv4 address.",
+        "Another server holds the LAN address; the server that clients expect asks for every IPv4 address.",
         &[
             Listen("holder", "10.77.0.1", &[]),
             Trace,
             BindFails("server", "0.0.0.0", Errno::ADDRINUSE),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
-                    .weighs(&[("holder", Address)])
+                    .evaluates(&[("holder", Address)])
                     .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE")
                         .held_by(&[Holder::Listener("holder", "10.77.0.1")])])
-                    .says(&["{server}", "held by {holder} on 10.77.0.1:{port}"]),
+                    .summary(&["{server}", "held by {holder} on 10.77.0.1:{port}"]),
             ),
             Refused(
                 refused("node", Nonblocking, &["127.0.0.1"], BindFailed)
-                    .weighs(&[("holder", Address)])
+                    .evaluates(&[("holder", Address)])
                     .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE")
                         .held_by(&[Holder::Listener("holder", "10.77.0.1")])]),
             ),
@@ -77,7 +77,7 @@ const SCENARIOS: &[Scenario] = &[
     .in_both_orders(),
     scenario(
         "held_by_a_v6_listener",
-        "Another server holds one IPv6 address; the one that is missed asks for `::`, and clients of \
+        "Another server holds one IPv6 address; the server that clients expect asks for `::`, and clients of \
          both families suffer.",
         &[
             Listen("holder", "[fd77::1]", &[]),
@@ -85,17 +85,17 @@ const SCENARIOS: &[Scenario] = &[
             BindFails("server", "[::]", Errno::ADDRINUSE),
             Refused(
                 refused("node", Nonblocking, &["[::1]"], BindFailed)
-                    .weighs(&[("holder", Address)])
+                    .evaluates(&[("holder", Address)])
                     .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE")
                         .held_by(&[Holder::Listener("holder", "[fd77::1]")])])
-                    .says(&["{server} asked for [::]:{port} and got EADDRINUSE"]),
+                    .summary(&["{server} asked for [::]:{port} and got EADDRINUSE"]),
             ),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
-                    .weighs(&[("holder", Family)])
+                    .evaluates(&[("holder", Family)])
                     .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE")
                         .held_by(&[Holder::Listener("holder", "[fd77::1]")])])
-                    .says(&["held by {holder} on [fd77::1]:{port}"]),
+                    .summary(&["held by {holder} on [fd77::1]:{port}"]),
             ),
         ],
     ),
@@ -108,7 +108,7 @@ const SCENARIOS: &[Scenario] = &[
             BindFails("server", "[::]", Errno::ADDRINUSE),
             Refused(
                 refused("curl", Nonblocking, &["127.0.0.1"], BindFailed)
-                    .weighs(&[("holder", Address)])
+                    .evaluates(&[("holder", Address)])
                     .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE")
                         .held_by(&[Holder::Listener("holder", "10.77.0.1")])]),
             ),
@@ -125,10 +125,10 @@ const SCENARIOS: &[Scenario] = &[
             BindFails("restarted", "127.0.0.1", Errno::ADDRINUSE),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
-                    .weighs(&[("gateway", Closed)])
+                    .evaluates(&[("gateway", Closed)])
                     .failed_binds(&[failed_bind("restarted", "127.0.0.1", "EADDRINUSE")
                         .held_by(&[Holder::TimeWait("127.0.0.1")])])
-                    .says(&["TIME-WAIT"])
+                    .summary(&["TIME-WAIT"])
                     .hints(&["until the old connection's TIME-WAIT is over", "SO_REUSEADDR"]),
             ),
         ],
@@ -144,11 +144,11 @@ const SCENARIOS: &[Scenario] = &[
             BindFails("restarted", "[::1]", Errno::ADDRINUSE),
             Refused(
                 refused("node", Nonblocking, &["[::1]"], BindFailed)
-                    .weighs(&[("gateway", Closed)])
+                    .evaluates(&[("gateway", Closed)])
                     .failed_binds(&[
                         failed_bind("restarted", "[::1]", "EADDRINUSE").held_by(&[Holder::TimeWait("[::1]")])
                     ])
-                    .says(&["TIME-WAIT"]),
+                    .summary(&["TIME-WAIT"]),
             ),
         ],
     ),
@@ -163,10 +163,10 @@ const SCENARIOS: &[Scenario] = &[
             BindFails("restarted", "10.77.0.1", Errno::ADDRINUSE),
             Refused(
                 refused("curl", Blocking, &["10.77.0.1"], BindFailed)
-                    .weighs(&[("gateway", Closed)])
+                    .evaluates(&[("gateway", Closed)])
                     .failed_binds(&[failed_bind("restarted", "10.77.0.1", "EADDRINUSE")
                         .held_by(&[Holder::TimeWait("10.77.0.1")])])
-                    .says(&["TIME-WAIT"]),
+                    .summary(&["TIME-WAIT"]),
             ),
         ],
     ),
@@ -184,7 +184,7 @@ const SCENARIOS: &[Scenario] = &[
                 refused("curl", Nonblocking, &["127.0.0.1"], BindFailed)
                     .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE")
                         .held_by(&[Holder::Client("busy", "127.0.0.1")])])
-                    .says(&["held by {busy} on 127.0.0.1:{port}, ESTAB"]),
+                    .summary(&["held by {busy} on 127.0.0.1:{port}, ESTAB"]),
             ),
         ],
     ),
@@ -200,7 +200,7 @@ const SCENARIOS: &[Scenario] = &[
                 refused("curl", Blocking, &["[::1]"], BindFailed)
                     .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE")
                         .held_by(&[Holder::Client("busy", "[::1]")])])
-                    .says(&["held by {busy} on [::1]:{port}, ESTAB"]),
+                    .summary(&["held by {busy} on [::1]:{port}, ESTAB"]),
             ),
         ],
     ),
@@ -231,7 +231,7 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
                     .failed_binds(&[failed_bind("server", "10.99.0.1", "EADDRNOTAVAIL")])
-                    .says(&["it is not an address of this namespace"])
+                    .summary(&["it is not an address of this namespace"])
                     .hints(&["bring up the interface that has 10.99.0.1"]),
             ),
             Refused(refused("node", Nonblocking, &["[::1]"], BindFailed).failed_binds(&[failed_bind(
@@ -242,9 +242,11 @@ const SCENARIOS: &[Scenario] = &[
             Ip("host", "addr add 10.99.0.1/32 dev eth0"),
             Listen("restarted", "10.99.0.1", &[]),
             Refused(
-                refused("curl", Blocking, &["127.0.0.1"], WrongAddress).weighs(&[("restarted", Address)]),
+                refused("curl", Blocking, &["127.0.0.1"], WrongAddress).evaluates(&[("restarted", Address)]),
             ),
-            Refused(refused("node", Nonblocking, &["[::1]"], WrongAddress).weighs(&[("restarted", Family)])),
+            Refused(
+                refused("node", Nonblocking, &["[::1]"], WrongAddress).evaluates(&[("restarted", Family)]),
+            ),
         ],
     ),
     scenario(
@@ -260,7 +262,9 @@ const SCENARIOS: &[Scenario] = &[
             )])),
             Ip("host", "addr add fd99::1/128 dev eth0 nodad"),
             Listen("restarted", "[fd99::1]", &[]),
-            Refused(refused("node", Nonblocking, &["[::1]"], WrongAddress).weighs(&[("restarted", Address)])),
+            Refused(
+                refused("node", Nonblocking, &["[::1]"], WrongAddress).evaluates(&[("restarted", Address)]),
+            ),
         ],
     ),
     scenario(
@@ -276,7 +280,7 @@ const SCENARIOS: &[Scenario] = &[
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
                     .because(&[Because::UnverifiedServer])
                     .failed_binds(&[failed_bind("server", "127.0.0.1", "EACCES")])
-                    .says(&["net.ipv4.ip_unprivileged_port_start is above it"])
+                    .summary(&["net.ipv4.ip_unprivileged_port_start is above it"])
                     .hints(&["a security policy forbids this port"]),
             ),
         ],
@@ -285,7 +289,7 @@ const SCENARIOS: &[Scenario] = &[
     scenario(
         "a_supervisor_tries_again",
         "The server fails three times over, and once more as a new process; then the holder goes, and \
-         nobody comes.",
+         no server starts.",
         &[
             Listen("holder", "10.77.0.1", &[]),
             Trace,
@@ -294,16 +298,16 @@ const SCENARIOS: &[Scenario] = &[
             BindFails("server", "0.0.0.0", Errno::ADDRINUSE),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
-                    .weighs(&[("holder", Address)])
+                    .evaluates(&[("holder", Address)])
                     .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE")
                         .held_by(&[Holder::Listener("holder", "10.77.0.1")])
                         .times(3)])
-                    .says(&["3 times in"]),
+                    .summary(&["3 times in"]),
             ),
             BindFails("again", "0.0.0.0", Errno::ADDRINUSE),
             Refused(
                 refused("node", Blocking, &["127.0.0.1"], BindFailed)
-                    .weighs(&[("holder", Address)])
+                    .evaluates(&[("holder", Address)])
                     .failed_binds(&[failed_bind("again", "0.0.0.0", "EADDRINUSE")
                         .held_by(&[Holder::Listener("holder", "10.77.0.1")])
                         .times(4)]),
@@ -321,7 +325,7 @@ const SCENARIOS: &[Scenario] = &[
     )
     .processes(&[process("again").comm("server")]),
     scenario(
-        "the_server_is_gone",
+        "the_server_has_exited",
         "The usual way: it fails, logs that, exits, and the user does not see why.",
         &[
             Listen("holder", "10.77.0.1", &[]),
@@ -330,7 +334,7 @@ const SCENARIOS: &[Scenario] = &[
             Exit("server", 1),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
-                    .weighs(&[("holder", Address)])
+                    .evaluates(&[("holder", Address)])
                     .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE")
                         .held_by(&[Holder::Listener("holder", "10.77.0.1")])]),
             ),
@@ -347,11 +351,11 @@ const SCENARIOS: &[Scenario] = &[
             ListenFails("second", Errno::ADDRINUSE),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BindFailed)
-                    .weighs(&[("first", Address)])
+                    .evaluates(&[("first", Address)])
                     .failed_binds(&[failed_bind("second", "0.0.0.0", "EADDRINUSE")
                         .held_by(&[Holder::Listener("first", "10.77.0.1")])
                         .listen()])
-                    .says(&["{second} called listen() on 0.0.0.0:{port} and got EADDRINUSE"]),
+                    .summary(&["{second} called listen() on 0.0.0.0:{port} and got EADDRINUSE"]),
             ),
             Close("first"),
             ListenBound("second"),
@@ -371,7 +375,7 @@ const SCENARIOS: &[Scenario] = &[
             ListenFails("second", Errno::ADDRINUSE),
             Refused(
                 refused("node", Nonblocking, &["[::1]"], BindFailed)
-                    .weighs(&[("first", Address)])
+                    .evaluates(&[("first", Address)])
                     .failed_binds(&[failed_bind("second", "[::]", "EADDRINUSE")
                         .held_by(&[Holder::Listener("first", "[fd77::1]")])
                         .listen()]),
@@ -392,7 +396,7 @@ const SCENARIOS: &[Scenario] = &[
             BindFails("server", "[::]", Errno::ADDRINUSE),
             Refused(
                 refused("curl", Blocking, &["[::1]"], BindFailed)
-                    .weighs(&[("holder", Address)])
+                    .evaluates(&[("holder", Address)])
                     .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE")
                         .held_by(&[Holder::Listener("holder", "[fd77::1]")])]),
             ),
@@ -403,7 +407,7 @@ const SCENARIOS: &[Scenario] = &[
             Recovered { to: "[::1]", by: "server", refusals: 2, processes: 2 },
             Answered("curl", Blocking, "[::1]"),
             Close("server"),
-            Refused(refused("curl", Blocking, &["[::1]"], Stopped).weighs(&[("server", Closed)])),
+            Refused(refused("curl", Blocking, &["[::1]"], Stopped).evaluates(&[("server", Closed)])),
         ],
     ),
 ];

@@ -13,7 +13,7 @@ const SCENARIOS: &[Scenario] = &[
             Bind("server", "127.0.0.1", &[]),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], BoundNotListening)
-                    .says(&["{server} bound 127.0.0.1:{port}", "has not called listen()"])
+                    .summary(&["{server} bound 127.0.0.1:{port}", "has not called listen()"])
                     .hints(&["it is still starting, or stuck", "strace -f -p {pid server}"]),
             ),
             Refused(refused("node", Nonblocking, &["127.0.0.1"], BoundNotListening)),
@@ -30,7 +30,7 @@ const SCENARIOS: &[Scenario] = &[
             Bind("server", "[::1]", &[]),
             Refused(
                 refused("node", Nonblocking, &["[::1]"], BoundNotListening)
-                    .says(&["{server} bound [::1]:{port}"]),
+                    .summary(&["{server} bound [::1]:{port}"]),
             ),
             ListenBound("server"),
             Recovered { to: "[::1]", by: "server", refusals: 1, processes: 1 },
@@ -69,7 +69,7 @@ const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         "closed_before_it_listened",
-        "The server gives its socket up again; clients ask by IPv6.",
+        "The server closes its socket before it listens; clients ask by IPv6.",
         &[
             Trace,
             Bind("server", "[::1]", &[]),
@@ -82,13 +82,13 @@ const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         "bound_to_another_address",
-        "What is bound is the LAN address: it says that a server is there.",
+        "What is bound is the LAN address: it shows that a server is there.",
         &[
             Trace,
             Bind("server", "10.77.0.1", &[]),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1", "[::1]"], BoundNotListening)
-                    .says(&["{server} bound 10.77.0.1:{port}"]),
+                    .summary(&["{server} bound 10.77.0.1:{port}"]),
             ),
         ],
     ),

@@ -26,14 +26,14 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("node", Nonblocking, &["10.96.0.10"], Filtered)
                     .by(By::Icmp)
-                    .weighs(&[("gateway", Netns)])
-                    .says(&["a packet filter of this host refused it (ICMP); without the filter: remote"])
+                    .evaluates(&[("gateway", Netns)])
+                    .summary(&["a packet filter of this host refused it (ICMP); without the filter: remote"])
                     .hints(&["a REJECT rule for 10.96.0.10: nft list ruleset", "kubectl get endpoints"]),
             ),
             Refused(
                 refused("java", Nonblocking, &["[::ffff:10.96.0.10]"], Filtered)
                     .by(By::Icmp)
-                    .weighs(&[("gateway", Netns)]),
+                    .evaluates(&[("gateway", Netns)]),
             ),
         ],
     ),
@@ -56,7 +56,7 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("curl", Nonblocking, &["127.0.0.1", "10.77.0.1"], Filtered)
                     .by(By::Icmp)
-                    .says(&["(ICMP); without the filter: nothing-listening"])
+                    .summary(&["(ICMP); without the filter: nothing-listening"])
                     .hints(&["a REJECT rule: nft list ruleset"]),
             ),
         ],
@@ -71,8 +71,8 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], Filtered)
                     .by(By::Icmp)
-                    .weighs(&[("gateway", Address)])
-                    .says(&["without the filter: wrong-address"]),
+                    .evaluates(&[("gateway", Address)])
+                    .summary(&["without the filter: wrong-address"]),
             ),
         ],
     )
@@ -88,8 +88,8 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("node", Blocking, &["[::1]"], Filtered)
                     .by(By::Icmp)
-                    .weighs(&[("gateway", Closed)])
-                    .says(&["without the filter: stopped"]),
+                    .evaluates(&[("gateway", Closed)])
+                    .summary(&["without the filter: stopped"]),
             ),
         ],
     ),

@@ -12,7 +12,7 @@ const REDIRECT: &str = "table inet translation {
     }
 }";
 
-/// An address of the host's that is on no wire to a container.
+/// An address of the host's that is on no veth pair to a container.
 const LAN: &str = "addr add 10.78.0.1/24 dev eth0
     addr add fd78::1/64 dev eth0 nodad";
 
@@ -55,7 +55,7 @@ const MAPPED_RESET: Step = Refused(JAVA.by(By::Reset));
 const SCENARIOS: &[Scenario] = &[
     scenario(
         "a_firewall_rejects",
-        "A REJECT rule on the way in answers with ICMP; a client that does not block hears of it at once.",
+        "A REJECT rule on the way in answers with ICMP; a client that does not block gets the error immediately.",
         &[
             Nft("host", REJECT),
             Listen("gateway", "0.0.0.0", &[]),
@@ -64,7 +64,7 @@ const SCENARIOS: &[Scenario] = &[
                 refused("curl", Nonblocking, &["127.0.0.1", "10.77.0.1"], Intercepted)
                     .by(By::Icmp)
                     .covered_by(&["gateway"])
-                    .says(&["{gateway} listens on 0.0.0.0:{port} and was not asked: ICMP port-unreachable"])
+                    .summary(&["{gateway} listens on 0.0.0.0:{port} and was not asked: ICMP port-unreachable"])
                     .hints(&["a REJECT rule: nft list ruleset"]),
             ),
             MAPPED_REJECTED,
@@ -113,7 +113,7 @@ const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         "a_firewall_resets",
-        "A rule answers with a TCP reset, which looks like the stack's own.",
+        "A rule answers with a TCP reset, which has the form of the stack's own.",
         &[
             Nft("host", RESET),
             Listen("gateway", "0.0.0.0", &[]),
@@ -122,7 +122,7 @@ const SCENARIOS: &[Scenario] = &[
                 refused("curl", Blocking, &["127.0.0.1", "10.77.0.1"], Intercepted)
                     .by(By::Reset)
                     .covered_by(&["gateway"])
-                    .says(&["{gateway} listens on 0.0.0.0:{port} and was not asked"]),
+                    .summary(&["{gateway} listens on 0.0.0.0:{port} and was not asked"]),
             ),
             MAPPED_RESET,
         ],
@@ -158,13 +158,13 @@ const SCENARIOS: &[Scenario] = &[
                 refused("curl", Blocking, &["10.77.0.1"], Intercepted)
                     .by(By::Reset)
                     .covered_by(&["lan"])
-                    .weighs(&[("local", Device)]),
+                    .evaluates(&[("local", Device)]),
             ),
             Refused(
                 refused("node", Nonblocking, &["[::1]"], Intercepted)
                     .by(By::Reset)
                     .covered_by(&["local"])
-                    .weighs(&[("lan", Family)]),
+                    .evaluates(&[("lan", Family)]),
             ),
         ],
     )
@@ -187,7 +187,7 @@ const SCENARIOS: &[Scenario] = &[
     .needs(&[Need::Nat]),
     scenario(
         "a_published_port_and_a_gateway_on_its_own_loopback",
-        "The host's address is translated to a container's, whose gateway listens on 127.0.0.1 in there.",
+        "The host's address is translated to a container's, whose gateway listens on the container's 127.0.0.1.",
         &[
             Namespace("container"),
             Join("container"),
@@ -200,7 +200,7 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("curl", Blocking, &["10.78.0.1"], Intercepted)
                     .covered_by(&["docker-proxy"])
-                    .weighs(&[("gateway", Netns)])
+                    .evaluates(&[("gateway", Netns)])
                     .hints(&["conntrack -L -p tcp --dport {port}"]),
             ),
         ],
@@ -226,7 +226,7 @@ const SCENARIOS: &[Scenario] = &[
     )
     .needs(&[Need::Nat]),
     scenario(
-        "a_published_v6_port_and_nobody_behind_it",
+        "a_published_v6_port_without_a_listener",
         "The host's IPv6 address is translated to a container's, in which nothing listens.",
         &[
             Namespace("container"),
@@ -258,7 +258,7 @@ const SCENARIOS: &[Scenario] = &[
                 refused("node", Blocking, &["127.0.0.1"], Intercepted)
                     .by(By::Reset)
                     .covered_by(&["successor"])
-                    .weighs(&[("gateway", Closed)]),
+                    .evaluates(&[("gateway", Closed)]),
             ),
         ],
     ),

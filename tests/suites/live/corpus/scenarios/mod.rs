@@ -59,7 +59,7 @@ mod words {
     pub const SCRIPT: NamedProcess =
         process("gateway").comm("node").program("node", &["dist/index.js", "gateway"]);
 
-    /// A server that only the user's pattern tells.
+    /// A server that only the user's pattern identifies.
     pub const PATTERN: NamedProcess =
         process("gateway").comm("my-very-own-ser").program("my-very-own-server", &["--serve"]);
 

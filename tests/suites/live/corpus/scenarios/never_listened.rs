@@ -1,10 +1,10 @@
-//! A process that claims to be the server has ended without listening.
+//! A server candidate has ended without listening.
 
 use super::words::*;
 
 pub const GROUP: Group = Group { cause: Cause::NeverListened, scenarios: SCENARIOS };
 
-/// From here on the process is known, whichever way.
+/// From this step on the process is known.
 const SEEN: Step =
     Refused(refused("curl", Blocking, &["127.0.0.1"], Starting).candidates(&[("gateway", End::Alive)]));
 
@@ -23,8 +23,8 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("node", Nonblocking, &["127.0.0.1"], NeverListened)
                     .candidates(&[("gateway", End::Code(78))])
-                    .says(&["{gateway}, by its name the server, ended", "with exit code 78"])
-                    .never_says(&["such ends"])
+                    .summary(&["{gateway}, by its name the server, ended", "with exit code 78"])
+                    .never_shows(&["such ends"])
                     .hints(&["refused its configuration", "gateway.auth.token"]),
             ),
         ],
@@ -67,7 +67,7 @@ const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         "another_server_with_that_code",
-        "A server of the user's own exits with code 78: that is no word of the gateway's.",
+        "A server of the user's own exits with code 78: only the gateway gives that code a meaning.",
         &[
             Trace,
             Start("gateway"),
@@ -76,8 +76,8 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("node", Nonblocking, &["127.0.0.1"], NeverListened)
                     .candidates(&[("gateway", End::Code(78))])
-                    .never_says(&["gateway.auth.token"])
-                    .says(&["with exit code 78"])
+                    .never_shows(&["gateway.auth.token"])
+                    .summary(&["with exit code 78"])
                     .hints(&["see the log for the end of {gateway}"]),
             ),
         ],
@@ -85,7 +85,7 @@ const SCENARIOS: &[Scenario] = &[
     .processes(&[PATTERN])
     .arguments(BY_PATTERN),
     scenario(
-        "ended_in_peace",
+        "ended_with_code_0",
         "The program ends with code 0 before it ever listened.",
         &[
             Trace,
@@ -95,15 +95,15 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], NeverListened)
                     .candidates(&[("gateway", End::Code(0))])
-                    .never_says(&["gateway.auth.token"])
-                    .says(&["with exit code 0"]),
+                    .never_shows(&["gateway.auth.token"])
+                    .summary(&["with exit code 0"]),
             ),
         ],
     )
     .processes(&[PROGRAM]),
     scenario(
         "killed_while_it_started",
-        "A supervisor loses patience and kills the gateway before it listens.",
+        "A supervisor's timeout kills the gateway before it listens.",
         &[
             Trace,
             Start("gateway"),
@@ -112,7 +112,7 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("curl", Thread, &["127.0.0.1"], NeverListened)
                     .candidates(&[("gateway", End::Killed)])
-                    .says(&["by SIGKILL"])
+                    .summary(&["by SIGKILL"])
                     .hints(&["a supervisor's timeout"]),
             ),
         ],
@@ -155,7 +155,7 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("caddy", Nonblocking, &["127.0.0.1"], NeverListened)
                     .candidates(&[("second gateway", End::Code(78)), ("gateway", End::Code(78))])
-                    .says(&["2 such ends in 60 s"]),
+                    .summary(&["2 such ends in 60 s"]),
             ),
             Start("third gateway"),
             Refused(
@@ -170,7 +170,7 @@ const SCENARIOS: &[Scenario] = &[
                         ("second gateway", End::Code(78)),
                         ("gateway", End::Code(78)),
                     ])
-                    .says(&["3 such ends in 60 s"]),
+                    .summary(&["3 such ends in 60 s"]),
             ),
             Again("go", "127.0.0.1", 10),
             Repeated { who: "go", to: "127.0.0.1", count: 10, processes: 1 },

@@ -19,7 +19,7 @@ const SCENARIOS: &[Scenario] = &[
                 refused("node", Nonblocking, &["127.0.0.1"], NotOnTcp)
                     .because(BY_NAME)
                     .candidates(&[("gateway", End::Alive)])
-                    .says(&["{gateway} listens on @gateway-{port}, not on TCP"])
+                    .summary(&["{gateway} listens on @gateway-{port}, not on TCP"])
                     .hints(&["let the client use @gateway-{port}"]),
             ),
         ],

@@ -6,13 +6,13 @@ pub const GROUP: Group = Group { cause: Cause::NothingListening, scenarios: SCEN
 
 const SCENARIOS: &[Scenario] = &[
     scenario(
-        "nobody_started_it",
+        "it_was_never_started",
         "The server was never started; clients ask localhost, the LAN address, and any loopback address.",
         &[
             Trace,
             Refused(
                 refused("curl", Blocking, &["127.0.0.1", "10.77.0.1", "127.8.9.10"], NothingListening)
-                    .says(&["nothing listens on port {port} in any network namespace of this host"])
+                    .summary(&["nothing listens on port {port} in any network namespace of this host"])
                     .hints(&["see whether the server runs and where it listens (ss -ltnp"]),
             ),
             Refused(refused("java", Nonblocking, &[MAPPED], NothingListening)),
@@ -20,7 +20,7 @@ const SCENARIOS: &[Scenario] = &[
         ],
     ),
     scenario(
-        "nobody_started_it_ipv6",
+        "it_was_never_started_ipv6",
         "The server was never started; clients ask by IPv6, localhost and the LAN address.",
         &[
             Trace,
@@ -148,7 +148,7 @@ const SCENARIOS: &[Scenario] = &[
             Repeated { who: "client", to: "127.0.0.1", count: 4, processes: 1 },
             Listen("gateway", "10.77.0.1", &[]),
             Refused(
-                refused("client", Blocking, &["127.0.0.1"], WrongAddress).weighs(&[("gateway", Address)]),
+                refused("client", Blocking, &["127.0.0.1"], WrongAddress).evaluates(&[("gateway", Address)]),
             ),
             Again("client", "127.0.0.1", 4),
             Repeated { who: "client", to: "127.0.0.1", count: 4, processes: 1 },
@@ -156,7 +156,7 @@ const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         "a_server_of_another_port_is_none",
-        "A server is up on another port; nothing says that it is the one that is missed.",
+        "A server is up on another port; nothing shows that it is the expected server.",
         &[
             Listen("other", "127.0.0.1:other", &[]),
             Trace,
@@ -178,7 +178,7 @@ const SCENARIOS: &[Scenario] = &[
     .processes(&[process("probe").comm("openclaw-gatewa").program("openclaw-gateway", &[])]),
     scenario(
         "a_probe_that_has_ended",
-        "The gateway's probe ended before the next client asks: it is no server that never listened.",
+        "The gateway's probe ended before the next client asks: it is not a server that never listened.",
         &[
             Trace,
             Refused(refused("probe", Nonblocking, &["[::1]"], NothingListening)),
@@ -204,7 +204,7 @@ const SCENARIOS: &[Scenario] = &[
         process("other").comm("node").program("node", &["server.js", "gateway"]),
     ]),
     scenario(
-        "a_container_in_which_nobody_listens",
+        "a_container_without_a_listener",
         "docker-proxy leads to a container in which nothing listens, and nowhere else either.",
         &[
             Namespace("container"),

@@ -14,12 +14,12 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], OtherNetns)
-                    .weighs(&[("openclaw-gatewa", Netns)])
-                    .says(&["nothing listens on {port} in network namespace {netns host}"])
+                    .evaluates(&[("openclaw-gatewa", Netns)])
+                    .summary(&["nothing listens on {port} in network namespace {netns host}"])
                     .hints(&["ip netns exec {netns container}", "publish or forward the port"]),
             ),
             Refused(
-                refused("java", Nonblocking, &[MAPPED], OtherNetns).weighs(&[("openclaw-gatewa", Netns)]),
+                refused("java", Nonblocking, &[MAPPED], OtherNetns).evaluates(&[("openclaw-gatewa", Netns)]),
             ),
         ],
     )
@@ -34,7 +34,7 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("curl", Nonblocking, &["127.0.0.1"], OtherNetns)
-                    .weighs(&[("gateway", Netns)])
+                    .evaluates(&[("gateway", Netns)])
                     .hints(&["a published port would be refused too"]),
             ),
         ],
@@ -48,7 +48,7 @@ const SCENARIOS: &[Scenario] = &[
             Namespace("container"),
             Listen("gateway", "[::1]", &[]),
             Trace,
-            Refused(refused("node", Nonblocking, &["[::1]"], OtherNetns).weighs(&[("gateway", Netns)])),
+            Refused(refused("node", Nonblocking, &["[::1]"], OtherNetns).evaluates(&[("gateway", Netns)])),
         ],
     )
     .processes(CONTAINED)
@@ -61,7 +61,8 @@ const SCENARIOS: &[Scenario] = &[
             Listen("gateway", "[::]", &[]),
             Trace,
             Refused(
-                refused("curl", Blocking, &["[::1]", "127.0.0.1"], OtherNetns).weighs(&[("gateway", Netns)]),
+                refused("curl", Blocking, &["[::1]", "127.0.0.1"], OtherNetns)
+                    .evaluates(&[("gateway", Netns)]),
             ),
         ],
     )
@@ -74,7 +75,7 @@ const SCENARIOS: &[Scenario] = &[
             Namespace("container"),
             Listen("gateway", "10.77.0.1", &[]),
             Trace,
-            Refused(refused("curl", Thread, &["127.0.0.1"], OtherNetns).weighs(&[("gateway", Netns)])),
+            Refused(refused("curl", Thread, &["127.0.0.1"], OtherNetns).evaluates(&[("gateway", Netns)])),
         ],
     )
     .processes(CONTAINED)
@@ -88,8 +89,8 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("curl", Nonblocking, &["127.0.0.1"], OtherNetns)
-                    .weighs(&[("gateway", Netns)])
-                    .says(&["nothing listens on {port} in network namespace {netns container}"]),
+                    .evaluates(&[("gateway", Netns)])
+                    .summary(&["nothing listens on {port} in network namespace {netns container}"]),
             ),
         ],
     )
@@ -103,8 +104,8 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], OtherNetns)
-                    .weighs(&[("gateway", Netns)])
-                    .says(&["in network namespace {netns pod}"]),
+                    .evaluates(&[("gateway", Netns)])
+                    .summary(&["in network namespace {netns pod}"]),
             ),
         ],
     )
@@ -116,7 +117,7 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Namespace("container"),
             Listen("gateway", "127.0.0.1", &[]),
-            Refused(refused("curl", Blocking, &["127.0.0.1"], OtherNetns).weighs(&[("gateway", Netns)])),
+            Refused(refused("curl", Blocking, &["127.0.0.1"], OtherNetns).evaluates(&[("gateway", Netns)])),
         ],
     )
     .processes(CONTAINED),
@@ -134,7 +135,8 @@ const SCENARIOS: &[Scenario] = &[
             Listen("gateway", "127.0.0.1", &[]),
             Recovered { to: "127.0.0.1", by: "gateway", refusals: 1, processes: 1 },
             Refused(
-                refused("elsewhere", Nonblocking, &["127.0.0.1"], OtherNetns).weighs(&[("gateway", Netns)]),
+                refused("elsewhere", Nonblocking, &["127.0.0.1"], OtherNetns)
+                    .evaluates(&[("gateway", Netns)]),
             ),
             Again("elsewhere", "127.0.0.1", 2),
             Repeated { who: "elsewhere", to: "127.0.0.1", count: 2, processes: 1 },

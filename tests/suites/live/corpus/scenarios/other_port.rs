@@ -18,8 +18,8 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("node", Nonblocking, &["127.0.0.1"], OtherPort)
                     .because(BY_TIME)
-                    .weighs(&[("openclaw-gatewa", Port)])
-                    .says(&["{openclaw-gatewa} listens on 127.0.0.1:{other port}"])
+                    .evaluates(&[("openclaw-gatewa", Port)])
+                    .summary(&["{openclaw-gatewa} listens on 127.0.0.1:{other port}"])
                     .hints(&["let the client use port {other port}", "start the server with port {port}"]),
             ),
         ],
@@ -34,7 +34,7 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], OtherPort)
                     .because(BY_TIME)
-                    .weighs(&[("gateway", Port)]),
+                    .evaluates(&[("gateway", Port)]),
             ),
         ],
     )
@@ -49,8 +49,8 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("node", Nonblocking, &["[::1]"], OtherPort)
                     .because(BY_TIME)
-                    .weighs(&[("gateway", Port)])
-                    .says(&["{gateway} listens on 0.0.0.0:{other port}"]),
+                    .evaluates(&[("gateway", Port)])
+                    .summary(&["{gateway} listens on 0.0.0.0:{other port}"]),
             ),
         ],
     )
@@ -65,8 +65,8 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("curl", Thread, &["127.0.0.1"], OtherPort)
                     .because(BY_TIME)
-                    .weighs(&[("gateway", Port)])
-                    .says(&["{gateway} listens on [::]:{other port}"]),
+                    .evaluates(&[("gateway", Port)])
+                    .summary(&["{gateway} listens on [::]:{other port}"]),
             ),
         ],
     )
@@ -74,7 +74,7 @@ const SCENARIOS: &[Scenario] = &[
     .arguments(BY_PATTERN),
     scenario(
         "the_last_owner_moved",
-        "Nothing but its past tells who the server is: it held the port on the LAN address, and moved to \
+        "The server is known by its past only: it held the port on the LAN address, and moved to \
          another port.",
         &[
             Listen("gateway", "10.77.0.1", &[]),
@@ -83,11 +83,11 @@ const SCENARIOS: &[Scenario] = &[
             Listen("gateway", "127.0.0.1:other", &[]),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], OtherPort)
-                    .weighs(&[("gateway", Port)])
-                    .says(&["{gateway} listens on 127.0.0.1:{other port}"]),
+                    .evaluates(&[("gateway", Port)])
+                    .summary(&["{gateway} listens on 127.0.0.1:{other port}"]),
             ),
             // Where it was, it has stopped.
-            Refused(refused("curl", Blocking, &["10.77.0.1"], Stopped).weighs(&[("gateway", Closed)])),
+            Refused(refused("curl", Blocking, &["10.77.0.1"], Stopped).evaluates(&[("gateway", Closed)])),
         ],
     )
     .in_both_orders(),
@@ -99,7 +99,7 @@ const SCENARIOS: &[Scenario] = &[
             Listen("gateway", "10.77.0.1", &[]),
             Close("gateway"),
             Listen("gateway", "127.0.0.1:other", &[]),
-            Refused(refused("curl", Nonblocking, &["127.0.0.1"], OtherPort).weighs(&[("gateway", Port)])),
+            Refused(refused("curl", Nonblocking, &["127.0.0.1"], OtherPort).evaluates(&[("gateway", Port)])),
         ],
     )
     .processes(&[PROGRAM]),

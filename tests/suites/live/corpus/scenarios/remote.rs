@@ -44,7 +44,7 @@ const SCENARIOS: &[Scenario] = &[
                 refused("curl", Blocking, &["198.51.100.7"], Remote)
                     .by(By::Reset)
                     .because(&[Because::MayBeTranslated])
-                    .says(&["198.51.100.7 belongs to no network namespace of this host"])
+                    .summary(&["198.51.100.7 belongs to no network namespace of this host"])
                     .hints(&["on the host that has 198.51.100.7", "conntrack -L -p tcp --dport {port}"]),
             ),
             Refused(
@@ -94,7 +94,7 @@ const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         "a_server_here_does_not_matter",
-        "A server on every address of this host is no help against another host's refusal.",
+        "A server on every address of this host does not change another host's refusal.",
         &[
             Ip("host", ROUTES),
             Nft("host", RESET),
@@ -104,19 +104,19 @@ const SCENARIOS: &[Scenario] = &[
                 refused("curl", Blocking, &["198.51.100.7"], Remote)
                     .by(By::Reset)
                     .because(&[Because::MayBeTranslated])
-                    .weighs(&[("gateway", Netns)]),
+                    .evaluates(&[("gateway", Netns)]),
             ),
             Refused(
                 refused("java", Nonblocking, &["[::ffff:198.51.100.7]"], Remote)
                     .by(By::Reset)
                     .because(&[Because::MayBeTranslated])
-                    .weighs(&[("gateway", Netns)]),
+                    .evaluates(&[("gateway", Netns)]),
             ),
             Refused(
                 refused("node", Nonblocking, &["[2001:db8:77::7]"], Remote)
                     .by(By::Reset)
                     .because(&[Because::MayBeTranslated])
-                    .weighs(&[("gateway", Netns)]),
+                    .evaluates(&[("gateway", Netns)]),
             ),
         ],
     )

@@ -1,4 +1,4 @@
-//! A process that claims to be the server is alive, and has not listened yet.
+//! A server candidate is running, and has not listened yet.
 
 use super::words::*;
 
@@ -15,7 +15,7 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], Starting)
                     .candidates(&[("openclaw-gatewa", End::Alive)])
-                    .says(&[
+                    .summary(&[
                         "{openclaw-gatewa}, by its name the server",
                         "has not called listen()",
                     ])
@@ -32,7 +32,7 @@ const SCENARIOS: &[Scenario] = &[
     ),
     scenario(
         "by_the_name_that_it_took",
-        "A process takes the gateway's name while the tracer runs, before anybody asks.",
+        "A process takes the gateway's name while the tracer runs, before a client connects.",
         &[
             Trace,
             Start("openclaw-gatewa"),
@@ -73,7 +73,7 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("curl", Blocking, &["[::1]"], Starting)
                     .candidates(&[("gateway", End::Alive)])
-                    .says(&["{gateway}, by its name the server"]),
+                    .summary(&["{gateway}, by its name the server"]),
             ),
             Listen("gateway", "[::]", &[]),
             Recovered { to: "[::1]", by: "gateway", refusals: 1, processes: 1 },
@@ -140,7 +140,7 @@ const SCENARIOS: &[Scenario] = &[
     .arguments(BY_PATTERN),
     scenario(
         "a_probe_in_a_pod",
-        "A liveness probe runs in the pod's namespace while the gateway in there still starts.",
+        "A liveness probe runs in the pod's namespace while the pod's gateway still starts.",
         &[
             Pod("pod"),
             Trace,
@@ -148,7 +148,7 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("node", Nonblocking, &["127.0.0.1"], Starting)
                     .candidates(&[("gateway", End::Alive)])
-                    .says(&["{gateway}, by its name the server"]),
+                    .summary(&["{gateway}, by its name the server"]),
             ),
             Again("second probe", "127.0.0.1", 1),
             Repeated { who: "node", to: "127.0.0.1", count: 1, processes: 1 },
@@ -172,7 +172,7 @@ const SCENARIOS: &[Scenario] = &[
             Refused(
                 refused("docker-proxy", Nonblocking, &["10.x.y.2"], Starting)
                     .candidates(&[("gateway", End::Alive)])
-                    .says(&["in network namespace {netns container}"]),
+                    .summary(&["in network namespace {netns container}"]),
             ),
         ],
     )

@@ -14,12 +14,13 @@ const SCENARIOS: &[Scenario] = &[
             Close("openclaw-gatewa"),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], Stopped)
-                    .weighs(&[("openclaw-gatewa", Closed)])
-                    .says(&["{openclaw-gatewa} closed 127.0.0.1:{port}", "is still running"])
+                    .evaluates(&[("openclaw-gatewa", Closed)])
+                    .summary(&["{openclaw-gatewa} closed 127.0.0.1:{port}", "is still running"])
                     .hints(&["wait for RECOVERED"]),
             ),
             Refused(
-                refused("node", Nonblocking, &["127.0.0.1"], Stopped).weighs(&[("openclaw-gatewa", Closed)]),
+                refused("node", Nonblocking, &["127.0.0.1"], Stopped)
+                    .evaluates(&[("openclaw-gatewa", Closed)]),
             ),
             Again("curl", "127.0.0.1", 5),
             Listen("openclaw-gatewa", "127.0.0.1", &[]),
@@ -31,17 +32,17 @@ const SCENARIOS: &[Scenario] = &[
     .in_both_orders(),
     scenario(
         "restart_in_place_twice",
-        "The port goes and comes back, twice: the second end is news again.",
+        "The port goes and comes back, twice: the second end is reported again.",
         &[
             Listen("gateway", "[::]", &[]),
             Trace,
             Close("gateway"),
-            Refused(refused("node", Nonblocking, &["[::1]"], Stopped).weighs(&[("gateway", Closed)])),
+            Refused(refused("node", Nonblocking, &["[::1]"], Stopped).evaluates(&[("gateway", Closed)])),
             Listen("gateway", "[::]", &[]),
             Recovered { to: "[::1]", by: "gateway", refusals: 1, processes: 1 },
             Answered("node", Nonblocking, "[::1]"),
             Close("gateway"),
-            Refused(refused("node", Nonblocking, &["[::1]"], Stopped).weighs(&[("gateway", Closed)])),
+            Refused(refused("node", Nonblocking, &["[::1]"], Stopped).evaluates(&[("gateway", Closed)])),
             Listen("gateway", "[::]", &[]),
             Recovered { to: "[::1]", by: "gateway", refusals: 1, processes: 1 },
             Answered("node", Nonblocking, "[::1]"),
@@ -57,8 +58,8 @@ const SCENARIOS: &[Scenario] = &[
             Exit("gateway", 0),
             Refused(
                 refused("curl", Blocking, &["10.77.0.1"], Stopped)
-                    .weighs(&[("gateway", Closed)])
-                    .says(&["{gateway} exited with code 0"]),
+                    .evaluates(&[("gateway", Closed)])
+                    .summary(&["{gateway} exited with code 0"]),
             ),
             Listen("successor", "0.0.0.0", &[]),
             Recovered { to: "10.77.0.1", by: "successor", refusals: 1, processes: 1 },
@@ -72,8 +73,8 @@ const SCENARIOS: &[Scenario] = &[
             Listen("gateway", "127.0.0.1", &[]),
             Trace,
             Close("gateway"),
-            Refused(refused("curl", Blocking, &["127.0.0.1"], Stopped).weighs(&[("gateway", Closed)])),
-            Refused(refused("java", Nonblocking, &[MAPPED], Stopped).weighs(&[("gateway", Closed)])),
+            Refused(refused("curl", Blocking, &["127.0.0.1"], Stopped).evaluates(&[("gateway", Closed)])),
+            Refused(refused("java", Nonblocking, &[MAPPED], Stopped).evaluates(&[("gateway", Closed)])),
         ],
     )
     .in_both_orders(),
@@ -86,8 +87,8 @@ const SCENARIOS: &[Scenario] = &[
             Close("gateway"),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1", "10.77.0.1"], Stopped)
-                    .weighs(&[("gateway", Closed)])
-                    .says(&["{gateway} closed 0.0.0.0:{port}"]),
+                    .evaluates(&[("gateway", Closed)])
+                    .summary(&["{gateway} closed 0.0.0.0:{port}"]),
             ),
         ],
     )
@@ -101,8 +102,8 @@ const SCENARIOS: &[Scenario] = &[
             Exit("gateway", 7),
             Refused(
                 refused("node", Nonblocking, &["[::1]"], Stopped)
-                    .weighs(&[("gateway", Closed)])
-                    .says(&["{gateway} exited with code 7"])
+                    .evaluates(&[("gateway", Closed)])
+                    .summary(&["{gateway} exited with code 7"])
                     .hints(&["see its log for the end of {gateway}"]),
             ),
         ],
@@ -117,10 +118,10 @@ const SCENARIOS: &[Scenario] = &[
             Exit("gateway", 1),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1", "[::1]"], Stopped)
-                    .weighs(&[("gateway", Closed)])
-                    .says(&["{gateway} exited with code 1"]),
+                    .evaluates(&[("gateway", Closed)])
+                    .summary(&["{gateway} exited with code 1"]),
             ),
-            Refused(refused("java", Nonblocking, &[MAPPED], Stopped).weighs(&[("gateway", Closed)])),
+            Refused(refused("java", Nonblocking, &[MAPPED], Stopped).evaluates(&[("gateway", Closed)])),
         ],
     )
     .in_both_orders(),
@@ -133,8 +134,8 @@ const SCENARIOS: &[Scenario] = &[
             Kill("gateway"),
             Refused(
                 refused("curl", Nonblocking, &["127.0.0.1"], Stopped)
-                    .weighs(&[("gateway", Closed)])
-                    .says(&["{gateway} was ended by SIGKILL"])
+                    .evaluates(&[("gateway", Closed)])
+                    .summary(&["{gateway} was ended by SIGKILL"])
                     .hints(&["out of memory (journalctl -k | grep -i oom)"]),
             ),
         ],
@@ -149,8 +150,8 @@ const SCENARIOS: &[Scenario] = &[
             Kill("gateway"),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1", "[::1]", "10.77.0.1"], Stopped)
-                    .weighs(&[("gateway", Closed)])
-                    .says(&["SIGKILL"]),
+                    .evaluates(&[("gateway", Closed)])
+                    .summary(&["SIGKILL"]),
             ),
         ],
     )
@@ -162,27 +163,27 @@ const SCENARIOS: &[Scenario] = &[
             Listen("gateway", "0.0.0.0", &[ToDevice("lo")]),
             Trace,
             Kill("gateway"),
-            Refused(refused("curl", Blocking, &["127.0.0.1"], Stopped).weighs(&[("gateway", Closed)])),
+            Refused(refused("curl", Blocking, &["127.0.0.1"], Stopped).evaluates(&[("gateway", Closed)])),
         ],
     )
     .in_both_orders(),
     scenario(
         "closed_and_then_ended",
-        "The server gives up its port, and a while later its life: the log knows of both.",
+        "The server closes its port, and ends a while later: the log shows both.",
         &[
             Listen("gateway", "127.0.0.1", &[]),
             Trace,
             Close("gateway"),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], Stopped)
-                    .weighs(&[("gateway", Closed)])
-                    .says(&["is still running"]),
+                    .evaluates(&[("gateway", Closed)])
+                    .summary(&["is still running"]),
             ),
             Exit("gateway", 3),
             Refused(
                 refused("node", Blocking, &["127.0.0.1"], Stopped)
-                    .weighs(&[("gateway", Closed)])
-                    .says(&["exited with code 3"]),
+                    .evaluates(&[("gateway", Closed)])
+                    .summary(&["exited with code 3"]),
             ),
         ],
     )
@@ -197,8 +198,8 @@ const SCENARIOS: &[Scenario] = &[
             Kill("gateway"),
             Refused(
                 refused("curl", Nonblocking, &["127.0.0.1", "[::1]"], Stopped)
-                    .weighs(&[("gateway", Closed)])
-                    .says(&["SIGKILL"]),
+                    .evaluates(&[("gateway", Closed)])
+                    .summary(&["SIGKILL"]),
             ),
         ],
     ),
@@ -212,13 +213,13 @@ const SCENARIOS: &[Scenario] = &[
             Close("gateway"),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], Stopped)
-                    .weighs(&[("gateway", Closed), ("other", Family)]),
+                    .evaluates(&[("gateway", Closed), ("other", Family)]),
             ),
         ],
     ),
     scenario(
         "a_server_of_the_same_name_that_had_listened",
-        "A gateway on the LAN address ends with code 78: it had listened, so that this is no refused \
+        "A gateway on the LAN address ends with code 78: it had listened, so that this is not a refused \
          configuration.",
         &[
             Trace,
@@ -227,7 +228,7 @@ const SCENARIOS: &[Scenario] = &[
             Exit("openclaw-gateway", 78),
             Refused(refused("curl", Blocking, &["127.0.0.1"], NothingListening)),
             Refused(
-                refused("curl", Blocking, &["10.77.0.1"], Stopped).weighs(&[("openclaw-gateway", Closed)]),
+                refused("curl", Blocking, &["10.77.0.1"], Stopped).evaluates(&[("openclaw-gateway", Closed)]),
             ),
         ],
     )
@@ -243,8 +244,8 @@ const SCENARIOS: &[Scenario] = &[
             Kill("gateway"),
             Refused(
                 refused("docker-proxy", Nonblocking, &["10.x.y.2"], Stopped)
-                    .weighs(&[("gateway", Closed)])
-                    .says(&["in network namespace {netns container}"]),
+                    .evaluates(&[("gateway", Closed)])
+                    .summary(&["in network namespace {netns container}"]),
             ),
         ],
     )

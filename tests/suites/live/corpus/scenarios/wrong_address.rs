@@ -14,21 +14,21 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], WrongAddress)
-                    .weighs(&[("openclaw-gatewa", Address)])
-                    .says(&[
+                    .evaluates(&[("openclaw-gatewa", Address)])
+                    .summary(&[
                         "{openclaw-gatewa} is up, but on 100.64.x.y:{port} (tailnet) only",
                         "[::1], 10.77.0.1 and [fd77::1] are refused too",
                     ])
                     .hints(&["use http://100.64.x.y:{port}", "keep gateway.auth.token and a firewall"]),
             ),
             Refused(
-                refused("node", Nonblocking, &["[::1]"], WrongAddress).weighs(&[("openclaw-gatewa", Family)]),
+                refused("node", Nonblocking, &["[::1]"], WrongAddress).evaluates(&[("openclaw-gatewa", Family)]),
             ),
             Answered("curl", Blocking, "100.64.x.y"),
         ],
     ),
     scenario(
-        "the_file_says_lan_and_the_socket_is_tailnet",
+        "the_file_has_lan_and_the_socket_is_tailnet",
         "A changed gateway.bind makes the gateway restart inside its process, and it takes the tailnet \
          address again.",
         &[
@@ -39,8 +39,8 @@ const SCENARIOS: &[Scenario] = &[
             Listen("openclaw-gatewa", "100.64.x.y", &[]),
             Refused(
                 refused("node", Nonblocking, &["127.0.0.1"], WrongAddress)
-                    .weighs(&[("openclaw-gatewa", Address)])
-                    .says(&["{openclaw-gatewa} is up, but on 100.64.x.y:{port} (tailnet) only"]),
+                    .evaluates(&[("openclaw-gatewa", Address)])
+                    .summary(&["{openclaw-gatewa} is up, but on 100.64.x.y:{port} (tailnet) only"]),
             ),
         ],
     ),
@@ -52,15 +52,15 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], WrongAddress)
-                    .weighs(&[("gateway", Address)])
-                    .says(&["{gateway} is up, but on 10.77.0.1:{port} only"])
+                    .evaluates(&[("gateway", Address)])
+                    .summary(&["{gateway} is up, but on 10.77.0.1:{port} only"])
                     .hints(&["now: use 10.77.0.1:{port}"]),
             ),
-            Refused(refused("java", Nonblocking, &[MAPPED], WrongAddress).weighs(&[("gateway", Address)])),
-            Refused(refused("any", Blocking, &["0.0.0.0"], WrongAddress).weighs(&[("gateway", Address)])),
+            Refused(refused("java", Nonblocking, &[MAPPED], WrongAddress).evaluates(&[("gateway", Address)])),
+            Refused(refused("any", Blocking, &["0.0.0.0"], WrongAddress).evaluates(&[("gateway", Address)])),
             Refused(
                 refused("node", Nonblocking, &["[::1]", "[fd77::1]"], WrongAddress)
-                    .weighs(&[("gateway", Family)]),
+                    .evaluates(&[("gateway", Family)]),
             ),
         ],
     )
@@ -73,12 +73,12 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("node", Nonblocking, &["[::1]"], WrongAddress)
-                    .weighs(&[("gateway", Address)])
-                    .says(&["{gateway} is up, but on [fd77::1]:{port} only"]),
+                    .evaluates(&[("gateway", Address)])
+                    .summary(&["{gateway} is up, but on [fd77::1]:{port} only"]),
             ),
-            Refused(refused("any", Blocking, &["[::]"], WrongAddress).weighs(&[("gateway", Address)])),
+            Refused(refused("any", Blocking, &["[::]"], WrongAddress).evaluates(&[("gateway", Address)])),
             Refused(
-                refused("curl", Nonblocking, &["127.0.0.1"], WrongAddress).weighs(&[("gateway", Family)]),
+                refused("curl", Nonblocking, &["127.0.0.1"], WrongAddress).evaluates(&[("gateway", Family)]),
             ),
             Answered("curl", Blocking, "[fd77::1]"),
         ],
@@ -90,7 +90,7 @@ const SCENARIOS: &[Scenario] = &[
         &[
             Listen("gateway", "[fd77::1]", &[Ipv6Only]),
             Trace,
-            Refused(refused("curl", Blocking, &["[::1]"], WrongAddress).weighs(&[("gateway", Address)])),
+            Refused(refused("curl", Blocking, &["[::1]"], WrongAddress).evaluates(&[("gateway", Address)])),
         ],
     )
     .in_both_orders(),
@@ -102,15 +102,15 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("curl", Blocking, &["10.77.0.1", "127.0.0.2"], WrongAddress)
-                    .weighs(&[("gateway", Address)])
+                    .evaluates(&[("gateway", Address)])
                     .hints(&["on this host use 127.0.0.1:{port}", "keep its authentication on"]),
             ),
             Refused(
                 refused("java", Nonblocking, &["[::ffff:10.77.0.1]"], WrongAddress)
-                    .weighs(&[("gateway", Address)]),
+                    .evaluates(&[("gateway", Address)]),
             ),
             Refused(
-                refused("node", Nonblocking, &["[fd77::1]"], WrongAddress).weighs(&[("gateway", Family)]),
+                refused("node", Nonblocking, &["[fd77::1]"], WrongAddress).evaluates(&[("gateway", Family)]),
             ),
         ],
     )
@@ -121,9 +121,9 @@ const SCENARIOS: &[Scenario] = &[
         &[
             Listen("gateway", "[::1]", &[]),
             Trace,
-            Refused(refused("curl", Blocking, &["[fd77::1]"], WrongAddress).weighs(&[("gateway", Address)])),
+            Refused(refused("curl", Blocking, &["[fd77::1]"], WrongAddress).evaluates(&[("gateway", Address)])),
             Refused(
-                refused("node", Nonblocking, &["10.77.0.1"], WrongAddress).weighs(&[("gateway", Family)]),
+                refused("node", Nonblocking, &["10.77.0.1"], WrongAddress).evaluates(&[("gateway", Family)]),
             ),
         ],
     )
@@ -134,10 +134,10 @@ const SCENARIOS: &[Scenario] = &[
         &[
             Listen("gateway", "127.0.0.2", &[]),
             Trace,
-            Refused(refused("node", Nonblocking, &["[::1]"], WrongAddress).weighs(&[("gateway", Family)])),
+            Refused(refused("node", Nonblocking, &["[::1]"], WrongAddress).evaluates(&[("gateway", Family)])),
             Refused(
                 refused("curl", From("127.0.0.5:any"), &["127.0.0.1"], WrongAddress)
-                    .weighs(&[("gateway", Address)]),
+                    .evaluates(&[("gateway", Address)]),
             ),
         ],
     )
@@ -151,19 +151,19 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], WrongAddress)
-                    .weighs(&[("second", Family), ("first", Address)])
-                    .says(&["servers are up, but elsewhere", "{first} on 10.77.0.1:{port}"]),
+                    .evaluates(&[("second", Family), ("first", Address)])
+                    .summary(&["servers are up, but elsewhere", "{first} on 10.77.0.1:{port}"]),
             ),
             Refused(
                 refused("node", Thread, &["[::1]"], WrongAddress)
-                    .weighs(&[("first", Family), ("second", Address)]),
+                    .evaluates(&[("first", Family), ("second", Address)]),
             ),
         ],
     )
     .in_both_orders(),
     scenario(
         "docker_proxy_and_a_gateway_on_its_own_loopback",
-        "A container's gateway listens on 127.0.0.1 in there; docker-proxy is refused by the container's \
+        "A container's gateway listens on the container's 127.0.0.1; docker-proxy is refused by the container's \
          address.",
         &[
             Namespace("container"),
@@ -173,8 +173,8 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("docker-proxy", Nonblocking, &["10.x.y.2"], WrongAddress)
-                    .weighs(&[("MainThread", Address), ("docker-proxy", Netns)])
-                    .says(&[
+                    .evaluates(&[("MainThread", Address), ("docker-proxy", Netns)])
+                    .summary(&[
                         "{MainThread} is up, but on 127.0.0.1:{port}",
                         "in network namespace {netns container} only",
                     ])
@@ -186,21 +186,21 @@ const SCENARIOS: &[Scenario] = &[
             ),
             Refused(
                 refused("curl", Blocking, &["10.x.y.2"], WrongAddress)
-                    .weighs(&[("MainThread", Address), ("docker-proxy", Netns)]),
+                    .evaluates(&[("MainThread", Address), ("docker-proxy", Netns)]),
             ),
         ],
     )
     .processes(&[process("MainThread").program("node", &["dist/index.js", "gateway"]).inside("container")]),
     scenario(
         "a_container_by_its_v6_address",
-        "A probe on the host asks a container by IPv6, where the server in there has IPv4 alone.",
+        "A probe on the host asks a container by IPv6, where the container's server has IPv4 alone.",
         &[
             Namespace("container"),
             Join("container"),
             Trace,
             Listen("gateway", "127.0.0.1", &[]),
             Refused(
-                refused("probe", Blocking, &["[fd00:p::2]"], WrongAddress).weighs(&[("gateway", Family)]),
+                refused("probe", Blocking, &["[fd00:p::2]"], WrongAddress).evaluates(&[("gateway", Family)]),
             ),
         ],
     )
@@ -214,7 +214,7 @@ const SCENARIOS: &[Scenario] = &[
             Listen("gateway", "127.0.0.1", &[]),
             Trace,
             Refused(
-                refused("curl", Nonblocking, &["10.x.y.1"], WrongAddress).weighs(&[("gateway", Address)]),
+                refused("curl", Nonblocking, &["10.x.y.1"], WrongAddress).evaluates(&[("gateway", Address)]),
             ),
         ],
     )
@@ -226,11 +226,11 @@ const SCENARIOS: &[Scenario] = &[
             Listen("gateway", "[fd77::1]", &[]),
             Trace,
             Refused(
-                refused("curl", Blocking, &["[fe80::77%eth0]"], WrongAddress).weighs(&[("gateway", Address)]),
+                refused("curl", Blocking, &["[fe80::77%eth0]"], WrongAddress).evaluates(&[("gateway", Address)]),
             ),
             Refused(
                 refused("node", Nonblocking, &["[fe80::77%eth0]"], WrongAddress)
-                    .weighs(&[("gateway", Address)]),
+                    .evaluates(&[("gateway", Address)]),
             ),
         ],
     ),
@@ -240,7 +240,7 @@ const SCENARIOS: &[Scenario] = &[
         &[
             Trace,
             Listen("gateway", "[fe80::77%eth0]", &[]),
-            Refused(refused("curl", Blocking, &["[::1]"], WrongAddress).weighs(&[("gateway", Address)])),
+            Refused(refused("curl", Blocking, &["[::1]"], WrongAddress).evaluates(&[("gateway", Address)])),
             Answered("curl", Blocking, "[fe80::77%eth0]"),
         ],
     ),
@@ -256,9 +256,9 @@ const SCENARIOS: &[Scenario] = &[
                 addr add fd78::1/64 dev eth0 nodad",
             ),
             Refused(
-                refused("curl", Nonblocking, &["10.78.0.1"], WrongAddress).weighs(&[("gateway", Address)]),
+                refused("curl", Nonblocking, &["10.78.0.1"], WrongAddress).evaluates(&[("gateway", Address)]),
             ),
-            Refused(refused("curl", Blocking, &["[fd78::1]"], WrongAddress).weighs(&[("gateway", Family)])),
+            Refused(refused("curl", Blocking, &["[fd78::1]"], WrongAddress).evaluates(&[("gateway", Family)])),
         ],
     ),
     scenario(
@@ -268,7 +268,7 @@ const SCENARIOS: &[Scenario] = &[
             Listen("gateway", "10.77.0.1", &[Sockopt::Multipath]),
             Trace,
             Refused(
-                refused("go", Kind::Multipath, &["127.0.0.1"], WrongAddress).weighs(&[("gateway", Address)]),
+                refused("go", Kind::Multipath, &["127.0.0.1"], WrongAddress).evaluates(&[("gateway", Address)]),
             ),
             Answered("go", Kind::Multipath, "10.77.0.1"),
         ],
@@ -276,7 +276,7 @@ const SCENARIOS: &[Scenario] = &[
     .in_both_orders(),
     scenario(
         "it_came_back_elsewhere",
-        "The server on localhost closed, and its successor took the LAN address: that is the news, not \
+        "The server on localhost closed, and its successor took the LAN address: that is the cause, not \
          the end.",
         &[
             Listen("gateway", "127.0.0.1", &[]),
@@ -285,8 +285,8 @@ const SCENARIOS: &[Scenario] = &[
             Listen("successor", "10.77.0.1", &[]),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], WrongAddress)
-                    .weighs(&[("gateway", Closed), ("successor", Address)])
-                    .says(&["{successor} is up"]),
+                    .evaluates(&[("gateway", Closed), ("successor", Address)])
+                    .summary(&["{successor} is up"]),
             ),
         ],
     ),
@@ -300,7 +300,7 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], WrongAddress)
-                    .weighs(&[("gateway", Address), ("elsewhere", Netns)]),
+                    .evaluates(&[("gateway", Address), ("elsewhere", Netns)]),
             ),
         ],
     )
@@ -314,7 +314,7 @@ const SCENARIOS: &[Scenario] = &[
             BindFails("server", "10.77.0.1", Errno::ADDRINUSE),
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], WrongAddress)
-                    .weighs(&[("holder", Address)])
+                    .evaluates(&[("holder", Address)])
                     .failed_binds(&[failed_bind("server", "10.77.0.1", "EADDRINUSE")
                         .held_by(&[Holder::Listener("holder", "10.77.0.1")])]),
             ),
@@ -328,7 +328,7 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Bind("server", "127.0.0.1", &[]),
             Listen("other", "[fd77::1]", &[]),
-            Refused(refused("curl", Blocking, &["[::1]"], WrongAddress).weighs(&[("other", Address)])),
+            Refused(refused("curl", Blocking, &["[::1]"], WrongAddress).evaluates(&[("other", Address)])),
         ],
     ),
     scenario(
@@ -338,7 +338,7 @@ const SCENARIOS: &[Scenario] = &[
             Listen("server", "10.77.0.1", &[]),
             Start("openclaw-gatewa"),
             Trace,
-            Refused(refused("curl", Blocking, &["127.0.0.1"], WrongAddress).weighs(&[("server", Address)])),
+            Refused(refused("curl", Blocking, &["127.0.0.1"], WrongAddress).evaluates(&[("server", Address)])),
         ],
     ),
     scenario(
@@ -347,7 +347,7 @@ const SCENARIOS: &[Scenario] = &[
         &[
             Listen("first", "10.77.0.1", &[]),
             Trace,
-            Refused(refused("curl", Blocking, &["127.0.0.1"], WrongAddress).weighs(&[("first", Address)])),
+            Refused(refused("curl", Blocking, &["127.0.0.1"], WrongAddress).evaluates(&[("first", Address)])),
             Listen("other", "127.0.0.2", &[]),
             Listen("gateway", "127.0.0.1", &[]),
             Recovered { to: "127.0.0.1", by: "gateway", refusals: 1, processes: 1 },
@@ -360,7 +360,7 @@ const SCENARIOS: &[Scenario] = &[
         &[
             Listen("first", "[fd77::1]", &[]),
             Trace,
-            Refused(refused("node", Nonblocking, &["[::1]"], WrongAddress).weighs(&[("first", Address)])),
+            Refused(refused("node", Nonblocking, &["[::1]"], WrongAddress).evaluates(&[("first", Address)])),
             Listen("gateway", "[::1]", &[]),
             Recovered { to: "[::1]", by: "gateway", refusals: 1, processes: 1 },
             Answered("node", Nonblocking, "[::1]"),
@@ -373,9 +373,9 @@ const SCENARIOS: &[Scenario] = &[
         &[
             Listen("gateway", "10.77.0.1", &[]),
             Trace,
-            Refused(refused("alpha", Blocking, &["127.0.0.1"], WrongAddress).weighs(&[("gateway", Address)])),
+            Refused(refused("alpha", Blocking, &["127.0.0.1"], WrongAddress).evaluates(&[("gateway", Address)])),
             Refused(
-                refused("beta", Nonblocking, &["127.0.0.1"], WrongAddress).weighs(&[("gateway", Address)]),
+                refused("beta", Nonblocking, &["127.0.0.1"], WrongAddress).evaluates(&[("gateway", Address)]),
             ),
             Again("alpha", "127.0.0.1", 200),
             Again("beta", "127.0.0.1", 150),

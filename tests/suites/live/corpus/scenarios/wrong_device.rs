@@ -13,11 +13,11 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], WrongDevice)
-                    .weighs(&[("gateway", Device)])
-                    .says(&["is bound to the interface eth0, and 127.0.0.1 is on lo"])
+                    .evaluates(&[("gateway", Device)])
+                    .summary(&["is bound to the interface eth0, and 127.0.0.1 is on lo"])
                     .hints(&["connect to an address of eth0"]),
             ),
-            Refused(refused("java", Nonblocking, &[MAPPED], WrongDevice).weighs(&[("gateway", Device)])),
+            Refused(refused("java", Nonblocking, &[MAPPED], WrongDevice).evaluates(&[("gateway", Device)])),
             Answered("curl", Blocking, "10.77.0.1"),
         ],
     )
@@ -31,11 +31,11 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("curl", Blocking, &["127.0.0.1", "[::1]"], WrongDevice)
-                    .weighs(&[("gateway", Device)]),
+                    .evaluates(&[("gateway", Device)]),
             ),
             Refused(
                 refused("node", Nonblocking, &["127.0.0.1", "[::1]"], WrongDevice)
-                    .weighs(&[("gateway", Device)]),
+                    .evaluates(&[("gateway", Device)]),
             ),
         ],
     )
@@ -46,7 +46,9 @@ const SCENARIOS: &[Scenario] = &[
         &[
             Listen("gateway", "127.0.0.1", &[ToDevice("eth0")]),
             Trace,
-            Refused(refused("node", Nonblocking, &["127.0.0.1"], WrongDevice).weighs(&[("gateway", Device)])),
+            Refused(
+                refused("node", Nonblocking, &["127.0.0.1"], WrongDevice).evaluates(&[("gateway", Device)]),
+            ),
         ],
     )
     .in_both_orders(),
@@ -59,8 +61,8 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("curl", Blocking, &["10.77.0.1"], WrongDevice)
-                    .weighs(&[("gateway", Device)])
-                    .says(&["10.77.0.1 is on eth0"]),
+                    .evaluates(&[("gateway", Device)])
+                    .summary(&["10.77.0.1 is on eth0"]),
             ),
             Answered("curl", Blocking, "127.0.0.1"),
         ],
@@ -72,7 +74,9 @@ const SCENARIOS: &[Scenario] = &[
         &[
             Listen("gateway", "[::]", &[ToDevice("lo")]),
             Trace,
-            Refused(refused("node", Nonblocking, &["[fd77::1]"], WrongDevice).weighs(&[("gateway", Device)])),
+            Refused(
+                refused("node", Nonblocking, &["[fd77::1]"], WrongDevice).evaluates(&[("gateway", Device)]),
+            ),
             Answered("node", Nonblocking, "[::1]"),
         ],
     )
@@ -83,7 +87,7 @@ const SCENARIOS: &[Scenario] = &[
         &[
             Listen("gateway", "[::]", &[ToDevice("peer0")]),
             Trace,
-            Refused(refused("curl", Blocking, &["[fd77::1]"], WrongDevice).weighs(&[("gateway", Device)])),
+            Refused(refused("curl", Blocking, &["[fd77::1]"], WrongDevice).evaluates(&[("gateway", Device)])),
         ],
     )
     .in_both_orders(),
@@ -96,13 +100,13 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("curl", Thread, &["127.0.0.1"], WrongDevice)
-                    .weighs(&[("bound", Device), ("other", Family)]),
+                    .evaluates(&[("bound", Device), ("other", Family)]),
             ),
         ],
     )
     .in_both_orders(),
     scenario(
-        "a_container_behind_a_wire",
+        "a_container_behind_a_veth_pair",
         "In a container the server is bound to lo; the host asks by the container's address.",
         &[
             Namespace("container"),
@@ -111,19 +115,19 @@ const SCENARIOS: &[Scenario] = &[
             Listen("gateway", "0.0.0.0", &[ToDevice("lo")]),
             Refused(
                 refused("probe", Nonblocking, &["10.x.y.2"], WrongDevice)
-                    .weighs(&[("gateway", Device)])
-                    .says(&["10.x.y.2 is on eth1"]),
+                    .evaluates(&[("gateway", Device)])
+                    .summary(&["10.x.y.2 is on eth1"]),
             ),
         ],
     )
     .processes(CONTAINED),
     scenario(
-        "started_anew_without_the_interface",
+        "restarted_without_the_interface",
         "The server is configured to bind to no interface, and started again.",
         &[
             Listen("gateway", "0.0.0.0", &[ToDevice("eth0")]),
             Trace,
-            Refused(refused("curl", Blocking, &["127.0.0.1"], WrongDevice).weighs(&[("gateway", Device)])),
+            Refused(refused("curl", Blocking, &["127.0.0.1"], WrongDevice).evaluates(&[("gateway", Device)])),
             Exit("gateway", 0),
             Listen("successor", "0.0.0.0", &[]),
             Recovered { to: "127.0.0.1", by: "successor", refusals: 1, processes: 1 },

@@ -13,8 +13,8 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("node", Nonblocking, &["[::1]"], WrongFamily)
-                    .weighs(&[("openclaw-gatewa", Family)])
-                    .says(&[
+                    .evaluates(&[("openclaw-gatewa", Family)])
+                    .summary(&[
                         "{openclaw-gatewa} listens on 0.0.0.0:{port}, IPv4 only",
                         "127.0.0.1:{port} is answered",
                     ])
@@ -22,8 +22,8 @@ const SCENARIOS: &[Scenario] = &[
             ),
             Refused(
                 refused("curl", Blocking, &["[fd77::1]"], WrongFamily)
-                    .weighs(&[("openclaw-gatewa", Family)])
-                    .says(&["IPv4 only"])
+                    .evaluates(&[("openclaw-gatewa", Family)])
+                    .summary(&["IPv4 only"])
                     .hints(&["use an IPv4 address of the same host"]),
             ),
             Answered("curl", Blocking, "127.0.0.1"),
@@ -36,8 +36,8 @@ const SCENARIOS: &[Scenario] = &[
         &[
             Listen("gateway", "127.0.0.1", &[]),
             Trace,
-            Refused(refused("curl", Blocking, &["[::1]"], WrongFamily).weighs(&[("gateway", Family)])),
-            Refused(refused("node", Nonblocking, &["[::1]"], WrongFamily).weighs(&[("gateway", Family)])),
+            Refused(refused("curl", Blocking, &["[::1]"], WrongFamily).evaluates(&[("gateway", Family)])),
+            Refused(refused("node", Nonblocking, &["[::1]"], WrongFamily).evaluates(&[("gateway", Family)])),
         ],
     )
     .in_both_orders(),
@@ -50,11 +50,11 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("curl", Blocking, &["127.0.0.1", "127.0.0.2"], WrongFamily)
-                    .weighs(&[("gateway", Family)])
-                    .says(&["{gateway} listens on [::1]:{port}, IPv6 only; [::1]:{port} is answered"])
+                    .evaluates(&[("gateway", Family)])
+                    .summary(&["{gateway} listens on [::1]:{port}, IPv6 only; [::1]:{port} is answered"])
                     .hints(&["use [::1], or let the server listen on"]),
             ),
-            Refused(refused("java", Nonblocking, &[MAPPED], WrongFamily).weighs(&[("gateway", Family)])),
+            Refused(refused("java", Nonblocking, &[MAPPED], WrongFamily).evaluates(&[("gateway", Family)])),
         ],
     )
     .in_both_orders(),
@@ -66,9 +66,9 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("curl", Blocking, &["127.0.0.1", "10.77.0.1"], WrongFamily)
-                    .weighs(&[("gateway", V6only)]),
+                    .evaluates(&[("gateway", V6only)]),
             ),
-            Refused(refused("java", Nonblocking, &[MAPPED], WrongFamily).weighs(&[("gateway", V6only)])),
+            Refused(refused("java", Nonblocking, &[MAPPED], WrongFamily).evaluates(&[("gateway", V6only)])),
             Answered("node", Blocking, "[::1]"),
         ],
     )
@@ -82,7 +82,7 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("curl", Blocking, &["127.0.0.1"], WrongFamily)
-                    .weighs(&[("gateway", Family), ("lan", Address)]),
+                    .evaluates(&[("gateway", Family), ("lan", Address)]),
             ),
         ],
     )
@@ -93,7 +93,7 @@ const SCENARIOS: &[Scenario] = &[
         &[
             Listen("gateway", "127.0.0.1", &[]),
             Trace,
-            Refused(refused("app", Thread, &["[::1]"], WrongFamily).weighs(&[("gateway", Family)])),
+            Refused(refused("app", Thread, &["[::1]"], WrongFamily).evaluates(&[("gateway", Family)])),
         ],
     ),
     scenario(
@@ -103,18 +103,18 @@ const SCENARIOS: &[Scenario] = &[
             Pod("pod"),
             Listen("gateway", "127.0.0.1", &[]),
             Trace,
-            Refused(refused("probe", Nonblocking, &["[::1]"], WrongFamily).weighs(&[("gateway", Family)])),
+            Refused(refused("probe", Nonblocking, &["[::1]"], WrongFamily).evaluates(&[("gateway", Family)])),
         ],
     )
     .processes(&[process("gateway").inside("pod"), process("probe").inside("pod")]),
     scenario(
         "curl_localhost",
-        "curl tries `::1`, is refused, and is answered by 127.0.0.1 a moment later: harmless.",
+        "curl tries `::1`, is refused, and is answered by 127.0.0.1 a moment later: a fallback.",
         &[
             Listen("gateway", "127.0.0.1", &[]),
             Trace,
             Fallback {
-                refused: refused("curl", Blocking, &["[::1]"], WrongFamily).weighs(&[("gateway", Family)]),
+                refused: refused("curl", Blocking, &["[::1]"], WrongFamily).evaluates(&[("gateway", Family)]),
                 answered: "127.0.0.1",
             },
         ],
@@ -128,26 +128,26 @@ const SCENARIOS: &[Scenario] = &[
             Listen("gateway", "[::1]", &[]),
             Fallback {
                 refused: refused("curl", Blocking, &["127.0.0.1"], WrongFamily)
-                    .weighs(&[("gateway", Family)]),
+                    .evaluates(&[("gateway", Family)]),
                 answered: "[::1]",
             },
         ],
     ),
     scenario(
         "curl_localhost_to_a_wildcard",
-        "curl tries `::1`, is refused, and is answered by a server on every IPv4 address: harmless.",
+        "curl tries `::1`, is refused, and is answered by a server on every IPv4 address: a fallback.",
         &[
             Listen("gateway", "0.0.0.0", &[]),
             Trace,
             Fallback {
-                refused: refused("curl", Blocking, &["[::1]"], WrongFamily).weighs(&[("gateway", Family)]),
+                refused: refused("curl", Blocking, &["[::1]"], WrongFamily).evaluates(&[("gateway", Family)]),
                 answered: "127.0.0.1",
             },
         ],
     ),
     scenario(
-        "another_process_is_no_fallback",
-        "One client is refused by IPv4 three times over; that another is answered by IPv6 is no comfort \
+        "another_process_is_not_a_fallback",
+        "One client is refused by IPv4 three times over; that another is answered by IPv6 does not help \
          to it.",
         &[
             Listen("gateway", "[::1]", &[]),
@@ -155,7 +155,7 @@ const SCENARIOS: &[Scenario] = &[
             Trace,
             Refused(
                 refused("curl", Blocking, &["127.0.0.1", "127.0.0.2", "127.0.0.3"], WrongFamily)
-                    .weighs(&[("gateway", Family), ("lan", Address)]),
+                    .evaluates(&[("gateway", Family), ("lan", Address)]),
             ),
             Answered("other", Blocking, "[::1]"),
             Answered("curl", Blocking, "10.77.0.1"),
@@ -167,7 +167,7 @@ const SCENARIOS: &[Scenario] = &[
         &[
             Listen("gateway", "127.0.0.1", &[]),
             Trace,
-            Refused(refused("node", Nonblocking, &["[::1]"], WrongFamily).weighs(&[("gateway", Family)])),
+            Refused(refused("node", Nonblocking, &["[::1]"], WrongFamily).evaluates(&[("gateway", Family)])),
             Listen("second", "[::1]", &[]),
             Recovered { to: "[::1]", by: "second", refusals: 1, processes: 1 },
             Answered("node", Nonblocking, "[::1]"),

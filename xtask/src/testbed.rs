@@ -25,13 +25,13 @@ use crate::{
     failure::Failure,
 };
 
-/// What tracer says on stderr once it misses nothing any more.
+/// What tracer prints on stderr once it misses nothing any more.
 const READY: &str = "tracer: ready";
 /// How long to wait for tracer to get ready, and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often a wait looks for Ctrl-C.
+/// How often a wait checks for Ctrl-C.
 const TICK: Duration = Duration::from_millis(20);
-/// How long what has ended takes to say so.
+/// How long a process that has ended takes to be reaped.
 const SETTLE: Duration = Duration::from_millis(500);
 /// What shells give a program ended by SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -60,7 +60,7 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// Starts `tracer trace` with these arguments and returns once it is ready. What it says on stderr is passed
+    /// Starts `tracer trace` with these arguments and returns once it is ready. What it prints on stderr is passed
     /// on if `is_shown`.
     pub fn start<S: AsRef<OsStr>>(
         binary: &Path,
@@ -74,12 +74,12 @@ impl Tracer {
         // In a process group of its own, so that Ctrl-C reaches it once: through this process.
         command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).process_group(0);
         let mut process = Process::spawn(&mut command)?;
-        let said = follow(process.0.stderr.take().context("tracer has no stderr")?, is_shown);
-        match ctrl_c.receive(&said, PATIENCE)? {
+        let messages = follow(process.0.stderr.take().context("tracer has no stderr")?, is_shown);
+        match ctrl_c.receive(&messages, PATIENCE)? {
             Some(()) => Ok(Self { process }),
             None => match process.wait(SETTLE, ctrl_c)? {
                 Some(status) => bail!("tracer ended before it was ready: {status}"),
-                None => bail!("tracer did not say `{READY}` within {} s", PATIENCE.as_secs()),
+                None => bail!("tracer did not print `{READY}` within {} s", PATIENCE.as_secs()),
             },
         }
     }
@@ -100,7 +100,7 @@ impl Tracer {
     }
 }
 
-/// Tells when tracer said that it is ready.
+/// Reports when tracer has printed that it is ready.
 fn follow(stderr: impl Read + Send + 'static, is_shown: bool) -> Receiver<()> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -119,14 +119,14 @@ fn follow(stderr: impl Read + Send + 'static, is_shown: bool) -> Receiver<()> {
     receiver
 }
 
-/// A named network namespace with loopback up, gone when dropped.
+/// A named network namespace with loopback up, deleted when dropped.
 pub struct Namespace {
     ip: PathBuf,
     pub name: String,
 }
 
 impl Namespace {
-    /// Makes one whose name begins with `tracer-`, then says who made it.
+    /// Makes one whose name begins with `tracer-`, then names its maker.
     pub fn create(maker: &str) -> Result<Self> {
         let ip = find_ip()?;
         let name = format!("tracer-{maker}-{}", std::process::id());
@@ -165,8 +165,8 @@ impl Drop for Namespace {
 }
 
 fn find_ip() -> Result<PathBuf> {
-    let cure = "`cargo xtask setup --tests`, or install iproute2";
-    find("ip").ok_or_else(|| Failure::unable("`ip` is not installed", cure).into())
+    let remedy = "`cargo xtask setup --tests`, or install iproute2";
+    find("ip").ok_or_else(|| Failure::unable("`ip` is not installed", remedy).into())
 }
 
 /// A child process, ended when dropped.
@@ -204,7 +204,7 @@ impl Drop for Process {
         if matches!(self.0.try_wait(), Ok(Some(_))) {
             return;
         }
-        // A tracer gets the time to take its programs out and say its last line, also when it was stopped.
+        // A tracer gets the time to detach its programs and print its last line, also when it was stopped.
         let _ = self.signal(Signal::TERM);
         let _ = self.signal(Signal::CONT);
         let until = Instant::now() + Duration::from_secs(3);
@@ -219,7 +219,7 @@ impl Drop for Process {
     }
 }
 
-/// Whether someone asked this process to end: every wait looks, and unwinds through the destructors.
+/// Whether a signal asked this process to end: every wait checks it, and unwinds through the destructors.
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
@@ -236,7 +236,7 @@ impl Interrupt {
         self.0.load(Ordering::Relaxed)
     }
 
-    pub fn look(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         if self.seen() {
             bail!("interrupted");
         }
@@ -246,17 +246,17 @@ impl Interrupt {
     pub fn sleep(&self, duration: Duration) -> Result<()> {
         let until = Instant::now() + duration;
         while Instant::now() < until {
-            self.look()?;
+            self.check()?;
             thread::sleep(TICK.min(until.saturating_duration_since(Instant::now())));
         }
-        self.look()
+        self.check()
     }
 
     /// The next message; none when it takes longer than `patience`, or when none will come.
     pub fn receive<T>(&self, receiver: &Receiver<T>, patience: Duration) -> Result<Option<T>> {
         let until = Instant::now() + patience;
         loop {
-            self.look()?;
+            self.check()?;
             match receiver.recv_timeout(TICK) {
                 Ok(message) => return Ok(Some(message)),
                 Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
