@@ -218,14 +218,13 @@ fn the_pure_modules_have_no_side_effects() {
 /// `tracer_ebpf` is the wire format that both sides share. Its bounds are numbers, and have one place: a pure module takes
 /// these, and no record.
 #[test]
-fn the_pure_rooms_take_only_numbers_of_the_wire_format() {
+fn the_pure_modules_take_only_numbers_of_the_wire_format() {
     let is_number = |name: &str| {
         let word: String = name.chars().take_while(|char| char.is_alphanumeric() || *char == '_').collect();
         !word.is_empty() && word.chars().all(|char| char.is_ascii_uppercase() || char == '_')
     };
-    let takes_more = |source: &Source, line: &str| {
-        source.is_pure() && !names_behind(line, "tracer_ebpf::").all(|name| is_number(name))
-    };
+    let takes_more =
+        |source: &Source, line: &str| source.is_pure() && !names_behind(line, "tracer_ebpf::").all(is_number);
     assert_none("more than a number of the wire format", &lines(&sources(), takes_more));
 }
 

@@ -1,4 +1,4 @@
-//! What tracer reasons about, as plain data: no clock, no I/O, no state, and nothing of the rooms above.
+//! What tracer reasons about, as plain data: no clock, no I/O, no state, and nothing of the modules above.
 //!
 //! The kernel side reports a [`KernelEvent`](kernel_event::KernelEvent), in which processes choose all text
 //! ([`text`]). What the host shows of a process, a socket or a namespace has the same types, so that an event and an answer
@@ -22,7 +22,7 @@
 //! | [`process`] | a process, its identity, and how it ended |
 //! | [`program`] | which program a process runs, of its executable and its arguments |
 //! | [`container`] | the container that a process runs in, of its cgroup |
-//! | [`unit`] | the systemd unit that a process runs in, of its cgroup |
+//! | [`unit`](mod@unit) | the systemd unit that a process runs in, of its cgroup |
 //! | [`service`] | whether two processes are instances of one service |
 //! | [`trust`] | which processes a client can take for its server |
 //! | [`forward`] | what a program forwards, of its arguments |
