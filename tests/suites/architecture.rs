@@ -87,8 +87,21 @@ fn names_behind<'a>(line: &'a str, path: &'a str) -> impl Iterator<Item = &'a st
 }
 
 /// Folders whose `mod.rs` lists each file with its job.
-const LISTED: &[&str] =
-    &["model", "query", "host", "bpf", "stream", "state", "lifecycle", "verdict", "verdict/scene"];
+const LISTED: &[&str] = &[
+    "model",
+    "query",
+    "host",
+    "bpf",
+    "stream",
+    "state",
+    "lifecycle",
+    "verdict",
+    "verdict/scene",
+    "output",
+    "output/hints",
+    "output/text",
+    "cmd",
+];
 
 /// A file of tracer/src.
 struct Source {
@@ -286,8 +299,8 @@ fn a_folder_with_a_list_of_its_files_lists_them_all() {
         for source in all.iter().filter(below) {
             let name = source.path[folder.len() + 1..].trim_end_matches(".rs").trim_end_matches("/mod");
             let is_in_list = list.lines().any(|line| {
-                let name = format!("`{name}`");
-                line.starts_with("//! | ") && line.contains(&name)
+                let names = [format!("`{name}`"), format!("`{name}.rs`"), format!("`{name}/`")];
+                line.starts_with("//! | ") && names.iter().any(|name| line.contains(name))
             });
             // A folder in it has a list of its own.
             let is_listed_below = LISTED.iter().any(|other| {
@@ -334,4 +347,27 @@ fn no_number_stands_for_nothing() {
     // Its one name.
     let found: Vec<String> = found.into_iter().filter(|one| !one.starts_with("model/time.rs:")).collect();
     assert_none("an `Option` would show it", &found);
+}
+
+#[test]
+fn a_published_type_has_no_derived_order() {
+    let derives = |source: &Source, line: &str| {
+        let is_published = source.path == "output/schema.rs" && line.contains("Serialize");
+        is_published && line.contains("derive(") && line.contains("Ord")
+    };
+    assert_none("an order that is only a declaration's", &lines(&sources(), derives));
+}
+
+#[test]
+fn the_guide_names_every_module() {
+    let all = sources();
+    let guide = &all.iter().find(|source| source.path == "lib.rs").expect("lib.rs").text;
+    let modules = all.iter().map(Source::module).filter(|module| !["lib", "main"].contains(module));
+    let modules: BTreeSet<&str> = modules.collect();
+    let is_missing = |module: &&str| {
+        let name = format!("`{module}`");
+        !guide.lines().any(|line| line.starts_with("//! | ") && line.contains(&name))
+    };
+    let missing: Vec<String> = modules.into_iter().filter(is_missing).map(str::to_owned).collect();
+    assert_none("not in lib.rs", &missing);
 }

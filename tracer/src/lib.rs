@@ -49,16 +49,16 @@
 //!
 //! | new | files |
 //! |---|---|
-//! | product | `products/NAME/`, one line in `products/mod.rs`; an example of each hint in `tests/suites/hints.rs`; see [`products`] |
+//! | product | `products/NAME/`, its module and its entry of the registry in `products/mod.rs`; an example of each hint in `tests/suites/hints.rs`; see [`products`] |
 //! | proxy | a row in `products/proxies.rs` |
 //! | owner of a socket (a forwarder) | `output/hints/owner.rs`, its rows in `output/hints/table.rs` |
-//! | probe | `tracer-ebpf/src/probes/NAME.rs` and `mod.rs` there, one row in `bpf/probes.rs`; where a kernel may lack it, a limit |
-//! | kernel record | `tracer-ebpf/src/lib.rs` (the wire format) and `records.rs`, `stream/decode.rs`, `model/kernel_event.rs`, `lifecycle/core.rs` (where it is applied), what of `state/` it changes |
+//! | probe | `tracer-ebpf/src/probes/NAME.rs` and `mod.rs` there, one row in `bpf/probes.rs`; where a kernel may lack it, a limit; the table in `README.md` |
+//! | kernel record | `tracer-ebpf/src/lib.rs` (the wire format) and `records.rs`, `stream/decode.rs`, `model/kernel_event.rs`, `lifecycle/core/events.rs` (where it is applied) and `gate.rs`, what of `state/` it changes; `tests/src/simulation.rs` |
 //! | limit | `model/limit.rs`, `output/limits.rs`, `cmd/trace/undetectable.rs`; `tests/src/limits.rs` |
-//! | cause | `model/cause.rs`; `verdict/rules.rs` (one row, where its turn is), `scene.rs` (its condition), and `evidence.rs` where it has evidence of its own; `output/schema.rs`, `published.rs`, `causes.rs`, `subject.rs`, `wording.rs`, and `hints/table.rs`; `docs/causes`, a group of scenarios in `tests/suites/live/corpus` |
+//! | cause | `model/cause.rs`; `verdict/rules.rs` (one row, where its turn is), `scene/` (its condition), and `evidence.rs` where it has evidence of its own; `output/schema.rs`, `published.rs`, `causes.rs`, `subject.rs`, `wording.rs`, and `hints/table.rs`; the table in `README.md`, `docs/causes`, a group of scenarios in `tests/suites/live/corpus` |
 //! | reason of uncertainty | `model/cause.rs`, `verdict/uncertainty.rs` and the rows of `rules.rs` that it concerns, `output/schema.rs`, `published.rs`, `text/mod.rs` |
 //! | hint | one row in `output/hints/table.rs`, or in `products/NAME/hints.rs`; an example in `tests/suites/hints.rs` |
-//! | host query | `query.rs` (the query and its observation), `host/answers.rs` and the file that reads, `host/lanes.rs` (its thread), `verdict/planner.rs` (when it is due) and a `Need` in `verdict/rules.rs`, `state/observations.rs` (what it changes), three matches in `lifecycle/` (`core.rs`, `refusals.rs`, `in_flight.rs`) |
+//! | host query | `query/request.rs` (the query and its lane), `query/answer.rs` (its observation), `host/answers.rs` and the file that reads, `verdict/planner.rs` (when it is due) and a `Need` in `verdict/rules.rs`, `state/observations.rs` (what it changes), `lifecycle/core/answers.rs` and `gate.rs` (what follows from it) |
 //! | line type | `lifecycle/finding.rs`, `output/schema.rs`, `bodies.rs`, `text/mod.rs` |
 //! | output form | a file in `output/`, `output/renderer.rs`, `output/sink.rs` (`-o`) |
 //! | command | `cli.rs`, a file in `cmd/`, `cmd/mod.rs`, `main.rs` |

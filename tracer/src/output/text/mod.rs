@@ -6,8 +6,13 @@
 //!               hint: what to do
 //! ```
 //!
-//! This file has one function a line type; `status.rs` the answer of `tracer status`, `claims.rs` what configuration says,
-//! `memory.rs` what later lines need of earlier ones.
+//! This file has one function a line type.
+//!
+//! | file | job |
+//! |---|---|
+//! | `status.rs` | the answer of `tracer status` |
+//! | `settings.rs` | the configured values of a server |
+//! | `memory.rs` | what text keeps of earlier lines |
 
 mod memory;
 mod settings;
