@@ -7,7 +7,7 @@ use crate::output::schema::{Bind, Cause, Time};
 /// Refusals that are remembered.
 const REFUSALS_MAX: usize = 4_096;
 
-/// How often a bind that fails again and again is printed.
+/// How often a bind that keeps failing is printed.
 const BIND_PERIOD_NS: i128 = 10_000_000_000;
 
 /// Failed binds that are remembered.
@@ -91,5 +91,46 @@ impl Details {
     /// Whether a detail was not printed before. None is new where too many were.
     pub fn is_new(&mut self, detail: String) -> bool {
         self.0.len() < DETAILS_MAX && self.0.insert(detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::schema::{Call, Netns, Process};
+
+    fn at(seconds: i64) -> Time {
+        Time(jiff::Timestamp::from_second(seconds).unwrap())
+    }
+
+    fn bind(port: u16) -> Bind {
+        Bind {
+            call: Call::Bind,
+            addr: "127.0.0.1".to_owned(),
+            port,
+            netns: Netns { id: 1, name: None },
+            process: Process::default(),
+            errno: None,
+        }
+    }
+
+    #[test]
+    fn a_bind_that_keeps_failing_is_printed_every_ten_seconds() {
+        let mut binds = FailedBinds::default();
+        assert_eq!(binds.note(&bind(80), "EADDRINUSE", at(0)), Some(0));
+        assert_eq!(binds.note(&bind(80), "EADDRINUSE", at(1)), None);
+        assert_eq!(binds.note(&bind(80), "EADDRINUSE", at(9)), None);
+        assert_eq!(binds.note(&bind(80), "EACCES", at(9)), Some(0));
+        assert_eq!(binds.note(&bind(81), "EADDRINUSE", at(9)), Some(0));
+        assert_eq!(binds.note(&bind(80), "EADDRINUSE", at(10)), Some(2));
+        assert_eq!(binds.note(&bind(80), "EADDRINUSE", at(11)), None);
+    }
+
+    #[test]
+    fn a_detail_is_new_once() {
+        let mut details = Details::default();
+        assert!(details.is_new("a".to_owned()));
+        assert!(!details.is_new("a".to_owned()));
+        assert!(details.is_new("b".to_owned()));
     }
 }
