@@ -140,7 +140,7 @@ fn fallback_in_text(at: &str, refused: &str, answered: &str) {
     let count = |word: &str| text.matches(word).count();
     assert_eq!((count("FALLBACK"), count("REFUSED")), (1, 0), "{text}");
     let line = text.lines().find(|line| line.contains("FALLBACK")).expect("counted above");
-    assert!(line.contains("curl") && line.contains("fallback"), "{text}");
+    assert!(line.contains("curl") && line.contains(" refused, ") && line.contains(" ms later"), "{text}");
 }
 
 /// What a tracer prints as text while something happens.

@@ -117,7 +117,9 @@ impl Listeners {
 
     /// The open listeners on a port of one namespace, in no order.
     pub fn open_on(&self, netns: NetnsId, port: u16) -> impl Iterator<Item = &Listener> {
-        self.open_in(netns).filter(move |listener| listener.port == port)
+        // Where none is on the port, those on the other ports are not walked.
+        let open = (self.count_in(netns, port) > 0).then(|| self.open_in(netns));
+        open.into_iter().flatten().filter(move |listener| listener.port == port)
     }
 
     /// The open listeners bound to exactly this, on any device.

@@ -40,10 +40,7 @@ impl<'a> Conflicts<'a> {
     /// The listeners that are open, in no order.
     pub fn listeners(self) -> impl Iterator<Item = &'a Listener> {
         let Listener { netns, port, .. } = *self.wanted;
-        // Where none is on the port, those on the other ports of the namespace are not walked.
-        let has_listener = self.listeners.count_in(netns, port) > 0;
-        let open = has_listener.then(|| self.listeners.open_in(netns));
-        let on_port = open.into_iter().flatten().filter(move |listener| listener.port == port);
+        let on_port = self.listeners.open_on(netns, port);
         on_port.filter(move |listener| self.includes(listener))
     }
 

@@ -79,7 +79,7 @@ impl<'a> Scene<'a> {
         let Destination { netns, port, .. } = self.destination;
         let (started, listeners) = (self.refused.started, &self.state.listeners);
         if self.server.is_some_and(|server| server.has_covered) {
-            let on_port = listeners.open_in(netns).filter(|listener| listener.port == port);
+            let on_port = listeners.open_on(netns, port);
             return on_port
                 .chain(self.closed_here_since())
                 .any(|listener| was_there(listener, started) && self.decides(listener));

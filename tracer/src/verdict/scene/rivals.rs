@@ -14,7 +14,7 @@ impl<'a> Scene<'a> {
         let Destination { netns, port, .. } = self.destination;
         let own = |listener: &'a Listener| listener.opener.as_deref().unwrap_or(&listener.process).uid;
         let first = self.oldest().and_then(own);
-        let on_port = self.state.listeners.open_in(netns).filter(|listener| listener.port == port);
+        let on_port = self.state.listeners.open_on(netns, port);
         let mut was_open = on_port
             .chain(self.closed_here_since())
             .filter(|listener| was_there(listener, self.refused.started));
@@ -31,7 +31,7 @@ impl<'a> Scene<'a> {
             let is_another = !server.is(process) || server.is_by_opener_only(process);
             since.is_some_and(|since| since > closed.time) && is_another && server.may_be(process)
         };
-        let mut on_port = self.state.listeners.open_in(netns).filter(|listener| listener.port == port);
+        let mut on_port = self.state.listeners.open_on(netns, port);
         let has_tried = |failed: &FailedBind| {
             let process = &failed.socket.process;
             closed.listener.since.is_none_or(|since| failed.last > since)
@@ -68,8 +68,7 @@ impl<'a> Scene<'a> {
         let mut on_port = self
             .state
             .listeners
-            .open_in(netns)
-            .filter(|listener| listener.port == port)
+            .open_on(netns, port)
             .chain(self.closed_here_since())
             .filter(|listener| was_there(listener, self.refused.started) && self.decides(listener))
             .filter(|listener| {

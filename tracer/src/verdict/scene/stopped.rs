@@ -50,12 +50,10 @@ impl<'a> Scene<'a> {
     pub fn has_opened_since(&self, time: Mono) -> bool {
         let Destination { netns, port, .. } = self.destination;
         let is_it = |listener: &Listener| {
-            listener.port == port
-                && listener.since.is_some_and(|since| since > time && since <= self.refused.time)
+            listener.since.is_some_and(|since| since > time && since <= self.refused.time)
                 && self.decides(listener)
         };
-        self.state.listeners.count_in(netns, port) > 0 && self.state.listeners.open_in(netns).any(is_it)
-            || self.closed_here_since().any(is_it)
+        self.state.listeners.open_on(netns, port).any(is_it) || self.closed_here_since().any(is_it)
     }
 
     /// Whether the server opened another listener on the port before it closed this one, and after it had served by it: as
@@ -66,7 +64,7 @@ impl<'a> Scene<'a> {
         let is_later = |listener: &Listener| {
             listener.since.is_some_and(|since| served.is_none_or(|served| since > served))
         };
-        let on_port = self.state.listeners.open_in(netns).filter(|listener| listener.port == port);
+        let on_port = self.state.listeners.open_on(netns, port);
         on_port.chain(self.closed_here_since()).any(|listener| {
             is_later(listener)
                 && was_there(listener, self.refused.time)
