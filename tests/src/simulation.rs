@@ -1017,7 +1017,7 @@ impl Simulation {
         self
     }
 
-    /// It gives all those that it owes, and says what it finds now.
+    /// It gives all those that it owes, and gives what it finds now.
     pub fn with_answers(mut self) -> Self {
         for query in self.held_back.take().unwrap_or_default() {
             let Some(result) = self.result_of(&query) else { continue };

@@ -371,3 +371,19 @@ fn the_guide_names_every_module() {
     let missing: Vec<String> = modules.into_iter().filter(is_missing).map(str::to_owned).collect();
     assert_none("not in lib.rs", &missing);
 }
+
+#[test]
+fn each_path_of_the_guide_exists() {
+    let guide = sources().into_iter().find(|source| source.path == "lib.rs").expect("lib.rs").text;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let rows = guide.lines().filter(|line| line.starts_with("//! | "));
+    // What stands between two backticks.
+    let paths = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let is_path = |path: &&str| path.ends_with(".rs") || path.ends_with('/');
+    let is_lost = |path: &&str| {
+        !path.contains("NAME")
+            && ![root.join("tracer/src"), root.into()].iter().any(|at| at.join(path).exists())
+    };
+    let lost: Vec<String> = paths.filter(is_path).filter(is_lost).map(str::to_owned).collect();
+    assert_none("in no folder", &lost);
+}

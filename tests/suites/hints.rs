@@ -699,10 +699,12 @@ fn other_netns(owner: &str, when: &str) -> Example {
             pod(None, LOCALHOST, "nginx", 7).refuse(&connect(LOCALHOST)),
         ),
         ("any", "it can be entered") => example(
-            "ip netns exec pod COMMAND; or from the host",
+            "ip netns exec pod COMMAND; or, from the client",
             pod(Some("pod"), "0.0.0.0:18789", "nginx", 7).refuse(&connect(LOCALHOST)),
         ),
-        ("any", "") => example("to reach it from the host, publish", unread().refuse(&connect(LOCALHOST))),
+        ("any", "") => {
+            example("to reach it from the client's namespace, publish", unread().refuse(&connect(LOCALHOST)))
+        }
         other => panic!("no simulation for other-netns: {other:?}"),
     }
 }

@@ -297,7 +297,7 @@ fn named(name: &[u8]) -> Vec<Line> {
 /// The beginning of each line: its time and label, or that of a detail.
 fn beginnings(text: &str) -> Vec<String> {
     let label = |line: &str| match line.trim_start().split_once(": ") {
-        Some((label @ ("hint" | "not certain" | "config"), _)) if line.starts_with("    ") => {
+        Some((label @ ("hint" | "not certain" | "setting"), _)) if line.starts_with("    ") => {
             label.to_owned()
         }
         _ if line.starts_with("    ") => String::new(),

@@ -124,7 +124,7 @@ pub struct Trace {
     /// How binds are followed, to compare the cost of each way
     #[arg(long, value_enum, default_value_t = BindHook::Best, hide = true)]
     pub bind_hook: BindHook,
-    /// How long a refusal waits for answers of the host; more than 100ms is for emulated machines
+    /// How long a refusal waits for answers of the host: 100ms, and longer on emulated machines
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, hide = true)]
     pub patience: Option<Duration>,
     /// Also print the messages of the kernel programs and the verifier

@@ -49,21 +49,24 @@
 //!
 //! | new | files |
 //! |---|---|
-//! | product | `products/NAME/`, its module and its entry of the registry in `products/mod.rs`; an example of each hint in `tests/suites/hints.rs`; see [`products`] |
+//! | product | `products/NAME/`, its module and its entry of the registry in `products/mod.rs`; its place in `output/hints/table.rs`, where a hint has none yet; an example of each hint in `tests/suites/hints.rs`; see [`products`] |
 //! | proxy | a row in `products/proxies.rs` |
-//! | owner of a socket (a forwarder) | `output/hints/owner.rs`, its rows in `output/hints/table.rs` |
-//! | probe | `tracer-ebpf/src/probes/NAME.rs` and `mod.rs` there, one row in `bpf/probes.rs`; where a kernel may lack it, a limit; the table in `README.md` |
-//! | kernel record | `tracer-ebpf/src/lib.rs` (the wire format) and `records.rs`, `stream/decode.rs`, `model/kernel_event.rs`, `lifecycle/core/events.rs` (where it is applied) and `gate.rs`, what of `state/` it changes; `tests/src/simulation.rs` |
-//! | limit | `model/limit.rs`, `output/limits.rs`, `cmd/trace/undetectable.rs`; `tests/src/limits.rs` |
-//! | cause | `model/cause.rs`; `verdict/rules.rs` (one row, where its turn is), `scene/` (its condition), and `evidence.rs` where it has evidence of its own; `output/schema.rs`, `published.rs`, `causes.rs`, `subject.rs`, `wording.rs`, and `hints/table.rs`; the table in `README.md`, `docs/causes`, a group of scenarios in `tests/suites/live/corpus` |
-//! | reason of uncertainty | `model/cause.rs`, `verdict/uncertainty.rs` and the rows of `rules.rs` that it concerns, `output/schema.rs`, `published.rs`, `text/mod.rs` |
+//! | owner of a socket (a forwarder) | `output/hints/owner.rs`, its rows in `output/hints/table.rs`; `model/program.rs` and `model/forward.rs` (its arguments) |
+//! | probe | `tracer-ebpf/src/probes/NAME.rs` and `tracer-ebpf/src/probes/mod.rs`, a row in `bpf/probes.rs`; on a function or a classic tracepoint also its attachment in `bpf/loader.rs`; where a kernel may lack it, a limit; `cargo xtask build-ebpf` |
+//! | kernel record | `tracer-ebpf/src/lib.rs` (the wire format) and the probe that fills it, `stream/decode.rs`, `stream/event_stream.rs`, `model/kernel_event.rs`, `lifecycle/core/events.rs` (where it is applied), `lifecycle/gate.rs`, `state/events.rs`; `tests/src/simulation.rs`, `tests/suites/decode.rs` |
+//! | limit | `model/limit.rs`, `output/limits.rs`, `cmd/trace/undetectable.rs`, and where it is found: `bpf/preflight.rs`, `bpf/loader.rs`, `sandbox.rs` or `host/config_watch.rs`; `tests/src/limits.rs` |
+//! | cause | `model/cause.rs`; `verdict/rules.rs`, `verdict/scene/` and `verdict/evidence.rs`; `lifecycle/refusals.rs` (whether it can recover), `cmd/status/mod.rs`; `output/schema.rs`, `output/published.rs`, `output/causes.rs`, `output/subject.rs`, `output/wording.rs`, `output/hints/table.rs`; the table in `README.md`, a group of scenarios in `tests/suites/live/corpus/scenarios`, `tests/src/histories/model.rs`; see [`verdict`] |
+//! | reason of uncertainty | `model/cause.rs`, `verdict/uncertainty.rs` and the rows of `verdict/rules.rs` that it concerns, `output/schema.rs`, `output/published.rs`, `output/text/mod.rs` |
 //! | hint | one row in `output/hints/table.rs`, or in `products/NAME/hints.rs`; an example in `tests/suites/hints.rs` |
-//! | host query | `query/request.rs` (the query and its lane), `query/answer.rs` (its observation), `host/answers.rs` and the file that reads, `verdict/planner.rs` (when it is due) and a `Need` in `verdict/rules.rs`, `state/observations.rs` (what it changes), `lifecycle/core/answers.rs` and `gate.rs` (what follows from it) |
-//! | line type | `lifecycle/finding.rs`, `output/schema.rs`, `bodies.rs`, `text/mod.rs` |
+//! | host query | `query/request.rs` (the query and its lane), `query/answer.rs` (its observation), `host/answers.rs` and the file that reads, `verdict/planner.rs` (when it is due) and a `PlannedQuery` in `verdict/rules.rs`, where a cause rests on it, `state/observations.rs` (what it changes), `lifecycle/core/answers.rs` (what follows from it); `tests/src/simulation.rs`, `tests/suites/golden/host.rs` |
+//! | line type | `lifecycle/finding.rs`, `output/schema.rs`, `output/bodies.rs`, `output/text/mod.rs` |
 //! | output form | a file in `output/`, `output/renderer.rs`, `output/sink.rs` (`-o`) |
-//! | command | `cli.rs`, a file in `cmd/`, `cmd/mod.rs`, `main.rs` |
+//! | command | `cli.rs`, a file in `cmd/`, `cmd/mod.rs`, `main.rs`; `tests/suites/cli.rs` |
 //!
-//! A change of a type that [`run::Input`] contains makes older recordings unreadable: `fuzz/record-seeds.sh` records the
+//! A new file also stands in the list of the `mod.rs` of its folder. `UPDATE_DOCS=1` renews docs/hints.md, docs/causes and
+//! docs/incidents.md.
+//!
+//! A change of a type that [`run::Setup`] or [`run::Input`] contains makes older recordings unreadable: `fuzz/record-seeds.sh` records the
 //! seeds again.
 
 #[cfg(not(target_endian = "little"))]

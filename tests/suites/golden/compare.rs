@@ -109,7 +109,7 @@ fn mono_us(line: &Value) -> u64 {
     line["mono_us"].as_u64().unwrap_or(0)
 }
 
-/// What tells a line from every other of its run.
+/// What distinguishes a line from every other of its run.
 fn key(line: &Value, keys: &HashMap<u64, String>) -> String {
     let kind = line["type"].as_str().unwrap_or("?");
     let at = mono_us(line);

@@ -1,4 +1,4 @@
-//! Recordings of the form that `tracer record` writes: what was told to a run gives its lines again, bit for bit.
+//! Recordings of the form that `tracer record` writes: what was reported to a run gives its lines again, bit for bit.
 
 use tracer::output::schema::Line;
 use tracer::record::{Error, MAGIC, Recorder, Recording};

@@ -198,8 +198,8 @@ fn reported_before_a_refusal() {
     assert!(opened.is_some() && opened < refused, "{}", log.text());
 }
 
-/// Listeners come and go while the tracer attaches, takes its snapshot and joins the two: from the first that the log the log
-/// shows, it shows each one, once.
+/// Listeners come and go while the tracer attaches, takes its snapshot and joins the two: from the first that
+/// the log shows, it shows each one once.
 fn none_is_missed_while_it_starts() {
     let mut fixture = Fixture::with_ports(2);
     let netns = Netns::with_eth0();

@@ -201,7 +201,7 @@ fn on_loopback_by_its_file() {
              {RESTART}"
         )
     );
-    // The hint for a server that starts states that the port opens before the recovery.
+    // The hint for a server that starts rests on this: PostgreSQL opens the port before it recovers.
     let log = server.log();
     let at = |line: &str| log.find(line).unwrap_or_else(|| panic!("{line}: {log}"));
     assert!(at("listening on IPv4 address") < at("database system was shut down"), "{log}");

@@ -9,7 +9,7 @@ use rustix::io::{Errno, read};
 pub(super) enum End {
     /// By a read that gives nothing.
     EmptyRead,
-    /// By a read that does not fill the buffer: the file is made in one piece (`single_open`, fs/seq_file.c), and the call
+    /// By the first read: the file is made in one piece (`single_open`, fs/seq_file.c), and the call
     /// that would give nothing is spared.
     ShortRead,
 }

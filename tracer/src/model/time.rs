@@ -41,10 +41,10 @@ impl Interval {
         self.began < event && now.since(self.ended) > age
     }
 
-    /// The same for an expensive query: such queries take a twentieth of the time at most.
+    /// The same for an expensive query: such queries take a thirtieth of the time at most.
     pub fn is_due(self, event: Mono, now: Mono, age: u64) -> bool {
         let cost = self.ended.since(self.began);
-        self.is_stale(event, now, age.max(cost.saturating_mul(20)))
+        self.is_stale(event, now, age.max(cost.saturating_mul(30)))
     }
 
     /// The same where records were lost since: what is known may be wrong, so that a query that takes long does not put off

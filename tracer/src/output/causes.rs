@@ -51,7 +51,7 @@ static EXPLANATIONS: [Explanation; RULES.len()] = [
         known: "No namespace has a local route to it (rtnetlink, read again for each such refusal). `sent_by` `tcp` means \
                 that a TCP stack of this host sent the reset all the same: then it was translated to an address here. \
                 The verdict is never certain, for a translation leaves no trace in a socket.",
-        remedy: "Run tracer, or `ss -ltn`, on the host that has the address. For a translated one query the \
+        remedy: "Run tracer, or `ss -ltn`, on the host that has the address. For a translated one, query the \
                translation: `conntrack -L -p tcp --dport PORT`, `nft list ruleset`, `kubectl get endpoints`.",
     },
     Explanation {

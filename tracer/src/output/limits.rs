@@ -46,7 +46,7 @@ pub fn reason(limit: &Limit) -> String {
         }
         Limit::NoBoundSockets => {
             "this kernel has no tcp_destroy_sock tracepoint: a socket that is bound and does not listen is \
-             not told of"
+             not reported"
         }
         Limit::NoExits => {
             "this kernel has no sched_process_exit tracepoint: how a server ended is not reported"
@@ -59,7 +59,7 @@ pub fn reason(limit: &Limit) -> String {
         }
         Limit::NoSocketCookie(NoSocketCookie::Helper) => {
             "this kernel does not lend bpf_get_socket_cookie to tracing programs (5.12 and later): \
-             sockets are told apart by inode number"
+             sockets are distinguished by inode number"
         }
         Limit::NoSocketCookie(NoSocketCookie::Fentry) => {
             "this kernel refuses fentry programs: listeners may be distinguished by inode number only"
@@ -97,11 +97,11 @@ pub fn reason(limit: &Limit) -> String {
              tracer is not seen"
         }
         Limit::HiddenProcesses => {
-            "/proc hides other users' processes (mount option hidepid): what it holds of them is not known; \
+            "/proc hides other users' processes (mount option hidepid): what it shows of them is not known; \
              CAP_SYS_PTRACE would show them"
         }
         Limit::PidNamespace => {
-            "this PID namespace is not the host's: process ids and what /proc holds of processes are not known"
+            "this PID namespace is not the host's: process ids, and what /proc shows of processes, are not known"
         }
         Limit::PrivilegeKept { step, errno } => {
             let error = io::Error::from_raw_os_error(*errno);

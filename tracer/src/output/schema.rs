@@ -382,7 +382,7 @@ pub struct Repeated {
 /// A refused destination is covered by a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Recovered {
-    /// `seq` of the refusals that it answers, those that tracer does not remember any more excepted.
+    /// `seq` of the refusals that it answers, except those that tracer does not remember any more.
     pub of: Vec<u64>,
     pub dst: Endpoint,
     pub netns: Netns,
@@ -465,7 +465,7 @@ pub struct Verdict {
     pub claims: Vec<ConfiguredValue>,
     /// One sentence in English.
     pub summary: String,
-    /// What to do; null when nothing is known to be true.
+    /// What to do; null when no remedy is known.
     pub hint: Option<String>,
 }
 

@@ -6,7 +6,7 @@
 //! answer ──────▶ observations ──┘                     └─▶ read by verdict and output
 //! ```
 //!
-//! It writes no line, asks no query, and has no clock: the lifecycle asks, and hands in what the host answers. Every table
+//! It writes no line, sends no query, and has no clock: the lifecycle asks, and hands in what the host answers. Every table
 //! has a bound; what a bound drops is of the user that has the most ([`quota`]), and is remembered as dropped.
 //!
 //! | file | job |

@@ -37,8 +37,8 @@
 //! 4. [`evidence`]: what the verdict shows of it, where no other cause shows that.
 //! 5. [`lifecycle::refusals`](crate::lifecycle::refusals): whether its destination can recover.
 //! 6. [`output`](crate::output): its published name in `schema.rs`, its conversion in `published.rs`, its sentences in
-//!    `wording.rs`, its hints in `hints/`.
-//! 7. `cmd/explain.rs`: its page of `tracer explain`, from which docs/causes is generated.
+//!    `subject.rs` and `wording.rs`, its hints in `hints/`.
+//! 7. `output/causes.rs`: its page of `tracer explain`, from which docs/causes is generated.
 //!
 //! The compiler reports the exhaustive matches among these that lack it.
 

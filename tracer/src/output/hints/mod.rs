@@ -1,7 +1,7 @@
 //! What to do about a refusal: one table, by cause and by who owns the socket, the first row that fits.
 //!
 //! A hint is true for the case or absent. The remedy that exposes least comes first; no hint sets what a file sets already;
-//! and a hint that opens more addresses also says who can then connect, and what protects the server.
+//! and a hint that opens more addresses also states who can then connect, and what protects the server.
 //!
 //! | file | job |
 //! |---|---|
@@ -20,7 +20,7 @@ use case::Case;
 use owner::Kind;
 use table::AnyRow;
 
-/// What to do; `None`: nothing is known to be true.
+/// What to do; `None`: no remedy is known.
 pub fn hint(subject: &Subject<'_>) -> Option<String> {
     if subject.is_led_away() {
         // A listener that is missing at the connect's own destination is not why it was refused.

@@ -766,7 +766,7 @@ static TABLE: &[Entry] = &[
             format!("{now}. Permanent fix: -L 127.0.0.1:{}:HOST:PORT", case.facts.port())
         } else {
             format!(
-                "{now}; for other hosts -L {}:{}:HOST:PORT, which any user may use: keep the authentication \
+                "{now}; for other hosts -L {}:{}:HOST:PORT, which any host that reaches it may use: keep the authentication \
                  of what is behind it and a firewall on (-g or GatewayPorts would open every interface)",
                 case.facts.addr(),
                 case.facts.port(),
@@ -779,7 +779,7 @@ static TABLE: &[Entry] = &[
             format!("{now}. Permanent fix: ssh -R 127.0.0.1:{}:HOST:PORT", case.facts.port())
         } else {
             format!(
-                "{now}; for other hosts GatewayPorts clientspecified in sshd_config and ssh -R {}:{}:HOST:PORT, which any user may use: keep the authentication of what is behind it and a firewall on",
+                "{now}; for other hosts GatewayPorts clientspecified in sshd_config and ssh -R {}:{}:HOST:PORT, which any host that reaches it may use: keep the authentication of what is behind it and a firewall on",
                 case.facts.addr(),
                 case.facts.port(),
             )
@@ -791,7 +791,7 @@ static TABLE: &[Entry] = &[
             format!("{now}. Permanent fix: kubectl port-forward --address localhost")
         } else {
             format!(
-                "{now}; for other hosts kubectl port-forward --address localhost,{}, which any user may use: keep the \
+                "{now}; for other hosts kubectl port-forward --address localhost,{}, which any host that reaches it may use: keep the \
                  authentication of what is behind it and a firewall on",
                 case.facts.dst(),
             )
@@ -902,7 +902,7 @@ static TABLE: &[Entry] = &[
     }),
     known(None, OtherNetns, "it can be entered", |case| {
         Some(format!(
-            "to reach it from inside its namespace: {} COMMAND; or from the host: publish or forward the port (docker -p, kubectl port-forward)",
+            "to reach it from inside its namespace: {} COMMAND; or, from the client's namespace: publish or forward the port (docker -p, kubectl port-forward)",
             enter(case)?
         ))
     }),
@@ -911,7 +911,7 @@ static TABLE: &[Entry] = &[
         "",
         |case| !case.facts.bound_to.is_loopback(),
         |_| {
-            "to reach it from the host, publish or forward the port (docker -p, kubectl port-forward)"
+            "to reach it from the client's namespace, publish or forward the port (docker -p, kubectl port-forward)"
                 .to_owned()
         },
     ),

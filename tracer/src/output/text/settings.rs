@@ -1,4 +1,4 @@
-//! What the configuration of a server says, as text: one detail a source.
+//! What the configuration of a server sets, as text: one detail a source.
 
 use super::Text;
 use crate::model::escape::{in_quotes, quoted};

@@ -40,7 +40,7 @@ impl Product for OpenClaw {
         18_789
     }
 
-    /// tracer is pointed at a gateway's port without the port that the gateway is configured to have.
+    /// tracer is pointed at a gateway's port without knowing which port the gateway is configured to have.
     fn serves(&self, _: u16, _: Option<&ServerSettings>) -> bool {
         true
     }

@@ -60,7 +60,7 @@ impl<'a> Scene<'a> {
         Self { server: server::identify(&scene), ..scene }
     }
 
-    /// Whether a listener can be the reason for the refusal: one of a stranger beside a server that has answered here is
+    /// Whether a listener can be the reason for the refusal: one of another user beside a server that has answered here is
     /// shown, and decides nothing.
     fn decides(&self, listener: &Listener) -> bool {
         self.server.is_none_or(|server| !server.has_covered || server.may_own(listener))
