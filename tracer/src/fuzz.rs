@@ -1,4 +1,4 @@
-//! Every parser of bytes that others write, and what must hold of what it makes of them. One function a fuzz
+//! The fuzz targets: for each parser of bytes that others write, what must hold of what it makes of them. One function a
 //! target (`cargo xtask fuzz`); the tests replay the targets' seeds through the same ones.
 
 use std::os::unix::ffi::OsStrExt as _;

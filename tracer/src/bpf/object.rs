@@ -1,4 +1,4 @@
-//! The compiled object: opened, its globals set, its programs loaded. What the kernel refuses is a [`Refusal`].
+//! The compiled object: opened, its globals set, its programs on BTF tracepoints loaded. What the kernel refuses is a [`Refusal`].
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! What this host lacks to run `tracer trace`, found before anything is loaded.
+//! What this host lacks, found before anything is loaded: what a trace cannot do without, and what it can.
 
 use std::env;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Listening TCP sockets of one network namespace, from the kernel's socket dump (sock_diag(7)).
+//! TCP sockets of one network namespace, listeners and what else holds a port, from the kernel's socket dump (sock_diag(7)).
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,4 @@
-//! Error numbers.
+//! Errors of bind(), listen() and connect(), by their names.
 
 use std::fmt;
 

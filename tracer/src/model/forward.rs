@@ -1,4 +1,4 @@
-//! What a program that passes connections on forwards, of its arguments.
+//! Which port leads where, by the arguments of a forwarder (`ssh -L`, socat, docker-proxy).
 //!
 //! Only what stands there is taken: a forward whose port or target is a name of a file, of a service or of a configuration is
 //! not known.

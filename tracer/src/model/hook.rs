@@ -1,4 +1,4 @@
-//! A kernel program that is attached, and to what.
+//! What a kernel program is attached to, and how.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Processes. All but the numbers is the process's own choice, and stays raw bytes until `output` escapes it.
+//! A process: its identity, what was read of it, and how it ended. All but the numbers is the process's own choice, and stays raw bytes until `output` escapes it.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Sockets and the namespaces they are in.
+//! Sockets, what identifies one, and the id of a network namespace.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,4 +1,4 @@
-//! What is known, as the log publishes it: one conversion a type.
+//! Conversions of enums and small types to those of the schema.
 
 use super::limits;
 use super::schema::{

@@ -1,4 +1,4 @@
-//! The two forms of the log behind one function: for people, or for programs.
+//! The forms of the log behind one function: text for people, JSON for programs.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,4 @@
-//! What is known, as a line shows it: names in place of numbers, escaped text, wall-clock time.
+//! Conversions to types of the schema that need the state or the clock: names in place of numbers, wall-clock time.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! What `/proc` shows of processes, as it was read last: each is read once.
+//! What `/proc` showed of each process when it was read last.
 
 use crate::model::hash::HashMap;
 use crate::model::process::{Process, ProcessKey};
