@@ -837,6 +837,12 @@ impl Simulation {
         self
     }
 
+    /// The same, found by the next query of it.
+    pub fn finds_elsewhere(mut self, servers: &[&Server]) -> Self {
+        self.other_ports = servers.iter().map(|server| server.listener.clone()).collect();
+        self
+    }
+
     /// A process starts that forwards its port to the watched one of another place.
     pub fn forwards(mut self, server: &Server, target: Target) -> Self {
         let listener = server.listener.clone();

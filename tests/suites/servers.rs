@@ -555,6 +555,29 @@ fn a_successor_is_named() {
     assert!(verdict.hint.unwrap_or_default().starts_with("wait: another instance"));
 }
 
+/// The next instance has settled elsewhere, which only a query finds: it is not waited for.
+#[test]
+fn a_successor_that_settled_elsewhere_is_the_cause() {
+    let first = server(LOCALHOST).by("relay", 10);
+    let restarted = || {
+        let opened = simulation().ready().execute("relay", 10).open(&first).after_millis(5_000);
+        let ended = opened.close(&first, Close::End(ExitStatus::Signal(15))).exit(10, ExitStatus::Signal(15));
+        ended.after_millis(500).execute("relay", 11)
+    };
+    let elsewhere = server("127.0.0.1:9000").by("relay", 11);
+    let moved = restarted().finds_elsewhere(&[&elsewhere]).after_millis(8_000);
+    let verdict = refused(moved, LOCALHOST);
+    // Nothing but the time shows that it will not open the port.
+    assert_eq!((verdict.cause, &*verdict.because), (Cause::OtherPort, &[Because::MayBeStarting][..]));
+    let on_unix = restarted().local(11, "/run/relay.sock").after_millis(8_000);
+    assert_certain(&refused(on_unix, LOCALHOST), Cause::NotOnTcp);
+    // One that has just started may still open the port.
+    let young = restarted().finds_elsewhere(&[&elsewhere]).local(11, "/run/relay.sock").after_millis(800);
+    assert_certain(&refused(young, LOCALHOST), Cause::Stopped);
+    let silent = restarted().after_millis(8_000);
+    assert_certain(&refused(silent, LOCALHOST), Cause::Stopped);
+}
+
 /// What ends a server to take its place has started by then, and is not to be started again.
 #[test]
 fn a_successor_that_started_before_the_end_is_named() {

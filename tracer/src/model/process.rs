@@ -84,9 +84,9 @@ impl Process {
         self.exe.as_ref().is_some_and(|exe| exe.as_bytes().contains(&b'/'))
     }
 
-    /// Whether both are one process, as far as is known: two processes without a number are not.
+    /// Whether both are one process, and known to be: two processes of which nothing is known are not.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.pid.is_some() && (self.pid, self.start) == (other.pid, other.start)
+        self.key().is_some() && self.key() == other.key()
     }
 
     /// `None`: its number, or when it started, is not known.

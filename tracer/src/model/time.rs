@@ -115,8 +115,8 @@ mod tests {
         let event = Mono(1);
         let usual = |cost| due_after(cost, |read, now| read.is_due(event, now, 0));
         let after_loss = |cost| due_after(cost, |read, now| read.is_due_after_loss(event, now));
-        assert_eq!((usual(SECOND / 100), after_loss(SECOND / 100)), (SECOND / 100 * 21, SECOND / 100 * 21));
-        assert_eq!((usual(2 * SECOND), after_loss(2 * SECOND)), (SECOND / 100 * 4_001, SECOND / 100 * 401));
+        assert_eq!((usual(SECOND / 100), after_loss(SECOND / 100)), (SECOND / 100 * 31, SECOND / 100 * 21));
+        assert_eq!((usual(2 * SECOND), after_loss(2 * SECOND)), (SECOND / 100 * 6_001, SECOND / 100 * 401));
         assert_eq!(after_loss(SECOND / 4), SECOND / 100 * 101);
     }
 }

@@ -8,7 +8,8 @@ struct Proxy {
 
 const PROXIES: [Proxy; 3] = [
     Proxy { programs: &[b"nginx", b"apache2", b"httpd", b"caddy", b"traefik"], clients: "get 502" },
-    Proxy { programs: &[b"haproxy", b"envoy"], clients: "get 503" },
+    // As a proxy of TCP it closes.
+    Proxy { programs: &[b"haproxy", b"envoy"], clients: "get 503, or a closed connection" },
     // They accept before they connect.
     Proxy {
         programs: &[b"docker-proxy", b"rootlessport", b"socat", b"socat1", b"ssh", b"sshd"],
@@ -33,7 +34,7 @@ mod tests {
         programs.sort_unstable();
         programs.dedup();
         assert_eq!(programs.len(), count);
-        assert_eq!(clients_get(b"haproxy"), "get 503");
+        assert_eq!(clients_get(b"haproxy"), "get 503, or a closed connection");
         assert_eq!(clients_get(b"my-own"), "get an error, or no answer");
     }
 }

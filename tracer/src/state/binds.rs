@@ -94,6 +94,11 @@ struct Port {
     sockets: BoundSockets,
 }
 
+/// Whether both are one process, as far as is known: where the start of neither is, its number shows it.
+fn is_one_process(one: &Process, other: &Process) -> bool {
+    one.pid.is_some() && (one.pid, one.start) == (other.pid, other.start)
+}
+
 /// Whether two sockets are bound alike.
 fn is_same_endpoint(one: &Listener, other: &Listener) -> bool {
     (one.addr, one.device) == (other.addr, other.device)
@@ -192,7 +197,8 @@ impl Binds {
             ended: None,
             earlier: 0,
         };
-        let is_known = |one: &FailedBind| one.is_alike(&failed) && one.socket.process.is_same(process);
+        let is_known =
+            |one: &FailedBind| one.is_alike(&failed) && is_one_process(&one.socket.process, process);
         let known = port.failures.iter().position(is_known).and_then(|index| port.failures.remove(index));
         let is_new = |known: &FailedBind| {
             let made_good = |taken: &Listener| is_same_endpoint(taken, socket) && can_make_good(taken, known);
@@ -280,7 +286,7 @@ impl Binds {
         self.ports.values().any(|port| {
             let failed = port.failures.iter().map(|failure| &failure.socket.process);
             let mut called = port.callers.iter().map(|caller| &caller.process).chain(failed);
-            called.any(|known| known.is_same(process))
+            called.any(|known| is_one_process(known, process))
         })
     }
 

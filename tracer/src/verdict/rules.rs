@@ -88,7 +88,8 @@ pub const RULES: [Rule; 15] = [
     Rule {
         cause: Cause::Stopped,
         matches: |scene| scene.stopped().is_some(),
-        queries: &[OtherPortsOfFailed],
+        // Whether an instance that has started since went elsewhere.
+        queries: &[OtherPorts, LocalSockets],
         uncertain: &[Closing, Failures, Identity],
     },
     Rule {

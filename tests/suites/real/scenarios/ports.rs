@@ -33,6 +33,22 @@ pub const ALL: &[Scenario] = &[
         play: redis_on_a_unix_socket,
     },
     Scenario {
+        name: "redis_restarted_on_another_port",
+        sentence: "Redis is restarted with another port, and settles there.",
+        cause: Cause::OtherPort,
+        software: &[Software::Redis],
+        needs: &[],
+        play: redis_restarted_on_another_port,
+    },
+    Scenario {
+        name: "redis_restarted_on_a_unix_socket",
+        sentence: "Redis is restarted with port 0 and a Unix socket.",
+        cause: Cause::NotOnTcp,
+        software: &[Software::Redis],
+        needs: &[],
+        play: redis_restarted_on_a_unix_socket,
+    },
+    Scenario {
         name: "gunicorn_on_a_unix_socket",
         sentence: "gunicorn is bound to a Unix socket.",
         cause: Cause::NotOnTcp,
@@ -157,6 +173,9 @@ pub const ALL: &[Scenario] = &[
 /// Longer than a server that is known by time alone needs to be settled.
 const SETTLED: Duration = Duration::from_millis(5_200);
 
+/// A listener that closes sooner tried whether the port is free.
+const MORE_THAN_A_PROBE: Duration = Duration::from_millis(120);
+
 fn mariadb_skip_networking(stage: &mut Stage) {
     stage.trace_with(&["--server", "mariadbd"]);
     let socket = stage.path("mariadb.sock");
@@ -174,6 +193,34 @@ fn redis_on_a_unix_socket(stage: &mut Stage) {
     stage.trace_with(&["--server", "redis-server"]);
     let refusal = stage.refused(LOOPBACK);
     refusal.server(server.pid, KnownBy::Name).mentions("redis.sock");
+}
+
+/// A Redis that has served the port, and has ended.
+fn redis_ends(stage: &mut Stage) {
+    stage.trace();
+    let mut first = stage.start(redis(stage.port, LOOPBACK)).up(stage.port);
+    pass(MORE_THAN_A_PROBE);
+    first.end_by(Signal::TERM);
+    stage.not_listening(stage.port);
+}
+
+fn redis_restarted_on_another_port(stage: &mut Stage) {
+    redis_ends(stage);
+    let other = stage.another_port();
+    let second = stage.start(redis(other, LOOPBACK)).up(other);
+    pass(SETTLED);
+    let refusal = stage.refused(LOOPBACK);
+    let listens = format!("redis-server[{}] listens on {LOOPBACK}:{other}", second.pid);
+    refusal.mentions(&listens).never_shows("wait");
+}
+
+fn redis_restarted_on_a_unix_socket(stage: &mut Stage) {
+    redis_ends(stage);
+    let socket = stage.path("redis.sock");
+    let _second = stage.start(redis(0, LOOPBACK).with(&["--unixsocket", &socket])).made(&socket);
+    pass(SETTLED);
+    let refusal = stage.refused(LOOPBACK);
+    refusal.mentions("redis.sock").never_shows("wait");
 }
 
 fn gunicorn_on_a_unix_socket(stage: &mut Stage) {

@@ -72,7 +72,7 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// Whether an instance that started after that has ended without listening, or listens on another port.
+    /// Whether an instance that started after that has ended without listening, listens on another port, or not on TCP.
     fn has_failed_since(&self, closed: &ClosedListener) -> bool {
         // The program that replaced the one that listened started before the listener was closed.
         let is_later = |known: &ServerCandidate| {
@@ -85,6 +85,7 @@ impl<'a> Scene<'a> {
                 .running()
                 .iter()
                 .any(|known| is_later(known) && self.is_instance(known) && self.settled(known).is_some())
+            || self.not_on_tcp().iter().any(|(known, _)| is_later(known))
     }
 
     /// The listener that covered the destination and closed, where nothing has come of the server since.
