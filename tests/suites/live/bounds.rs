@@ -44,6 +44,11 @@ fn actor(fixture: &Fixture, comm: &str) -> Actor {
 
 /// Waits until so many were reported as lost there.
 fn wait_lost(fixture: &mut Fixture, place: LostWhere, expected: u64) {
+    assert_eq!(lost_of(fixture, place, expected), expected, "lost in {place:?}");
+}
+
+/// Waits until at least so many were reported as lost there; gives how many.
+fn lost_of(fixture: &mut Fixture, place: LostWhere, expected: u64) -> u64 {
     let mut lost = 0;
     fixture.tracer().wait_for(&format!("{expected} lost in {place:?}"), |line| {
         if let Body::Lost(loss) = &line.body
@@ -53,7 +58,7 @@ fn wait_lost(fixture: &mut Fixture, place: LostWhere, expected: u64) {
         }
         (lost >= expected).then_some(())
     });
-    assert_eq!(lost, expected, "lost in {place:?}");
+    lost
 }
 
 /// Connects that the table has no room for are counted one by one, immediately, although they have no record.
@@ -115,7 +120,10 @@ fn followed_processes() {
     let refusal = fixture.refused("127.0.0.1");
     assert_eq!(refusal.line.verdict.cause, Cause::Starting, "{}", refusal.shown());
     drop(refusal);
-    wait_lost(&mut fixture, LostWhere::Followed, 1);
+    let lost = lost_of(&mut fixture, LostWhere::Followed, 1);
+    // Where two programs see each start, because the kernel skips one that is preempted, each counts it.
+    let at_most = if limits::is_expected("preempted-programs") { 2 } else { 1 };
+    assert!(lost <= at_most, "{lost} lost");
     unseen.exit(78);
     poll("a scan of every process", || {
         let refusal = fixture.refused("127.0.0.1");

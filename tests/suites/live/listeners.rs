@@ -199,7 +199,8 @@ fn reported_before_a_refusal() {
 }
 
 /// Listeners come and go while the tracer attaches, takes its snapshot and joins the two: from the first that
-/// the log shows, it shows each one once.
+/// the log shows, it shows each one once; where the kernel skips programs that are preempted, but for what the log counts
+/// as skipped.
 fn none_is_missed_while_it_starts() {
     let mut fixture = Fixture::with_ports(2);
     let netns = Netns::with_eth0();
@@ -222,6 +223,8 @@ fn none_is_missed_while_it_starts() {
         .evaluates_only(1)
         .evaluates(&gateway, Mismatch::Family);
     let log = fixture.end();
+    let skipped = if limits::is_expected("preempted-programs") { log.skipped() } else { 0 };
+    let mut missed = 0;
     for (churner, cookies) in churners.iter().zip(cookies) {
         let shown = |cookie: &String| -> Vec<Change> {
             let lines = log.listeners().filter(|line| line.listener.cookie.as_ref() == Some(cookie));
@@ -229,19 +232,19 @@ fn none_is_missed_while_it_starts() {
         };
         let first = cookies.iter().position(|cookie| !shown(cookie).is_empty());
         let first = first.expect("they churned until it was ready");
+        let mut lines = 0;
         for (index, cookie) in cookies.iter().enumerate().skip(first) {
             let changes = shown(cookie);
-            let is_present_or_opened =
-                matches!(changes[..], [Change::Present | Change::Opened, Change::Closed]);
-            assert!(
-                is_present_or_opened,
-                "{index} of {}: {cookie} is reported as {changes:?}",
-                cookies.len()
-            );
+            lines += changes.len();
+            match changes[..] {
+                [Change::Present | Change::Opened, Change::Closed] => {}
+                [] | [Change::Present | Change::Opened] => missed += 1,
+                _ => panic!("{index} of {}: {cookie} is reported as {changes:?}", cookies.len()),
+            }
         }
-        let all = changes(&log, churner.pid).len();
-        assert_eq!(all, 2 * (cookies.len() - first), "no other listener of this process");
+        assert_eq!(changes(&log, churner.pid).len(), lines, "no other listener of this process");
     }
+    assert!(missed <= skipped, "{missed} missed, {skipped} skipped: {}", log.text());
 }
 
 /// A multipath socket shows in the kernel twice, once for its TCP subflow.
