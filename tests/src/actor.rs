@@ -198,7 +198,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             ["steal", pid, descriptor] => passing::steal(number(pid), number(descriptor))
                 .map(|stolen| socket = Some(stolen))
                 .map(|()| String::new()),
-            // At once: returning would close the socket while the process is still running.
+            // Immediately: returning would close the socket while the process is still running.
             ["exit", code] => std::process::exit(number(code)),
             _ => panic!("actor: unknown command `{command}`"),
         };

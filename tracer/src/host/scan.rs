@@ -189,7 +189,7 @@ impl Scanner {
         let read = |_: &Place| Ok(sock_diag::holders(&mut sock_diag::open()?, id, port)?);
         let mut sockets = visit(id, None, read).unwrap_or_default();
         find_owners(sockets.iter_mut().map(|holder| &mut holder.socket));
-        // A socket without an inode has no owner any more: its user id 0 is no user's.
+        // A socket without an inode has no owner any more: its user id 0 is not that of a user.
         for orphan in sockets.iter_mut().filter(|holder| holder.socket.key.inode == 0) {
             orphan.socket.process = Process::default();
         }

@@ -146,32 +146,8 @@ impl Recoveries {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
-    use crate::model::kernel_event::{Role, SentBy, Via};
-    use crate::model::process::Process;
-
-    /// Of a process and a destination of its own.
-    fn refused(number: u32) -> Refused {
-        Refused {
-            time: Mono(u64::from(number)),
-            started: Mono(u64::from(number)),
-            netns: NetnsId(1),
-            netns_cookie: 1,
-            client: Process { pid: Some(number), ..Process::default() },
-            cgroup: 1,
-            src: Ipv4Addr::LOCALHOST.into(),
-            src_port: None,
-            dst: Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + number).into(),
-            dst_port: 80,
-            device: None,
-            via: Via::Rst,
-            sent_by: Some(SentBy::Tcp),
-            icmp: None,
-            role: Role::Client,
-        }
-    }
+    use crate::lifecycle::repeats::tests::refused;
 
     #[test]
     fn the_destinations_waited_for_are_bounded() {

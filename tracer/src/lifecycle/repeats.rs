@@ -237,7 +237,7 @@ impl Group {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
@@ -245,7 +245,7 @@ mod tests {
     use crate::model::process::Process;
 
     /// Of a process and a destination of its own.
-    fn refused(number: u32) -> Refused {
+    pub fn refused(number: u32) -> Refused {
         Refused {
             time: Mono(u64::from(number)),
             started: Mono(u64::from(number)),
