@@ -267,6 +267,8 @@ pub struct Simulation {
     /// The last state of the host: what its answers hold.
     scanned: Vec<Namespace>,
     other_ports: Vec<Listener>,
+    /// When those without a time were open at the latest.
+    dated_since: Option<Mono>,
     local_sockets: Vec<LocalSocket>,
     forwarders: Vec<Forwarder>,
     /// Whether the host does not answer which sockets hold a port.
@@ -319,6 +321,7 @@ pub fn simulation() -> Simulation {
         unreadable: Vec::new(),
         scanned: Vec::new(),
         other_ports: Vec::new(),
+        dated_since: Some(Mono(0)),
         local_sockets: Vec::new(),
         forwarders: Vec::new(),
         is_silent_about_holders: false,
@@ -527,7 +530,7 @@ impl Simulation {
             }
             QueryKind::Port { port } => {
                 let on_port = self.other_ports.iter().filter(|listener| listener.port == *port);
-                let listeners = on_port.cloned().collect();
+                let listeners = on_port.map(|one| Listener { since: None, ..one.clone() }).collect();
                 scan(ScanScope::Port(*port), self.scanned.clone(), listeners, Vec::new())
             }
             QueryKind::Namespace { netns, .. } => {
@@ -552,9 +555,7 @@ impl Simulation {
                 let sockets = self.core.state.binds.holders(*netns, *port).unwrap_or_default().to_vec();
                 Some(Observation::Holders { netns: *netns, port: *port, sockets })
             }
-            QueryKind::OtherPorts { netns } => {
-                Some(Observation::OtherPorts { netns: *netns, listeners: self.other_ports.clone() })
-            }
+            QueryKind::OtherPorts { netns } => Some(self.other_ports_of(*netns)),
             QueryKind::LocalSockets { netns, pids } => {
                 let is_asked = |socket: &&LocalSocket| pids.contains(&socket.pid);
                 let sockets = self.local_sockets.iter().filter(is_asked).cloned().collect();
@@ -828,19 +829,38 @@ impl Simulation {
         self
     }
 
-    /// What servers listen on besides the watched port.
+    /// What servers listen on besides the watched port: from now on, unless they did before.
     pub fn elsewhere(mut self, servers: &[&Server]) -> Self {
-        self.other_ports = servers.iter().map(|server| server.listener.clone()).collect();
+        self = self.finds_elsewhere(servers);
         let netns = NetnsId(HOST);
-        let listeners = self.other_ports.clone();
-        self.answer(QueryKind::OtherPorts { netns }, Some(Observation::OtherPorts { netns, listeners }));
+        let found = self.other_ports_of(netns);
+        self.answer(QueryKind::OtherPorts { netns }, Some(found));
         self
     }
 
     /// The same, found by the next query of it.
     pub fn finds_elsewhere(mut self, servers: &[&Server]) -> Self {
-        self.other_ports = servers.iter().map(|server| server.listener.clone()).collect();
+        let before = std::mem::take(&mut self.other_ports);
+        let since = |one: &Listener| {
+            before.iter().find(|other| other.key == one.key).map_or(Some(self.now), |other| other.since)
+        };
+        self.other_ports = servers
+            .iter()
+            .map(|server| &server.listener)
+            .map(|one| Listener { since: since(one), ..one.clone() })
+            .collect();
         self
+    }
+
+    /// It is not known any more when sockets began to listen on other ports than the watched one.
+    pub fn forgets_openings(mut self) -> Self {
+        self.dated_since = None;
+        self.other_ports.iter_mut().for_each(|listener| listener.since = None);
+        self
+    }
+
+    fn other_ports_of(&self, netns: NetnsId) -> Observation {
+        Observation::OtherPorts { netns, listeners: self.other_ports.clone(), dated_since: self.dated_since }
     }
 
     /// A process starts that forwards its port to the watched one of another place.

@@ -1221,8 +1221,8 @@ fn a_server_on_another_port() {
     let verdict = simulation()
         .ready()
         .start("openclaw-gatewa", 4242)
-        .after_millis(5_100)
         .elsewhere(&[&server("127.0.0.1:19001")])
+        .after_millis(5_100)
         .refuse(&connect("127.0.0.1:18789"))
         .verdict();
     assert_degraded(&verdict, Cause::OtherPort, &[Because::ClaimOnly, Because::MayBeStarting]);

@@ -711,11 +711,11 @@ fn other_netns(owner: &str, when: &str) -> Example {
 
 fn other_port(when: &str) -> Example {
     let elsewhere = |is_configured: bool| {
-        let mut started = simulation().ready().start(GATEWAY, 4242).after_millis(5_100);
+        let mut started = simulation().ready().start(GATEWAY, 4242).after_millis(1_000);
         if is_configured {
             started = started.configure(4242, &["--port", "19001"], None);
         }
-        let elsewhere = started.after_millis(1_000).elsewhere(&[&server("127.0.0.1:19001")]);
+        let elsewhere = started.elsewhere(&[&server("127.0.0.1:19001")]).after_millis(5_100);
         elsewhere.refuse(&connect(LOCALHOST))
     };
     let published = |uid: u32| {
@@ -1019,8 +1019,8 @@ fn no_client_is_sent_to_a_process_of_another_user() {
     let pod = || simulation().netns(namespace(POD, Some("pod"), &["10.0.0.7"], &[]));
     let inside = |at: &str| pod().present(&server(at).by("nginx", 7).in_netns(POD)).ready();
     let unix = simulation().ready().start_as("php-fpm", 7, None).local(7, "/run/php/php-fpm.sock");
-    let settled = simulation().ready().start(GATEWAY, 7).after_millis(5_100);
-    let settled = settled.elsewhere(&[&server("127.0.0.1:19001").by(GATEWAY, 7)]);
+    let settled = simulation().ready().start(GATEWAY, 7);
+    let settled = settled.elsewhere(&[&server("127.0.0.1:19001").by(GATEWAY, 7)]).after_millis(5_100);
     for (log, cause, words) in [
         (inside(LOCALHOST), OtherNetns, ["nsenter", "ip netns"]),
         (inside("0.0.0.0:18789"), OtherNetns, ["nsenter", "ip netns"]),

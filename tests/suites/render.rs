@@ -232,8 +232,8 @@ fn other_port() {
     let simulation = simulation()
         .ready()
         .start("openclaw-gatewa", 4242)
-        .after_millis(5_100)
         .elsewhere(&[&server("127.0.0.1:19001")])
+        .after_millis(5_100)
         .refuse(&connect("127.0.0.1:18789"));
     insta::assert_snapshot!(both(simulation));
 }

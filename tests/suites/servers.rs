@@ -810,7 +810,7 @@ fn a_side_listener_is_not_where_a_server_settled() {
     let verdict = refused(started(), LOCALHOST);
     assert_eq!(verdict.cause, Cause::Starting);
     assert!(verdict.summary.ends_with("has not called listen() on this port"), "{}", verdict.summary);
-    let verdict = refused(started().after_millis(4_000), LOCALHOST);
+    let verdict = refused(started().after_millis(5_100), LOCALHOST);
     assert_eq!((verdict.cause, verdict.confidence), (Cause::OtherPort, Confidence::Degraded));
     assert!(verdict.because.contains(&Because::MayBeStarting), "{verdict:?}");
 }
@@ -831,8 +831,8 @@ fn a_server_may_be_up_and_not_on_tcp() {
 fn a_younger_instance_is_waited_for() {
     let other = server("127.0.0.1:3307").by("mariadbd", 10);
     let first = || {
-        let started = simulation().ready().start_as("mariadbd", 10, None).after_millis(20_000);
-        started.elsewhere(&[&other])
+        let started = simulation().ready().start_as("mariadbd", 10, None);
+        started.elsewhere(&[&other]).after_millis(20_000)
     };
     assert_eq!(refused(first(), LOCALHOST).cause, Cause::OtherPort);
     let second = || first().start_as("mariadbd", 20, None).after_millis(1_500);
@@ -856,8 +856,8 @@ fn a_younger_instance_is_waited_for() {
 #[test]
 fn an_older_instance_that_has_not_listened_is_not_waited_for() {
     let older = simulation().ready().start_as("vite", 10, None).after_millis(1_000);
-    let moved = older.start_as("vite", 20, None).after_millis(6_000);
-    let moved = moved.elsewhere(&[&server("127.0.0.1:3307").by("vite", 20)]).after_millis(100);
+    let moved = older.start_as("vite", 20, None);
+    let moved = moved.elsewhere(&[&server("127.0.0.1:3307").by("vite", 20)]).after_millis(6_000);
     assert_eq!(refused(moved, LOCALHOST).cause, Cause::OtherPort);
 }
 

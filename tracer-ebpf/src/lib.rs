@@ -70,6 +70,10 @@ pub const FALLBACK_NS: u64 = 1_000_000_000;
 /// age.
 pub const BINDING_MAX: u32 = 4_096;
 
+/// Sockets that began to listen on each processor, whose time is remembered: more than a host starts servers in an hour. The
+/// time of the one that began longest ago is forgotten. They take 8 KiB of memory for each processor.
+pub const OPENINGS_MAX: usize = 512;
+
 /// Threads between the first and the second one of two redundant programs; and those whose second program was skipped.
 pub const SEEN_MAX: u32 = 4_096;
 
@@ -114,6 +118,10 @@ pub mod kind {
     pub const LISTENED: u32 = 11;
     /// A process that holds a watched listener has connected to a port that is not watched: a [`crate::Connected`].
     pub const REACHED: u32 = 13;
+    /// CLOSE -> LISTEN on a port that is not watched, by a followed process: an [`crate::Opened`].
+    pub const OPENED_ELSEWHERE: u32 = 14;
+    /// LISTEN -> CLOSE, likewise: a [`crate::Closed`].
+    pub const CLOSED_ELSEWHERE: u32 = 15;
     /// Something was lost that leaves no other record, a [`crate::Header`] alone: the counters show what.
     pub const LOST: u32 = 10;
 }
@@ -257,6 +265,26 @@ pub struct Socket {
     pub family: u16,
     /// 1 when the socket is for IPv6 only, else 0.
     pub v6only: u16,
+}
+
+/// When a socket began to listen.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// Inode number in sockfs.
+    pub inode: u64,
+    /// `CLOCK_MONOTONIC` nanoseconds at CLOSE -> LISTEN.
+    pub time: u64,
+}
+
+/// The sockets that began to listen on one processor, on any port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Openings {
+    /// How many there were.
+    pub count: u64,
+    /// The last of them: number N is in place N modulo [`OPENINGS_MAX`].
+    pub last: [Opening; OPENINGS_MAX],
 }
 
 /// A socket entered LISTEN. Its `listen()` can still fail: then a [`Closed`] follows immediately.
@@ -645,6 +673,8 @@ const _: () = {
     assert!(size_of::<Header>() == 16);
     assert!(size_of::<Task>() == 56);
     assert!(size_of::<Socket>() == 72);
+    assert!(size_of::<Openings>() == 8 + 16 * OPENINGS_MAX);
+    assert!(OPENINGS_MAX.is_power_of_two());
     assert!(size_of::<Opened>() == 16 + 72 + 56 + 8);
     assert!(size_of::<Listened>() == 16 + 72 + 8);
     assert!(size_of::<Closed>() == 16 + 72 + 56 + 16);

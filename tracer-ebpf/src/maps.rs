@@ -4,12 +4,12 @@ use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
     helpers,
     macros::map,
-    maps::{Array, HashMap, LruHashMap},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray},
 };
 use tracer_ebpf::{
     ATTEMPT_BYTES, ATTEMPTS_MAX, BINDING_MAX, BOUND_MAX, FALLBACK_NS, FOLLOWED_MAX, HOLDERS_MAX, NAME_BYTES,
-    NAMES_MAX, PORT_WORDS, REACHED_MAX, REACHED_NS, REACHED_PER_SECOND, REFUSED_MAX, RESETS_MAX, SEEN_MAX,
-    Task, gate, lost,
+    NAMES_MAX, OPENINGS_MAX, Opening, Openings, PORT_WORDS, REACHED_MAX, REACHED_NS, REACHED_PER_SECOND,
+    REFUSED_MAX, RESETS_MAX, SEEN_MAX, Task, gate, lost,
 };
 
 use crate::{
@@ -76,6 +76,11 @@ static REACHED: LruHashMap<Reached, u64> = LruHashMap::with_max_entries(REACHED_
 /// When the second began in which such records are counted, and how many there were in it.
 #[map]
 static REACHED_LATELY: Array<[u64; 2]> = Array::with_max_entries(1, 0);
+
+/// The sockets that began to listen last. A server that is asked for on one port may have opened another one before, as for
+/// metrics: no dump of the kernel's sockets shows since when it listens there.
+#[map]
+static OPENINGS: PerCpuArray<Openings> = PerCpuArray::with_max_entries(1, 0);
 
 /// When a process was refused last, by process id.
 #[map]
@@ -209,7 +214,10 @@ pub fn begin_attempt(sock: u64, attempt: &Attempt) -> bool {
         add(gate::OTHER_ATTEMPTS, 1);
     }
     let mut begun = ATTEMPTS.insert(sock, attempt, u64::from(BPF_NOEXIST)).is_ok();
-    if !begun && end_attempt(sock) {
+    if !begun
+        && let Some(last) = self::attempt(sock)
+        && end_attempt(sock, last)
+    {
         // No program has seen the end of this socket's last attempt, or of that of an earlier socket at the same address.
         count(lost::ENDS);
         begun = ATTEMPTS.insert(sock, attempt, u64::from(BPF_ANY)).is_ok();
@@ -231,14 +239,12 @@ pub fn attempt(sock: u64) -> Option<*mut Attempt> {
     ATTEMPTS.get_ptr_mut(sock)
 }
 
-/// Forgets a connect; true for the one caller that removed it.
+/// Forgets the connect that was found as this attempt; true for the one caller that removed it.
 #[inline(always)]
-pub fn end_attempt(sock: u64) -> bool {
-    let counted = match ATTEMPTS.get_ptr(sock) {
-        // SAFETY: map values stay valid while a program runs.
-        Some(attempt) => unsafe { (*attempt).counted },
-        None => return false,
-    };
+pub fn end_attempt(sock: u64, attempt: *const Attempt) -> bool {
+    // Before it is removed: its memory is then another connect's.
+    // SAFETY: map values stay valid while a program runs.
+    let counted = unsafe { (&raw const (*attempt).counted).read_volatile() };
     let removed = ATTEMPTS.remove(sock).is_ok();
     if removed && counted != 0 {
         add(gate::OTHER_ATTEMPTS, -1);
@@ -373,6 +379,22 @@ pub fn reset_sent(sequence: u32, since: u64, now: u64) -> Reset {
         Reset::Sent(unsafe { tag.read_volatile() })
     } else {
         Reset::Unknown
+    }
+}
+
+/// Remembers that a socket begins to listen, on whatever port.
+#[inline(always)]
+pub fn remember_opening(inode: u64) {
+    if let Some(openings) = OPENINGS.get_ptr_mut(0) {
+        // SAFETY: this CPU's own value, which stays valid while a program runs; a thread that listens is interrupted by no
+        // other that does.
+        unsafe {
+            let count = (*openings).count;
+            let place = count as usize & (OPENINGS_MAX - 1);
+            (&raw mut (*openings).last[place]).write_volatile(Opening { inode, time: now() });
+            // Last: a reader that finds the count finds the opening.
+            (&raw mut (*openings).count).write_volatile(count + 1);
+        }
     }
 }
 

@@ -16,13 +16,13 @@ use crate::{
 #[inline(always)]
 pub fn record_and_end<const TRUSTED: bool>(sock: Sock<TRUSTED>, attempt: *mut Attempt) {
     let Some((mut entry, now)) = records::reserve::<Refused>(kind::REFUSED) else {
-        maps::end_attempt(sock.address());
+        maps::end_attempt(sock.address(), attempt);
         return;
     };
     // SAFETY: the record is reserved; the attempt is a map value, valid while a program runs.
     unsafe { fill(entry.as_mut_ptr(), sock, attempt, now) };
     // The program that removes the attempt owns its refusal.
-    if maps::end_attempt(sock.address()) {
+    if maps::end_attempt(sock.address(), attempt) {
         records::submit(entry);
     } else {
         entry.discard(0);

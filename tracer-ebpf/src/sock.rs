@@ -238,7 +238,7 @@ impl<const TRUSTED: bool> Sock<TRUSTED> {
     /// The sockfs inode number, read as the kernel's `SOCK_INODE` finds it: allocated in one piece with
     /// `struct socket`.
     #[inline(always)]
-    fn inode(self) -> u64 {
+    pub fn inode(self) -> u64 {
         let socket = self.socket();
         if socket.is_null() {
             return 0;

@@ -18,14 +18,6 @@ const ENDING_NS: u64 = 150_000_000;
 /// A server that listens elsewhere for so long has settled there.
 const SETTLED_NS: u64 = 5_000_000_000;
 
-/// What tracer is known to get wrong: counted, and not a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Limit {
-    /// A query shows what listens on a port that is not watched, and not since when: that a server opened it before it failed
-    /// to take the watched one, as it does for metrics, is not known.
-    UnknownAge,
-}
-
 const EARLIER_HOLDER: &str = "an earlier holder of another service";
 
 /// Which of them is named beside the cause is left open.
@@ -62,8 +54,6 @@ pub struct Answers {
     pub uncertain: BTreeSet<&'static str>,
     /// What the contract does not decide: every verdict is right.
     pub undecided: BTreeSet<&'static str>,
-    /// Known limits of tracer, by the cause that it may report for one.
-    pub limits: BTreeMap<Limit, Option<Cause>>,
     /// A listener covers the destination: nothing was refused.
     pub is_answered: bool,
 }
@@ -382,7 +372,6 @@ pub fn answers(events: &[Event], number: usize) -> Answers {
                     question.note_later_events(later, &mut answers);
                 }
             }
-            question.note_limits(&events[..place], &mut answers);
             return answers;
         }
         world.add(place, event);
@@ -453,16 +442,6 @@ impl Question<'_> {
         self.has_listened(instance)
             || self.failures(instance).next().is_some()
             || instance.bound.iter().any(|(_, socket)| self.world.sockets[socket].port == self.port)
-    }
-
-    fn note_limits(&self, events: &[Event], answers: &mut Answers) {
-        let is_unwatched =
-            |event: &Event| matches!(event.act, Act::Bound { port: PortName::Unwatched, errno: 0, .. });
-        let fails = |event: &Event| matches!(event.act, Act::Bound { port, errno, .. } if port == self.port && errno != 0);
-        let first = events.iter().position(is_unwatched);
-        if first.is_some_and(|first| events[first..].iter().any(fails)) {
-            answers.limits.insert(Limit::UnknownAge, None);
-        }
     }
 
     fn answers(&self) -> Answers {

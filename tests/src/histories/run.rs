@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
@@ -16,7 +16,7 @@ use rustix::process::{getpid, set_child_subreaper};
 use tracer::output::causes;
 use tracer::output::schema::{Body, Cause, Confidence, LostWhere, Refused, Verdict};
 
-use super::model::{self, Answer, Answers, Limit};
+use super::model::{self, Answer, Answers};
 use super::plan::{PROGRAMS, Plan, Ports};
 use super::stage::{Act, Event, Made, Programs, Stage, deadline};
 use crate::port::Port;
@@ -24,6 +24,10 @@ use crate::tracer::{Running, parse_quickly, read_lines};
 
 /// Histories in parallel: a tracer watches sixteen ports, and each history has two of them.
 const LANES: usize = 8;
+
+/// Histories of one tracer. Each is in a namespace of its own that ends with it, and a tracer remembers the candidates of
+/// the last 300 s, of all namespaces, to a bound.
+const OF_TRACER: usize = 100;
 
 /// The options of a run of histories.
 #[derive(Clone, Debug)]
@@ -104,8 +108,6 @@ enum Class {
     Unsure,
     /// The contract does not decide.
     Undecided,
-    /// A known limit explains it.
-    Limit,
     /// No line came.
     Missing,
 }
@@ -128,11 +130,6 @@ impl Outcome {
             (true, false) if verdict.cause != Cause::NothingListening => Class::TooCertain,
             (true, _) if answers.allowed.iter().any(|answer| is_same(*answer, verdict, is_any_server)) => {
                 Class::Right
-            }
-            (true, _)
-                if answers.limits.values().any(|cause| cause.is_none_or(|cause| cause == verdict.cause)) =>
-            {
-                Class::Limit
             }
             (true, _) => Class::Wrong,
             (false, true) if answers.uncertain.is_empty() && answers.own.is_empty() => Class::Unsure,
@@ -235,7 +232,6 @@ struct Summary {
     unsure: BTreeMap<String, usize>,
     /// What the contract does not decide, and why a verdict must or may be degraded.
     reasons: BTreeMap<&'static str, usize>,
-    limits: BTreeMap<Limit, usize>,
     wrong: Vec<(Plan, Vec<Outcome>, Vec<Event>)>,
 }
 
@@ -249,11 +245,6 @@ impl Summary {
         }
         let Some(verdict) = verdict else { return };
         match class {
-            Class::Limit => {
-                for limit in answers.limits.keys() {
-                    *self.limits.entry(*limit).or_default() += 1;
-                }
-            }
             Class::Right => *self.causes.entry(verdict.cause).or_default() += 1,
             Class::Unsure => {
                 for code in &verdict.because {
@@ -291,9 +282,6 @@ impl fmt::Display for Summary {
         }
         for (what, count) in &self.unsure {
             writeln!(f, "    {count:6} {what}")?;
-        }
-        for (limit, count) in &self.limits {
-            writeln!(f, "  {count:6} certain and wrong by a known limit: {limit:?}")?;
         }
         for (reason, count) in &self.reasons {
             writeln!(f, "  {count:6} not held to one answer, or to be degraded: {reason}")?;
@@ -364,21 +352,17 @@ impl Report {
     }
 }
 
-/// Runs the histories and prints what came of them.
-pub fn run(options: &Options, binary: &Path) -> anyhow::Result<Report> {
-    set_child_subreaper(Some(getpid()))?;
-    let lanes: Vec<[Port; 3]> =
-        (0..LANES.min(options.count)).map(|_| [Port::take(), Port::take(), Port::take()]).collect();
-    let watched: Vec<String> = lanes
-        .iter()
-        .flat_map(|[main, other, _]| [main.number, other.number])
-        .map(|port| port.to_string())
-        .collect();
+/// Starts a tracer whose refusals go to `reported`, and what reads its lines.
+fn trace(
+    binary: &Path,
+    options: &Options,
+    watched: &str,
+    reported: &Arc<Reported>,
+) -> (Running, thread::JoinHandle<()>) {
     let mut command = Command::new(binary);
-    command.args(["trace", "-p", &watched.join(","), "-o", "json"]).args(&options.arguments);
+    command.args(["trace", "-p", watched, "-o", "json"]).args(&options.arguments);
     let mut tracer = Running::spawn_command(command);
-    let reported = Arc::new(Reported::default());
-    let to = Arc::clone(&reported);
+    let to = Arc::clone(reported);
     let reader = read_lines(tracer.take_stdout(), parse_quickly, move |line| {
         match line.map(|line| line.body) {
             Ok(Body::Refused(refused)) => to.put(*refused),
@@ -391,18 +375,19 @@ pub fn run(options: &Options, binary: &Path) -> anyhow::Result<Report> {
         ControlFlow::Continue(())
     });
     tracer.wait_ready();
+    (tracer, reader)
+}
 
-    let pool = Pool { programs: Programs::new()?, reported, lanes };
-    let next = AtomicUsize::new(0);
-    let summary = Mutex::new(Summary::default());
-    let began = Instant::now();
+/// Plays the histories of these numbers, in parallel.
+fn play(pool: &Pool, options: &Options, numbers: Range<usize>, summary: &Mutex<Summary>) {
+    let next = AtomicUsize::new(numbers.start);
     thread::scope(|scope| {
         for lane in 0..pool.lanes.len() {
-            let (pool, next, summary) = (&pool, &next, &summary);
+            let (next, numbers) = (&next, &numbers);
             scope.spawn(move || {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= options.count {
+                    if number >= numbers.end {
                         break;
                     }
                     let plan = Plan::new(options.seed.wrapping_add(number as u64));
@@ -417,32 +402,51 @@ pub fn run(options: &Options, binary: &Path) -> anyhow::Result<Report> {
             });
         }
     });
-    let mut summary = summary.into_inner().expect("no panic");
-    let took = began.elapsed();
-    println!("seed {}, {:.1} s\n{summary}", options.seed, took.as_secs_f64());
+}
+
+/// Runs the histories and prints what came of them.
+pub fn run(options: &Options, binary: &Path) -> anyhow::Result<Report> {
+    set_child_subreaper(Some(getpid()))?;
+    let lanes: Vec<[Port; 3]> =
+        (0..LANES.min(options.count)).map(|_| [Port::take(), Port::take(), Port::take()]).collect();
+    let watched: Vec<String> = lanes
+        .iter()
+        .flat_map(|[main, other, _]| [main.number, other.number])
+        .map(|port| port.to_string())
+        .collect();
+    let reported = Arc::new(Reported::default());
+    let pool = Pool { programs: Programs::new()?, reported: Arc::clone(&reported), lanes };
+    let summary = Mutex::new(Summary::default());
     let mut wrong = Vec::new();
-    for (number, (plan, outcomes, events)) in std::mem::take(&mut summary.wrong).into_iter().enumerate() {
-        let mut text = described(&plan, &outcomes, &events);
-        if number < options.shrunk {
-            // In a thread of its own, which moves to other namespaces.
-            let (small, outcomes, events) = thread::scope(|scope| {
-                let shrinking = scope.spawn(|| {
-                    let small = pool.smaller(&plan);
-                    let (outcomes, events) = pool.play(&small, 0);
-                    (small, outcomes, events)
+    let began = Instant::now();
+    for first in (0..options.count).step_by(OF_TRACER) {
+        let (tracer, reader) = trace(binary, options, &watched.join(","), &reported);
+        play(&pool, options, first..options.count.min(first + OF_TRACER), &summary);
+        for (plan, outcomes, events) in std::mem::take(&mut summary.lock().expect("no panic").wrong) {
+            let mut text = described(&plan, &outcomes, &events);
+            if wrong.len() < options.shrunk {
+                // In a thread of its own, which moves to other namespaces.
+                let (small, outcomes, events) = thread::scope(|scope| {
+                    let shrinking = scope.spawn(|| {
+                        let small = pool.smaller(&plan);
+                        let (outcomes, events) = pool.play(&small, 0);
+                        (small, outcomes, events)
+                    });
+                    shrinking.join().expect("no panic")
                 });
-                shrinking.join().expect("no panic")
-            });
-            if small.steps.len() < plan.steps.len() {
-                let _ = writeln!(text, "  with fewer steps:\n{}", described(&small, &outcomes, &events));
+                if small.steps.len() < plan.steps.len() {
+                    let _ = writeln!(text, "  with fewer steps:\n{}", described(&small, &outcomes, &events));
+                }
             }
+            wrong.push(text);
         }
-        wrong.push(text);
+        tracer.stop();
+        reader.join().expect("no panic");
     }
-    let lost = pool.reported.lost.load(Ordering::Relaxed);
+    let summary = summary.into_inner().expect("no panic");
+    println!("seed {}, {:.1} s\n{summary}", options.seed, began.elapsed().as_secs_f64());
+    let lost = reported.lost.load(Ordering::Relaxed);
     anyhow::ensure!(lost == 0, "records were lost");
-    tracer.stop();
-    reader.join().expect("no panic");
     let unsure = summary.of(Class::Unsure);
     Ok(Report { wrong, clear: summary.of(Class::Right) + unsure, unsure })
 }

@@ -119,7 +119,7 @@ fn observation(kind: &QueryKind, found: Found) -> Option<Observation> {
             Observation::Holders { netns: *netns, port: *port, sockets }
         }
         (QueryKind::OtherPorts { netns }, Found::OtherPorts(listeners)) => {
-            Observation::OtherPorts { netns: *netns, listeners }
+            Observation::OtherPorts { netns: *netns, listeners, dated_since: None }
         }
         (_, Found::Candidates(found, is_complete)) => Observation::Candidates { found, is_complete },
         (_, Found::Candidate(candidate)) => Observation::Candidate(candidate),
@@ -145,7 +145,9 @@ fn what_is_known(kind: &QueryKind) -> Option<Observation> {
         QueryKind::Holders { netns, port } => {
             Observation::Holders { netns: *netns, port: *port, sockets: Vec::new() }
         }
-        QueryKind::OtherPorts { netns } => Observation::OtherPorts { netns: *netns, listeners: Vec::new() },
+        QueryKind::OtherPorts { netns } => {
+            Observation::OtherPorts { netns: *netns, listeners: Vec::new(), dated_since: None }
+        }
         // They were not read when the runs were recorded.
         QueryKind::LocalSockets { netns, pids } => {
             Observation::LocalSockets { netns: *netns, pids: pids.clone(), sockets: Vec::new() }

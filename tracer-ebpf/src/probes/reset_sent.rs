@@ -23,18 +23,21 @@ fn reset_sent(ctx: BtfTracePointContext) -> i32 {
     }
     let head: u64 = member::<_, true>(skb, offset!(skb_head), 0);
     let transport: u16 = member::<_, true>(skb, offset!(skb_transport_header), 0);
-    let tcp = (head as *const c_void).wrapping_byte_add(usize::from(transport));
     let network: u16 = member::<_, true>(skb, offset!(skb_network_header), 0);
-    let ip = (head as *const c_void).wrapping_byte_add(usize::from(network));
+    let head = head as *const c_void;
+    // Each call of the helper costs the refused connect, so that both headers are read by one each. Behind a short header the
+    // buffer still has `struct skb_shared_info`.
+    let ip: [u32; 10] = probe_read(head.wrapping_byte_add(usize::from(network)), [0; 10]);
+    let tcp: [u32; 2] = probe_read(head.wrapping_byte_add(usize::from(transport)), [0; 2]);
     // The destination is the last address of either header.
-    let addr = if probe_read(ip, 0u8) >> 4 == 6 {
-        probe_read(ip.wrapping_byte_add(24), [0; 2])
+    let addr = if ip[0] & 0xf0 == 0x60 {
+        [u64::from(ip[6]) | u64::from(ip[7]) << 32, u64::from(ip[8]) | u64::from(ip[9]) << 32]
     } else {
-        Destination::mapped(probe_read(ip.wrapping_byte_add(16), 0u32))
+        Destination::mapped(ip[4])
     };
-    let port = u16::from_be(probe_read(tcp.wrapping_byte_add(2), 0u16));
-    // Behind the two ports.
-    let sequence = u32::from_be(probe_read(tcp.wrapping_byte_add(4), 0u32));
+    // The second half of the first word, and the second word.
+    let port = u16::from_be((tcp[0] >> 16) as u16);
+    let sequence = u32::from_be(tcp[1]);
     maps::remember_reset(sequence, Destination { addr, port }.tag());
     0
 }

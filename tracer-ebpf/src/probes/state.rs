@@ -1,7 +1,7 @@
 //! `inet_sock_set_state`: a TCP socket changes state.
 
 use aya_ebpf::{
-    EbpfContext,
+    EbpfContext, helpers,
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
@@ -82,15 +82,23 @@ fn state_changes<const TRUSTED: bool>(ctx: &impl EbpfContext, change: Change<TRU
         }
         return;
     }
-    if !is_watched(sock.local_port()) || !sock.is_tcp() {
+    if new == state::LISTEN {
+        maps::remember_opening(sock.inode());
+    }
+    if !sock.is_tcp() {
+        return;
+    }
+    // What a server does on another port may be what it does instead.
+    let is_watched = is_watched(sock.local_port());
+    if !is_watched && !maps::is_followed((helpers::bpf_get_current_pid_tgid() >> 32) as u32) {
         return;
     }
     if new == state::LISTEN {
         if dedup::is_first(sock.address(), Event::Listen, probe) {
-            listener_opens(sock);
+            listener_opens(sock, is_watched);
         }
     } else if dedup::is_first(sock.address(), Event::Close, probe) {
-        listener_closes(sock);
+        listener_closes(sock, is_watched);
     }
 }
 
@@ -171,7 +179,7 @@ fn connect_ends<const TRUSTED: bool>(sock: Sock<TRUSTED>, port: u16, new: i32) {
             connect_succeeds(sock, attempt, kind::REACHED);
         }
     }
-    maps::end_attempt(sock.address());
+    maps::end_attempt(sock.address(), attempt);
 }
 
 /// SYN_SENT -> CLOSE, and not by a refusal.
@@ -214,8 +222,9 @@ fn connect_succeeds<const TRUSTED: bool>(sock: Sock<TRUSTED>, attempt: *const At
 /// the socket (`inet_csk_listen_start`, net/ipv4/inet_connection_sock.c): a `listen()` that fails goes straight back to
 /// CLOSE.
 #[inline(always)]
-fn listener_opens<const TRUSTED: bool>(sock: Sock<TRUSTED>) {
-    let Some((mut entry, _)) = records::reserve::<Opened>(kind::OPENED) else {
+fn listener_opens<const TRUSTED: bool>(sock: Sock<TRUSTED>, is_watched: bool) {
+    let kind = if is_watched { kind::OPENED } else { kind::OPENED_ELSEWHERE };
+    let Some((mut entry, _)) = records::reserve::<Opened>(kind) else {
         return;
     };
     let record = entry.as_mut_ptr();
@@ -223,8 +232,10 @@ fn listener_opens<const TRUSTED: bool>(sock: Sock<TRUSTED>) {
     unsafe {
         sock.describe_keyed(&raw mut (*record).socket);
         task::describe_current_by_probe_read(&raw mut (*record).task);
-        maps::follow_process((*record).task.pid);
-        maps::follow_upstream((*record).task.pid, (*record).task.start_time);
+        if is_watched {
+            maps::follow_process((*record).task.pid);
+            maps::follow_upstream((*record).task.pid, (*record).task.start_time);
+        }
         (&raw mut (*record).backlog).write(sock.backlog());
         (&raw mut (*record).hashed).write(sock.hashed());
     }
@@ -233,8 +244,9 @@ fn listener_opens<const TRUSTED: bool>(sock: Sock<TRUSTED>) {
 
 /// LISTEN -> CLOSE, in the context of the last holder.
 #[inline(always)]
-fn listener_closes<const TRUSTED: bool>(sock: Sock<TRUSTED>) {
-    let Some((mut entry, _)) = records::reserve::<Closed>(kind::CLOSED) else {
+fn listener_closes<const TRUSTED: bool>(sock: Sock<TRUSTED>, is_watched: bool) {
+    let kind = if is_watched { kind::CLOSED } else { kind::CLOSED_ELSEWHERE };
+    let Some((mut entry, _)) = records::reserve::<Closed>(kind) else {
         return;
     };
     let record = entry.as_mut_ptr();

@@ -1,6 +1,7 @@
 //! The attached programs: what a run reads from them, and what it adds to their tables.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use anyhow::Result;
 use aya::Ebpf;
@@ -10,6 +11,7 @@ use crate::bpf::counted_table::CountedTable;
 use crate::bpf::losses::{Counters, Totals, WithoutPlace};
 use crate::bpf::names::{self, Name};
 use crate::bpf::upstream::Upstream;
+use crate::host::openings::OpeningTimes;
 use crate::model::hook::Hook;
 use crate::model::limit::Limit;
 use crate::model::time::StartTime;
@@ -23,6 +25,8 @@ pub struct Kernel {
     /// Names of programs whose start is recorded. Those without a place are found by a search of `/proc` only.
     pub(super) names: CountedTable<Name>,
     pub(super) upstream: Upstream,
+    /// When sockets began to listen, on any port.
+    pub openings: Arc<dyn OpeningTimes>,
     /// Keeps programs attached to classic tracepoints.
     pub(super) _events: Vec<OwnedFd>,
     pub hooks: Vec<Hook>,

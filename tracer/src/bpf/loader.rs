@@ -1,6 +1,7 @@
 //! Puts the kernel programs in place: detect features, set globals, load, attach.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::Ebpf;
@@ -15,11 +16,13 @@ use crate::bpf::kernel::Kernel;
 use crate::bpf::losses::{Counters, Pair};
 use crate::bpf::names::{self, Name};
 use crate::bpf::object::{self, Refusal};
+use crate::bpf::openings;
 use crate::bpf::probes::{self, Probe, Program, Target, TracepointProbe, Without};
 use crate::bpf::ring::Ring;
 use crate::bpf::tracepoint::Tracefs;
 use crate::bpf::upstream::Upstream;
 use crate::exit::Failure;
+use crate::host::clock;
 use crate::memory;
 use crate::model::hook::Hook;
 use crate::model::limit::{Limit, NoSocketCookie};
@@ -336,6 +339,8 @@ impl<'a> Attaching<'a> {
             Array::try_from(self.take_map("GATES")?)?,
             Array::try_from(self.take_map("ADDED_PORTS")?)?,
         );
+        let map = PerCpuArray::try_from(self.take_map("OPENINGS")?)?;
+        let openings = Arc::new(openings::Table { map, attached: clock::now() });
         let counters = Counters {
             lost: PerCpuArray::try_from(self.take_map("LOST")?)?,
             attempts: HashMap::try_from(self.take_map("ATTEMPTS")?)?,
@@ -343,6 +348,7 @@ impl<'a> Attaching<'a> {
         };
         let kernel = Kernel {
             counters,
+            openings,
             followed,
             names: self.names,
             upstream,

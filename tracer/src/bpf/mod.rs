@@ -22,6 +22,7 @@
 //! | [`kernel`] | the attached programs: what a run reads from them, and asks of them |
 //! | `counted_table` | a table that counts what finds no place in it |
 //! | `names` | the names of programs, as the kernel side looks them up |
+//! | `openings` | when sockets began to listen, on any port |
 //! | `upstream` | processes and ports that are added to the filters while the programs run |
 //! | [`ring`] | the user side's end of the ring buffer |
 //! | `pace` | when its reader is woken, and when it polls |
@@ -37,6 +38,7 @@ pub mod losses;
 mod names;
 mod object;
 mod offsets;
+mod openings;
 mod pace;
 pub mod preflight;
 mod probes;

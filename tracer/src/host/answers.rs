@@ -1,9 +1,11 @@
 //! Each kind of query, and how it is answered.
 
 use std::hash::RandomState;
+use std::sync::Arc;
 
 use super::config_watch::{self, FileInUse};
 use super::fanotify::Marker;
+use super::openings::{self, OpeningTimes};
 use super::scan::Scanner;
 use super::{clock, forwarders, local_sockets, netns, process, settings};
 use crate::model::time::Interval;
@@ -18,6 +20,8 @@ pub struct Answerer {
     pub own_line: Vec<u32>,
     /// `None`: this host does not let configuration files be watched.
     pub marker: Option<Marker>,
+    /// `None`: no kernel program records when sockets begin to listen.
+    pub openings: Option<Arc<dyn OpeningTimes>>,
     /// Gives files their numbers: the same in every thread.
     pub hasher: RandomState,
 }
@@ -39,7 +43,9 @@ impl Answerer {
                 Some(Observation::Holders { netns, port, sockets: self.scanner.holders(netns, port) })
             }
             QueryKind::OtherPorts { netns } => {
-                Some(Observation::OtherPorts { netns, listeners: self.scanner.other_ports(netns) })
+                let mut listeners = self.scanner.other_ports(netns);
+                let dated_since = openings::date(&mut listeners, self.openings.as_ref());
+                Some(Observation::OtherPorts { netns, listeners, dated_since })
             }
             QueryKind::LocalSockets { netns, pids } => {
                 let sockets = pids.iter().flat_map(|pid| local_sockets::of(*pid)).collect();

@@ -19,6 +19,7 @@ use super::clock;
 use super::config_watch::FileInUse;
 use super::fanotify::Watch;
 use super::frame;
+use super::openings::OpeningTimes;
 use super::scan::Scanner;
 use crate::model::time::{Interval, Mono};
 use crate::products::recognise::Recognition;
@@ -92,6 +93,7 @@ struct Settings {
     ports: Vec<u16>,
     recognition: Recognition,
     own_line: Vec<u32>,
+    openings: Arc<dyn OpeningTimes>,
     hasher: RandomState,
 }
 
@@ -113,10 +115,21 @@ pub struct Host {
 
 impl Host {
     /// No thread is started before there is a query for it.
-    pub fn new(ports: &[u16], recognition: Recognition, own_line: Vec<u32>) -> Self {
+    pub fn new(
+        ports: &[u16],
+        recognition: Recognition,
+        own_line: Vec<u32>,
+        openings: Arc<dyn OpeningTimes>,
+    ) -> Self {
         let (sender, answers) = unbounded_channel();
         Self {
-            settings: Settings { ports: ports.to_vec(), recognition, own_line, hasher: RandomState::new() },
+            settings: Settings {
+                ports: ports.to_vec(),
+                recognition,
+                own_line,
+                openings,
+                hasher: RandomState::new(),
+            },
             lanes: Default::default(),
             answers,
             sender,
@@ -253,6 +266,7 @@ fn start(
         recognition: settings.recognition.clone(),
         own_line: settings.own_line.clone(),
         marker: watch.map(Watch::marker),
+        openings: Some(Arc::clone(&settings.openings)),
         hasher: settings.hasher.clone(),
     };
     let (sender, given_up) = (sender.clone(), Arc::clone(&is_given_up));

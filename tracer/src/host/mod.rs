@@ -33,6 +33,7 @@
 //! | [`process`] | what `/proc` shows of a process |
 //! | `owners` | which process holds a socket |
 //! | [`local_sockets`] | what a process listens on besides TCP |
+//! | [`openings`] | since when the listeners of a dump are open |
 //! | `forwarders` | processes that forward a port |
 //! | [`settings`] | what the configuration, the arguments and the environment of a process set |
 //! | **files** | |
@@ -63,6 +64,7 @@ pub mod nat;
 pub mod netlink;
 pub mod netns;
 pub mod netns_argument;
+pub mod openings;
 pub(crate) mod owners;
 pub mod passwd;
 pub mod process;

@@ -173,6 +173,8 @@ pub(super) fn namespace_of(event: &KernelEvent) -> Option<(NetnsId, u64)> {
         | KernelEvent::Forked(_)
         | KernelEvent::Connected(_)
         | KernelEvent::Reached(_)
+        | KernelEvent::OpenedElsewhere(_)
+        | KernelEvent::ClosedElsewhere(_)
         | KernelEvent::Failed(_)
         | KernelEvent::Lost(_) => None,
     }

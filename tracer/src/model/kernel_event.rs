@@ -49,6 +49,14 @@ pub struct Closed {
     pub was_hashed: Option<bool>,
 }
 
+/// A socket of a followed process left LISTEN on a port that is not watched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedElsewhere {
+    pub time: Mono,
+    pub netns: NetnsId,
+    pub key: SocketKey,
+}
+
 /// Which directions of a socket are shut down (`sk_shutdown`: `RCV_SHUTDOWN` and `SEND_SHUTDOWN`, include/net/sock.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "u32", into = "u32")]
@@ -314,6 +322,8 @@ pub enum KernelEvent {
     Failed(Box<Failed>),
     Lost(Lost),
     Reached(Reached),
+    OpenedElsewhere(Box<Opened>),
+    ClosedElsewhere(ClosedElsewhere),
 }
 
 impl KernelEvent {
@@ -332,6 +342,8 @@ impl KernelEvent {
             Self::Connected(connected) => Some(connected.time),
             Self::Failed(failed) => Some(failed.time),
             Self::Reached(reached) => Some(reached.time),
+            Self::OpenedElsewhere(opened) => Some(opened.time),
+            Self::ClosedElsewhere(closed) => Some(closed.time),
             Self::Lost(_) => None,
         }
     }

@@ -14,6 +14,7 @@
 //! | [`hook`] | a kernel program that is attached, and to what |
 //! | **sockets** | |
 //! | [`socket`] | sockets, and the namespaces that they are in |
+//! | [`opening`] | when sockets began to listen, as far as that is remembered |
 //! | [`local_socket`] | Unix sockets and UDP ports that a process listens on |
 //! | [`ports`] | which ports are watched from the start of a run |
 //! | [`namespace`] | a network namespace: its addresses and interfaces |
@@ -51,6 +52,7 @@ pub mod kernel_event;
 pub mod limit;
 pub mod local_socket;
 pub mod namespace;
+pub mod opening;
 pub mod path;
 pub mod ports;
 pub mod process;

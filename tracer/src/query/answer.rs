@@ -10,7 +10,7 @@ use crate::model::local_socket::LocalSocket;
 use crate::model::namespace::Namespace;
 use crate::model::process::Process;
 use crate::model::socket::{Holder, Listener, NetnsId};
-use crate::model::time::{Interval, StartTime};
+use crate::model::time::{Interval, Mono, StartTime};
 use crate::products::ServerSettings;
 
 /// What came of a query.
@@ -40,6 +40,9 @@ pub enum Observation {
     OtherPorts {
         netns: NetnsId,
         listeners: Vec<Listener>,
+        /// One whose `since` is `None` was open by then; `None`: not known.
+        #[serde(default)]
+        dated_since: Option<Mono>,
     },
     LocalSockets {
         netns: NetnsId,

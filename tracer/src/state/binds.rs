@@ -58,7 +58,7 @@ impl FailedBind {
         let (one, process) = (&self.socket.process, &other.socket.process);
         self.call == other.call
             && self.errno == other.errno
-            && self.socket.addr == other.socket.addr
+            && is_same_endpoint(&self.socket, &other.socket)
             && one.comm == process.comm
             && one.uid == process.uid
     }
@@ -99,9 +99,10 @@ fn is_one_process(one: &Process, other: &Process) -> bool {
     one.pid.is_some() && (one.pid, one.start) == (other.pid, other.start)
 }
 
-/// Whether two sockets are bound alike.
+/// Whether two sockets are bound alike: one that refuses IPv4 is not what takes both families.
 fn is_same_endpoint(one: &Listener, other: &Listener) -> bool {
-    (one.addr, one.device) == (other.addr, other.device)
+    let endpoint = |socket: &Listener| (socket.addr, socket.device, socket.v6only == Some(true));
+    endpoint(one) == endpoint(other)
 }
 
 impl Port {

@@ -1,12 +1,18 @@
 //! What the processes of a namespace listen on besides the watched ports: other TCP ports, Unix sockets, UDP ports.
 
+use std::collections::VecDeque;
+
 use crate::model::hash::HashMap;
 use crate::model::local_socket::{LocalEndpoint, LocalSocket};
-use crate::model::socket::{Listener, NetnsId};
+use crate::model::socket::{Listener, NetnsId, SocketKey};
 use crate::model::time::{Interval, Mono};
 
 /// Namespaces of which it is remembered what servers listen on besides the watched ports.
 const OTHER_PORTS_MAX: usize = 256;
+
+/// Listeners of followed processes that are remembered, and closings of such: a server opens a few ports, and what opened or
+/// closed long ago a query shows.
+const SEEN_MAX: usize = 1_024;
 
 /// Processes of which it is remembered what they listen on besides TCP.
 const LOCAL_SOCKETS_MAX: usize = 1_024;
@@ -16,8 +22,25 @@ const LOCAL_SOCKETS_MAX: usize = 1_024;
 struct OtherPorts {
     read: Interval,
     listeners: Vec<Listener>,
+    /// One without a time was open by then.
+    dated_since: Mono,
     /// Processes that have ended since, and their listeners with them.
     ended: Vec<(u32, Mono)>,
+}
+
+/// A listener of a followed process that was seen to open.
+#[derive(Debug)]
+struct Seen {
+    listener: Listener,
+    closed: Option<Mono>,
+}
+
+/// A listener of a followed process that was seen to close.
+#[derive(Clone, Copy, Debug)]
+struct SeenClosing {
+    netns: NetnsId,
+    key: SocketKey,
+    time: Mono,
 }
 
 /// What a process listens on besides TCP.
@@ -31,18 +54,34 @@ struct LocalSockets {
 #[derive(Debug, Default)]
 pub struct Elsewhere {
     other_ports: HashMap<NetnsId, OtherPorts>,
+    /// In the order in which they opened.
+    seen: VecDeque<Seen>,
+    /// In the order in which they closed.
+    closings: VecDeque<SeenClosing>,
     local_sockets: HashMap<u32, LocalSockets>,
 }
 
 impl Elsewhere {
-    /// Takes the listeners of a namespace on ports that are not watched.
-    pub fn set_other_ports(&mut self, netns: NetnsId, listeners: Vec<Listener>, read: Interval) {
+    /// Takes the listeners of a namespace on ports that are not watched. `dated_since`: one without a time was open by then.
+    pub fn set_other_ports(
+        &mut self,
+        netns: NetnsId,
+        listeners: Vec<Listener>,
+        dated_since: Option<Mono>,
+        read: Interval,
+    ) {
         if self.other_ports.len() >= OTHER_PORTS_MAX && !self.other_ports.contains_key(&netns) {
             let oldest =
                 self.other_ports.iter().min_by_key(|(_, other)| other.read.ended).map(|(netns, _)| *netns);
             oldest.and_then(|netns| self.other_ports.remove(&netns));
         }
-        self.other_ports.insert(netns, OtherPorts { read, listeners, ended: Vec::new() });
+        let dated_since = dated_since.unwrap_or(read.ended);
+        self.other_ports.insert(netns, OtherPorts { read, listeners, dated_since, ended: Vec::new() });
+    }
+
+    /// By when those listeners of a namespace were open of which it is not known when they opened.
+    pub fn dated_since(&self, netns: NetnsId) -> Option<Mono> {
+        self.other_ports.get(&netns).map(|other| other.dated_since)
     }
 
     /// When the other ports of a namespace were read.
@@ -50,13 +89,56 @@ impl Elsewhere {
         self.other_ports.get(&netns).map(|other| other.read)
     }
 
-    /// What a process listened on at that time besides the watched ports.
+    /// What a process listened on at that time besides the watched ports, as far as it was read, or seen since.
     pub fn other_listeners(&self, netns: NetnsId, pid: u32, at: Mono) -> impl Iterator<Item = &Listener> {
         let had_ended =
             move |other: &&OtherPorts| other.ended.iter().any(|(ended, time)| *ended == pid && *time <= at);
-        let other = self.other_ports.get(&netns).filter(|other| !had_ended(other));
-        let listeners = other.into_iter().flat_map(|other| &other.listeners);
-        listeners.filter(move |listener| listener.process.pid == Some(pid))
+        let read = self.other_ports.get(&netns);
+        let read_here = read.filter(|other| !had_ended(other)).into_iter().flat_map(|other| &other.listeners);
+        // One that listens again after it closed has another time.
+        let had_closed = move |listener: &Listener| {
+            let mut closings = self.closings.iter().filter(|one| one.netns == netns && one.time <= at);
+            closings.any(|one| one.key.is_same(listener.key) && listener.since <= Some(one.time))
+        };
+        let is_of = move |listener: &&Listener| listener.netns == netns && listener.process.pid == Some(pid);
+        let is_read = move |listener: &Listener| {
+            read.is_some_and(|other| other.listeners.iter().any(|one| one.key.is_same(listener.key)))
+        };
+        let open = self.seen.iter().filter(move |seen| {
+            seen.listener.since <= Some(at) && seen.closed.is_none_or(|closed| closed > at)
+        });
+        let open = open.map(|seen| &seen.listener).filter(move |listener| !is_read(listener));
+        read_here.filter(move |listener| !had_closed(listener)).chain(open).filter(is_of)
+    }
+
+    /// A followed process listens on a port that is not watched.
+    pub fn opened(&mut self, listener: Listener) {
+        if self.seen.len() >= SEEN_MAX {
+            // One that has closed explains the least.
+            let place = self.seen.iter().position(|seen| seen.closed.is_some()).unwrap_or(0);
+            self.seen.remove(place);
+        }
+        self.seen.push_back(Seen { listener, closed: None });
+    }
+
+    /// Whether a socket is known to listen on a port that was not watched.
+    pub fn is_known(&self, netns: NetnsId, key: SocketKey) -> bool {
+        let read = self.other_ports.get(&netns).into_iter().flat_map(|other| &other.listeners);
+        let seen = self.seen.iter().map(|seen| &seen.listener).filter(|listener| listener.netns == netns);
+        read.chain(seen).any(|listener| listener.key.is_same(key))
+    }
+
+    /// A socket listens no more.
+    pub fn closed(&mut self, netns: NetnsId, key: SocketKey, time: Mono) {
+        let is_it = |one: &Listener| one.netns == netns && one.key.is_same(key);
+        let mut open = self.seen.iter_mut().filter(|seen| seen.closed.is_none());
+        if let Some(seen) = open.find(|seen| is_it(&seen.listener)) {
+            seen.closed = Some(time);
+        }
+        if self.closings.len() >= SEEN_MAX {
+            self.closings.pop_front();
+        }
+        self.closings.push_back(SeenClosing { netns, key, time });
     }
 
     /// Takes what processes listen on besides TCP.
@@ -91,12 +173,18 @@ impl Elsewhere {
                 other.ended.push((pid, time));
             }
         }
+        // The kernel reports the end of a process before it closes its sockets (`do_exit`, kernel/exit.c, Linux 6.18).
+        for seen in self.seen.iter_mut().filter(|seen| seen.listener.process.pid == Some(pid)) {
+            seen.closed = seen.closed.or(Some(time));
+        }
         self.local_sockets.remove(&pid);
     }
 
     /// Forgets everything about a namespace.
     pub fn forget(&mut self, netns: NetnsId) {
         self.other_ports.remove(&netns);
+        self.seen.retain(|seen| seen.listener.netns != netns);
+        self.closings.retain(|closing| closing.netns != netns);
     }
 }
 
@@ -109,7 +197,7 @@ mod tests {
         let mut elsewhere = Elsewhere::default();
         for number in 0..3 * OTHER_PORTS_MAX as u32 {
             let read = Interval { began: Mono(u64::from(number)), ended: Mono(u64::from(number)) };
-            elsewhere.set_other_ports(NetnsId(number), Vec::new(), read);
+            elsewhere.set_other_ports(NetnsId(number), Vec::new(), None, read);
             assert!(elsewhere.other_ports.len() <= OTHER_PORTS_MAX);
         }
         assert!(

@@ -43,6 +43,12 @@ impl HostState {
         forgotten.into_iter().collect()
     }
 
+    /// A followed process listens on a port that is not watched.
+    pub fn opened_elsewhere(&mut self, opened: &Opened) {
+        let listener = self.described_socket(&opened.listener);
+        self.elsewhere.opened(listener);
+    }
+
     /// A `listen()` has returned.
     pub fn listened(&mut self, listened: &Listened) -> Vec<Transition> {
         let Listened { time, key, netns, netns_cookie, has_succeeded } = *listened;
@@ -73,6 +79,10 @@ impl HostState {
         let Closed { time, listener, shutdown, closer: by, .. } = closed;
         let orphaned = self.listeners.orphaned_by(listener.netns, listener.key).cloned();
         let known = self.listeners.remove(listener.netns, listener.key);
+        // The port may be watched only since it was opened.
+        if self.elsewhere.is_known(listener.netns, listener.key) {
+            self.elsewhere.closed(listener.netns, listener.key, time);
+        }
         match opened {
             Some(opened) if has_failed => {
                 transitions.push(self.fail(opened, time));

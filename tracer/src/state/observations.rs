@@ -23,8 +23,8 @@ impl HostState {
             Observation::Scan(scan) => return self.scanned(scan, read),
             Observation::Owners { netns, owners } => self.owned(netns, owners, read),
             Observation::Holders { netns, port, sockets } => self.binds.held(netns, port, sockets, read),
-            Observation::OtherPorts { netns, listeners } => {
-                self.elsewhere.set_other_ports(netns, listeners, read);
+            Observation::OtherPorts { netns, listeners, dated_since } => {
+                self.elsewhere.set_other_ports(netns, listeners, dated_since, read);
             }
             Observation::LocalSockets { netns: _, pids, sockets } => {
                 self.elsewhere.set_local_sockets(&pids, sockets, read);

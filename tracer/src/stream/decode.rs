@@ -7,8 +7,8 @@ use tracer_ebpf as wire;
 
 use crate::model::errno::Errno;
 use crate::model::kernel_event::{
-    Bound, Closed, Closer, Connected, Destroyed, Executed, ExecutedProgram, Exited, Failed, Forked,
-    IcmpSender, KernelEvent, Listened, Opened, Reached, Refused, Role, SentBy, Via,
+    Bound, Closed, ClosedElsewhere, Closer, Connected, Destroyed, Executed, ExecutedProgram, Exited, Failed,
+    Forked, IcmpSender, KernelEvent, Listened, Opened, Reached, Refused, Role, SentBy, Via,
 };
 use crate::model::process::{ExitStatus, Process};
 use crate::model::socket::{Listener, NetnsId, SocketKey};
@@ -99,6 +99,11 @@ pub fn decode(bytes: &[u8]) -> Result<KernelEvent, DecodeError> {
         wire::kind::OPENED => opened(whole(bytes, header)?),
         wire::kind::LISTENED => Ok(listened(&whole(bytes, header)?)),
         wire::kind::CLOSED => closed(whole(bytes, header)?),
+        wire::kind::OPENED_ELSEWHERE => opened(whole(bytes, header)?).map(|event| match event {
+            KernelEvent::Opened(opened) => KernelEvent::OpenedElsewhere(opened),
+            event => event,
+        }),
+        wire::kind::CLOSED_ELSEWHERE => Ok(closed_elsewhere(&whole(bytes, header)?)),
         wire::kind::REFUSED => refused(whole(bytes, header)?),
         wire::kind::BOUND => bound(whole(bytes, header)?),
         wire::kind::DESTROYED => Ok(destroyed(&whole(bytes, header)?)),
@@ -176,6 +181,15 @@ fn closed(record: wire::Closed) -> Result<KernelEvent, DecodeError> {
         netns_cookie: record.socket.netns_cookie,
         was_hashed: was_hashed(record.hashed)?,
     })))
+}
+
+fn closed_elsewhere(record: &wire::Closed) -> KernelEvent {
+    let wire::Socket { cookie, inode, netns, .. } = record.socket;
+    KernelEvent::ClosedElsewhere(ClosedElsewhere {
+        time: Mono(record.header.time),
+        netns: NetnsId(netns),
+        key: SocketKey { inode, cookie },
+    })
 }
 
 fn refused(record: wire::Refused) -> Result<KernelEvent, DecodeError> {

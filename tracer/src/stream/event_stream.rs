@@ -100,6 +100,8 @@ impl EventStream {
             KernelEvent::Executed(_)
             | KernelEvent::Forked(_)
             | KernelEvent::Exited(_)
+            | KernelEvent::OpenedElsewhere(_)
+            | KernelEvent::ClosedElsewhere(_)
             | KernelEvent::Reached(_) => return None,
             KernelEvent::Listened(_)
             | KernelEvent::Connected(_)

@@ -49,8 +49,8 @@ use PlannedQuery::{
     OtherPortsOfFailed, PortHolders,
 };
 use Uncertainty::{
-    AnyNamespace, ByTime, Clients, Closing, DroppedCandidates, Failures, ForeignSender, Forwarded, History,
-    Identity, MissedEnds, Opening, OtherArguments, Own, Successes, Tie, Translation,
+    AnyNamespace, Clients, Closing, DroppedCandidates, Failures, ForeignSender, Forwarded, History, Identity,
+    MissedEnds, Opening, OtherArguments, Own, Successes, Tie, Translation, Undated, Unsettled,
 };
 
 /// In order: the first that matches.
@@ -83,14 +83,14 @@ pub const RULES: [Rule; 15] = [
         cause: Cause::BindFailed,
         matches: |scene| scene.failed_bind().is_some(),
         queries: &[PortHolders, OtherPorts],
-        uncertain: &[Successes, Identity],
+        uncertain: &[Successes, Identity, Undated],
     },
     Rule {
         cause: Cause::Stopped,
         matches: |scene| scene.stopped().is_some(),
         // Whether an instance that has started since went elsewhere.
         queries: &[OtherPorts, LocalSockets],
-        uncertain: &[Closing, Failures, Identity],
+        uncertain: &[Closing, Failures, Identity, Undated],
     },
     Rule {
         cause: Cause::WrongFamily,
@@ -122,7 +122,7 @@ pub const RULES: [Rule; 15] = [
             MissedEnds,
             Identity,
             OtherArguments,
-            ByTime,
+            Unsettled,
             Forwarded,
         ],
     },

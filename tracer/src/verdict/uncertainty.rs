@@ -49,8 +49,11 @@ pub enum Uncertainty {
     OtherArguments,
     /// What decides belongs to the client itself.
     Own,
-    /// Nothing but the time shows that the server will not open the port.
-    ByTime,
+    /// The server may not have settled on the other port.
+    Unsettled,
+    /// A server that failed to take the port listens on another one, since before or after that: more sockets began to listen
+    /// than are remembered.
+    Undated,
     /// Nothing ties the listener in another namespace to the destination.
     Tie,
     /// What a forwarder publishes is known by its arguments alone, or another user's.
@@ -131,11 +134,12 @@ impl Uncertainty {
             Self::Identity => identity(cause, scene),
             Self::OtherArguments => scene.has_other_arguments(cause).then_some(Because::OtherArguments),
             Self::Own => scene.only_own(cause).then_some(Because::OwnListener),
-            Self::ByTime => {
+            Self::Unsettled => {
                 let elsewhere = scene.elsewhere();
-                let is_by_time = !elsewhere.is_empty() && elsewhere.iter().all(|other| other.is_by_time);
-                is_by_time.then_some(Because::MayBeStarting)
+                let is_settled = elsewhere.iter().any(|other| other.because.is_none());
+                elsewhere.first().filter(|_| !is_settled)?.because
             }
+            Self::Undated => is_forgotten(scene.may_have_gone_elsewhere()),
             Self::Forwarded => scene.published().and_then(|published| published.because()),
             Self::Tie => scene.server_elsewhere().is_none().then_some(Because::UnverifiedServer),
         }

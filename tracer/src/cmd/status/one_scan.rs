@@ -71,6 +71,7 @@ impl OneScan {
             recognition: Recognition::default(),
             own_line: process::own_line(),
             marker: None,
+            openings: None,
             hasher: RandomState::new(),
         };
         Ok(Self { state, answerer, reader, next: 0 })

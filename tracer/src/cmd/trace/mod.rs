@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -147,7 +148,7 @@ impl Session {
         let mut sink = Sink::stdout(options.output, options.color);
         sink.write(first)?;
         sink.flush()?;
-        let host = Host::new(&ports, recognition, process::own_line());
+        let host = Host::new(&ports, recognition, process::own_line(), Arc::clone(&kernel.openings));
         let stream = EventStream::new(ring);
         Ok(Self { ports, kernel, stream, host, config_watch, run, recorder, sink, burst: 0 })
     }

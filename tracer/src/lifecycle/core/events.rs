@@ -5,7 +5,8 @@ use crate::lifecycle::finding::{Finding, FindingKind};
 use crate::lifecycle::gate::namespace_of;
 use crate::lifecycle::{candidates, heirs, transitions};
 use crate::model::kernel_event::{
-    Bound, Closed, Connected, Executed, Exited, Failed, KernelEvent, Lost, Opened, Reached, Refused, Role,
+    Bound, Closed, ClosedElsewhere, Connected, Executed, Exited, Failed, KernelEvent, Lost, Opened, Reached,
+    Refused, Role,
 };
 use crate::model::process::Process;
 use crate::model::socket::{Listener, NetnsId};
@@ -44,6 +45,10 @@ impl Core {
             KernelEvent::Executed(executed) => self.executed(&executed),
             KernelEvent::Forked(forked) => self.state.forked(&forked),
             KernelEvent::Reached(reached) => self.reached(&reached),
+            KernelEvent::OpenedElsewhere(opened) => self.state.opened_elsewhere(&opened),
+            KernelEvent::ClosedElsewhere(ClosedElsewhere { netns, key, time }) => {
+                self.state.elsewhere.closed(netns, key, time);
+            }
         }
         Vec::new()
     }

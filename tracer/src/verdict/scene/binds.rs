@@ -4,7 +4,7 @@ use super::Scene;
 use crate::model::errno::Errno;
 use crate::model::process::Process;
 use crate::model::service;
-use crate::model::socket::Listener;
+use crate::model::socket::{Holder, Listener};
 use crate::model::time::Mono;
 use crate::state::HostState;
 use crate::state::binds::FailedBind;
@@ -58,15 +58,27 @@ impl<'a> Scene<'a> {
         let netns = self.destination.netns;
         let processes = self.processes_of(&failed.socket.process, failed.first);
         let elsewhere = || processes.iter().flat_map(|pid| self.elsewhere_of(*pid));
-        let held = || processes.iter().flat_map(|pid| self.state.listeners.held_by(netns, *pid));
-        let listens = || elsewhere().next().is_some() || held().next().is_some();
+        let mut held = processes.iter().flat_map(|pid| self.state.listeners.held_by(netns, *pid));
+        // One that has closed while the refusal waited was there.
+        let is_own = |one: &&Listener| one.process.pid.is_some_and(|pid| processes.contains(&pid));
+        let mut held_then = self.closed_here_since().filter(is_own);
+        let mut listens =
+            || elsewhere().next().is_some() || held.next().is_some() || held_then.next().is_some();
         // A port that was open before, such as one for metrics, is not where it went instead.
-        let listens_elsewhere =
-            elsewhere().any(|listener| listener.since.is_none_or(|since| since > failed.last));
+        let listens_elsewhere = elsewhere().any(|beside| beside.is_after(failed.last) != Some(false));
         !listens_elsewhere
             && (failed.errno != Errno::EADDRINUSE
                 || self.is_held(failed)
                 || !self.is_over(failed) && !listens())
+    }
+
+    /// Whether a process that failed listens on a port of which it is not known whether it has gone there instead.
+    pub fn may_have_gone_elsewhere(&self) -> bool {
+        self.failures().filter(|failed| self.is_of_server(&failed.socket.process)).any(|failed| {
+            let processes = self.processes_of(&failed.socket.process, failed.first);
+            let mut elsewhere = processes.into_iter().flat_map(|pid| self.elsewhere_of(pid));
+            elsewhere.any(|beside| beside.is_after(failed.last).is_none())
+        })
     }
 
     /// Whether the instance of the process that failed has ended, or was replaced by another program.
@@ -87,13 +99,19 @@ impl<'a> Scene<'a> {
     /// Whether another socket keeps a bind that failed from its address; where that is not known, it does.
     pub fn is_held(&self, failed: &FailedBind) -> bool {
         let HostState { listeners, binds, .. } = self.state;
-        let is_other = |process: &Process| process.pid.is_none() || process.pid != failed.socket.process.pid;
+        let own = failed.socket.process.pid.filter(|_| !self.is_over(failed));
+        let is_other = |process: &Process| process.pid.is_none() || process.pid != own;
+        let now = self.refused.time;
         let holders = conflict::holders(&failed.socket, listeners, binds);
-        holders.listeners().next().is_some()
+        // The port may have been taken since, before it was queried.
+        let is_later = |socket: &Listener| {
+            let mut bound = binds.bound_to(socket.netns, socket.port);
+            bound.any(|(bound, time)| bound.key.is_same(socket.key) && time > Some(now))
+        };
+        let holds = |holder: &Holder| is_other(&holder.socket.process) && !is_later(&holder.socket);
+        holders.listeners().any(|listener| was_there(listener, now))
             || self.closed_here_since().any(|listener| holders.includes(listener))
-            || holders
-                .queried()
-                .is_none_or(|mut queried| queried.any(|holder| is_other(&holder.socket.process)))
+            || holders.queried().is_none_or(|mut queried| queried.any(holds))
     }
 
     /// Whether the process that failed held a listener on the port by then.
@@ -101,21 +119,29 @@ impl<'a> Scene<'a> {
         let Destination { netns, port, .. } = self.destination;
         let HostState { listeners, servers, .. } = self.state;
         let process = &failed.socket.process;
-        // Of one that has ended, its instance shows when it started.
-        let instance = || servers.instance_of(process.pid?, failed.first).map(|known| known.candidate.since);
-        let executed = process.pid.and_then(|pid| servers.last_execution(pid)).or_else(instance);
+        // Of one that has ended, or was replaced by another program, its instance shows when it started.
+        let known = process.pid.and_then(|pid| servers.instance_of(pid, failed.first));
+        let executed = process.pid.and_then(|pid| servers.last_execution(pid));
+        let executed = executed
+            .filter(|executed| *executed <= failed.first)
+            .or_else(|| known.map(|known| known.candidate.since));
         let is_it = |(listener, closed): (&Listener, Option<Mono>)| {
             let holder = &listener.process;
-            // A fork is part of the instance that its parent is of. An exec replaces it, also by the same program.
-            let is_by_exec = executed.zip(closed).is_some_and(|(executed, closed)| {
-                closed >= executed && closed.since(executed) < EXEC_CLOSES_NS
+            // A fork is part of the instance that its parent is of. An exec replaces it, also by the same program; a listener
+            // that it does not close is the new one's.
+            let is_over = executed.zip(closed).is_some_and(|(executed, closed)| {
+                let is_by_exec = closed < failed.first && closed.since(executed) < EXEC_CLOSES_NS;
+                closed < executed || is_by_exec
             });
-            let is_before = executed > listener.since && (is_by_exec || process.comm != holder.comm);
+            let is_before = executed > listener.since && is_over;
             let is_parents = holder.pid.is_some()
                 && holder.pid == process.ppid
                 && service::is_same_program(holder, process);
+            let is_of_instance = known
+                .zip(holder.pid)
+                .is_some_and(|(known, pid)| known.instance.had(pid, listener.since.unwrap_or(failed.first)));
             listener.port == port
-                && (holder.pid == process.pid && !is_before || is_parents)
+                && (holder.pid == process.pid && !is_before || is_parents || is_of_instance)
                 && was_there(listener, self.refused.time)
         };
         let closed = listeners.closed_in(netns).filter(|closed| !closed.is_short());

@@ -16,14 +16,15 @@ use crate::verdict::server::{KnownBy, Server};
 const STARTING_NS: u64 = 300_000_000_000;
 
 impl<'a> Scene<'a> {
-    /// Server candidates that were running: not the client itself, whatever its name, and none that a later search found
-    /// and that has started since.
+    /// Server candidates that were running: not the client itself, whatever its name, unless it has held the port; and none
+    /// that a later search found and that has started since.
     pub fn running(&self) -> Vec<&'a ServerCandidate> {
         let now = self.refused.time;
         let mut running = self.state.servers.running(self.destination.netns, now);
         running.retain(|known| {
             known.candidate.since <= now
-                && known.candidate.process.pid != self.refused.client.pid
+                && (known.candidate.process.pid != self.refused.client.pid
+                    || known.had_listened(self.destination.port, now))
                 && self.serves(known)
         });
         running
@@ -134,14 +135,18 @@ impl<'a> Scene<'a> {
             .any(|known| end(&known).is_some() && !known.had_listened(port, now))
     }
 
-    /// Whether an instance has held the port, or has failed to take it.
-    pub(super) fn has_tried(&self, known: &ServerCandidate) -> bool {
+    /// When an instance first held the port, or failed to take it; `None`: it has not.
+    pub(super) fn first_tried(&self, known: &ServerCandidate) -> Option<Mono> {
         let Destination { netns, port, .. } = self.destination;
-        let mut failures = self.state.binds.failures(netns, port, self.refused.time, |_| false);
-        known.had_listened(port, self.refused.time)
-            || failures.any(|failed| {
-                failed.socket.process.pid.is_some_and(|pid| known.instance.had(pid, failed.first))
-            })
+        let failures = self.state.binds.failures(netns, port, self.refused.time, |_| false);
+        let failed = failures.filter(|failed| {
+            failed.socket.process.pid.is_some_and(|pid| known.instance.had(pid, failed.first))
+        });
+        known
+            .first_listened(port, self.refused.time)
+            .into_iter()
+            .chain(failed.map(|failed| failed.first))
+            .min()
     }
 
     /// The running instances of the server that listen on no TCP port of the namespace, and on something else: on what. One
@@ -152,7 +157,7 @@ impl<'a> Scene<'a> {
             let Candidate { process, since, .. } = &known.candidate;
             let Some(pid) = process.pid else { continue };
             let is_old = self.refused.time.since(*since) >= SETTLED_NS;
-            if (is_old || self.has_tried(known))
+            if (is_old || self.first_tried(known).is_some())
                 && !known.had_listened(self.destination.port, self.refused.time)
                 && self.elsewhere_of_instance(known).next().is_none()
             {
@@ -229,6 +234,8 @@ impl<'a> Scene<'a> {
         let Some(pid) = process.pid else { return Vec::new() };
         let (servers, now) = (&self.state.servers, self.refused.time);
         match servers.instance_of(pid, then) {
+            // What is left of one that has ended is not the server.
+            Some(known) if known.instance.is_over(now) => Vec::new(),
             Some(known) => known.instance.processes(now).collect(),
             None if servers.last_execution(pid).is_some_and(|executed| executed > then) => Vec::new(),
             None => vec![pid],

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Scene;
+use crate::model::cause::Because;
 use crate::model::process::Process;
 use crate::model::socket::Listener;
 use crate::model::time::Mono;
@@ -11,14 +12,32 @@ use crate::state::HostState;
 use crate::state::servers::ServerCandidate;
 use crate::verdict::coverage::{Destination, was_there};
 
+/// A listener of a process on another port, and when it opened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beside<'a> {
+    pub listener: &'a Listener,
+    /// By then at the latest, where it is not known when.
+    open_by: Mono,
+}
+
+impl Beside<'_> {
+    /// Whether it opened after that; `None`: not known.
+    pub fn is_after(&self, time: Mono) -> Option<bool> {
+        match self.listener.since {
+            Some(opened) => Some(opened >= time),
+            None => (self.open_by <= time).then_some(false),
+        }
+    }
+}
+
 /// A listener of a server on another port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OtherPort<'a> {
     pub listener: &'a Listener,
     /// When its process was there, at the latest.
     pub since: Mono,
-    /// Nothing but the time for which it has listened there shows that it will not open this port.
-    pub is_by_time: bool,
+    /// Why it may not have settled there; `None`: it has.
+    pub because: Option<Because>,
 }
 
 /// How long a process must have run, that listens elsewhere, for that to be where it settled.
@@ -30,7 +49,7 @@ const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 
 impl<'a> Scene<'a> {
     /// What a process listens on in the namespace besides the port, on watched ports and on others.
-    pub(super) fn elsewhere_of(&self, pid: u32) -> impl Iterator<Item = &'a Listener> + use<'a> {
+    pub(super) fn elsewhere_of(&self, pid: u32) -> impl Iterator<Item = Beside<'a>> + use<'a> {
         let Self { refused, destination: Destination { netns, port, .. }, state, .. } = *self;
         let HostState { listeners, elsewhere, .. } = state;
         // One that has closed while the refusal waited was there.
@@ -38,8 +57,32 @@ impl<'a> Scene<'a> {
         let closed = closed.filter(move |one| one.netns == netns && one.process.pid == Some(pid));
         let watched = listeners.held_by(netns, pid).chain(closed);
         let watched = watched.filter(move |listener| listener.port != port);
-        let is_there = move |listener: &&Listener| was_there(listener, refused.time);
-        elsewhere.other_listeners(netns, pid, refused.time).chain(watched).filter(is_there)
+        let on_others = elsewhere.other_listeners(netns, pid, refused.time);
+        let on_others = on_others.filter(move |one| listeners.get(netns, one.key).is_none());
+        let dated_since = elsewhere.dated_since(netns).unwrap_or(refused.time);
+        let on_others = on_others.map(move |listener| Beside { listener, open_by: dated_since });
+        // One on a watched port whose opening was not seen was open before the trace.
+        let watched = watched.map(|listener| Beside { listener, open_by: Mono(0) });
+        on_others.chain(watched).filter(move |beside| was_there(beside.listener, refused.time))
+    }
+
+    /// Whether a process has settled where it listens, which held the port or failed on it at `tried`. `since`: when it was
+    /// there.
+    fn settled_on(&self, beside: Beside<'a>, tried: Option<Mono>, since: Mono) -> Option<OtherPort<'a>> {
+        let Beside { listener, .. } = beside;
+        // A port that was open before, such as one for metrics, does not show that it gave this one up.
+        let because = match tried.map(|tried| beside.is_after(tried)) {
+            Some(Some(true)) => None,
+            Some(None) => Some(Because::HistoryForgotten),
+            Some(Some(false)) | None => {
+                let age = self.refused.time.since(listener.since.unwrap_or(since).max(since));
+                if age < SETTLED_NS || EPHEMERAL.contains(&listener.port) {
+                    return None;
+                }
+                Some(Because::MayBeStarting)
+            }
+        };
+        Some(OtherPort { listener, since, because })
     }
 
     /// Where a candidate listens instead, and how that is known to be all that it opens; `None`: it may still open the port.
@@ -50,12 +93,12 @@ impl<'a> Scene<'a> {
             let setting = port.and_then(|port| self.state.settings.of(process)?.effective(port));
             setting.is_some_and(|set| set.value.parse() == Ok(listener.port))
         };
-        let has_tried = || self.has_tried(known);
-        let is_old = || self.refused.time.since(*since) >= SETTLED_NS;
-        self.elsewhere_of_instance(known).find_map(|listener| {
-            let is_by_time = !is_set(listener) && !has_tried();
-            let is_settled = !is_by_time || is_old() && !EPHEMERAL.contains(&listener.port);
-            is_settled.then_some(OtherPort { listener, since: *since, is_by_time })
+        let tried = self.first_tried(known);
+        self.elsewhere_of_instance(known).find_map(|beside| {
+            if is_set(beside.listener) {
+                return Some(OtherPort { listener: beside.listener, since: *since, because: None });
+            }
+            self.settled_on(beside, tried, *since)
         })
     }
 
@@ -63,7 +106,7 @@ impl<'a> Scene<'a> {
     pub(super) fn elsewhere_of_instance(
         &self,
         known: &'a ServerCandidate,
-    ) -> impl Iterator<Item = &'a Listener> {
+    ) -> impl Iterator<Item = Beside<'a>> {
         self.processes(known).into_iter().flat_map(|pid| self.elsewhere_of(pid))
     }
 
@@ -71,7 +114,7 @@ impl<'a> Scene<'a> {
     pub fn elsewhere_of_failed(&self) -> Vec<&'a Listener> {
         let failed = self.failures().map(|failed| self.processes_of(&failed.socket.process, failed.first));
         let failed: BTreeSet<u32> = failed.flatten().collect();
-        failed.into_iter().flat_map(|pid| self.elsewhere_of(pid)).collect()
+        failed.into_iter().flat_map(|pid| self.elsewhere_of(pid)).map(|beside| beside.listener).collect()
     }
 
     /// What the processes that held or tried the port, and the server candidates, listen on instead.
@@ -84,23 +127,27 @@ impl<'a> Scene<'a> {
         let acted_by = |process: &Process, since: Mono| {
             self.processes_of(process, since).into_iter().map(move |pid| (pid, since))
         };
+        // One that has held the port before the trace was there by the time that it closed, at the latest.
         let last_owner = self
             .closed_on_port()
             .map(|closed| acted_by(&closed.listener.process, closed.listener.since.unwrap_or(closed.time)));
         let may_be = |process: &Process| self.server.is_none_or(|server| server.may_be(process));
         let of_server = self.failures().filter(|failed| may_be(&failed.socket.process));
         let failed = of_server.flat_map(|failed| acted_by(&failed.socket.process, failed.first));
-        let acted: BTreeMap<u32, Mono> = failed.chain(last_owner.into_iter().flatten()).collect();
+        let mut acted: BTreeMap<u32, Mono> = BTreeMap::new();
+        for (pid, time) in failed.chain(last_owner.into_iter().flatten()) {
+            let first = acted.entry(pid).or_insert(time);
+            *first = time.min(*first);
+        }
         let of_acted = acted.iter().flat_map(|(pid, acted)| {
             let since = started(*pid).unwrap_or(*acted);
-            let elsewhere = self.elsewhere_of(*pid);
-            elsewhere.map(move |listener| OtherPort { listener, since, is_by_time: false })
+            self.elsewhere_of(*pid).filter_map(move |beside| self.settled_on(beside, Some(*acted), since))
         });
         let of_named = running.iter().filter(|known| self.is_instance(known)).filter_map(|known| {
             let has_acted = known.candidate.process.pid.is_some_and(|pid| acted.contains_key(&pid));
             let settled = self.settled(known).filter(|_| !has_acted)?;
-            let elsewhere: Vec<&'a Listener> = self.elsewhere_of_instance(known).collect();
-            Some(elsewhere.into_iter().map(move |listener| OtherPort { listener, ..settled }))
+            let elsewhere: Vec<Beside<'a>> = self.elsewhere_of_instance(known).collect();
+            Some(elsewhere.into_iter().map(move |Beside { listener, .. }| OtherPort { listener, ..settled }))
         });
         of_acted.chain(of_named.flatten()).collect()
     }
