@@ -74,6 +74,10 @@ pub const BINDING_MAX: u32 = 4_096;
 /// time of the one that began longest ago is forgotten. They take 8 KiB of memory for each processor.
 pub const OPENINGS_MAX: usize = 512;
 
+/// Listeners of followed processes on ports that are not watched, whose end is recorded: of more, that of the one that opened
+/// longest ago is not, unless a followed process closes it.
+pub const ELSEWHERE_MAX: u32 = 1_024;
+
 /// Threads between the first and the second one of two redundant programs; and those whose second program was skipped.
 pub const SEEN_MAX: u32 = 4_096;
 
@@ -120,7 +124,7 @@ pub mod kind {
     pub const REACHED: u32 = 13;
     /// CLOSE -> LISTEN on a port that is not watched, by a followed process: an [`crate::Opened`].
     pub const OPENED_ELSEWHERE: u32 = 14;
-    /// LISTEN -> CLOSE, likewise: a [`crate::Closed`].
+    /// LISTEN -> CLOSE of such a socket, or of another one by a followed process: a [`crate::Closed`].
     pub const CLOSED_ELSEWHERE: u32 = 15;
     /// Something was lost that leaves no other record, a [`crate::Header`] alone: the counters show what.
     pub const LOST: u32 = 10;

@@ -7,9 +7,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray},
 };
 use tracer_ebpf::{
-    ATTEMPT_BYTES, ATTEMPTS_MAX, BINDING_MAX, BOUND_MAX, FALLBACK_NS, FOLLOWED_MAX, HOLDERS_MAX, NAME_BYTES,
-    NAMES_MAX, OPENINGS_MAX, Opening, Openings, PORT_WORDS, REACHED_MAX, REACHED_NS, REACHED_PER_SECOND,
-    REFUSED_MAX, RESETS_MAX, SEEN_MAX, Task, gate, lost,
+    ATTEMPT_BYTES, ATTEMPTS_MAX, BINDING_MAX, BOUND_MAX, ELSEWHERE_MAX, FALLBACK_NS, FOLLOWED_MAX,
+    HOLDERS_MAX, NAME_BYTES, NAMES_MAX, OPENINGS_MAX, Opening, Openings, PORT_WORDS, REACHED_MAX, REACHED_NS,
+    REACHED_PER_SECOND, REFUSED_MAX, RESETS_MAX, SEEN_MAX, Task, gate, lost,
 };
 
 use crate::{
@@ -81,6 +81,11 @@ static REACHED_LATELY: Array<[u64; 2]> = Array::with_max_entries(1, 0);
 /// metrics: no dump of the kernel's sockets shows since when it listens there.
 #[map]
 static OPENINGS: PerCpuArray<Openings> = PerCpuArray::with_max_entries(1, 0);
+
+/// Listeners of followed processes on ports that are not watched, by the address of their `struct sock`: a process that ends
+/// is not followed any more when the kernel closes its sockets.
+#[map]
+static ELSEWHERE: LruHashMap<u64, u32> = LruHashMap::with_max_entries(ELSEWHERE_MAX, 0);
 
 /// When a process was refused last, by process id.
 #[map]
@@ -396,6 +401,19 @@ pub fn remember_opening(inode: u64) {
             (&raw mut (*openings).count).write_volatile(count + 1);
         }
     }
+}
+
+/// Has the end of a listener on a port that is not watched recorded.
+#[inline(always)]
+pub fn follow_listener(sock: u64) {
+    // An LRU map always has room.
+    let _ = ELSEWHERE.insert(sock, 1, u64::from(BPF_ANY));
+}
+
+/// Whether the end of a listener is to be recorded.
+#[inline(always)]
+pub fn unfollow_listener(sock: u64) -> bool {
+    ELSEWHERE.remove(sock).is_ok()
 }
 
 /// Follows a bound socket; false when there are too many.

@@ -22,6 +22,7 @@ const EARLIER_HOLDER: &str = "an earlier holder of another service";
 
 /// Which of them is named beside the cause is left open.
 pub const SEVERAL: &str = "several services tried the port";
+const ENDED_SOON: &str = "a process ended soon after its listen()";
 const OWN: &str = "the client's own listener";
 const OTHER_SINCE: &str = "another service has since been on the port";
 
@@ -366,6 +367,10 @@ pub fn answers(events: &[Event], number: usize) -> Answers {
             let time = event.before;
             let question = Question { world: &world, port, to: ip, client, client_uid, time };
             let mut answers = question.answers();
+            // A refusal that waits for its verdict learns how the closer ended.
+            if !connect.waits && question.has_ended_soon(&events[place..]) {
+                answers.undecided.insert(ENDED_SOON);
+            }
             // What is known when the refusal is reported: which service asks for the port soon after.
             if answers.allowed.iter().all(|answer| answer.server.is_none()) && !answers.is_answered {
                 for later in later_services(&world, &events[place..], port) {
@@ -415,6 +420,25 @@ impl Question<'_> {
         answers.allowed.extend(ignored.allowed);
     }
 
+    /// Whether a process has ended by one of these events that closed a listener just before, which was open for a moment.
+    fn has_ended_soon(&self, later: &[Event]) -> bool {
+        let ended = later.iter().filter_map(|event| match event.act {
+            Act::Ended { process } => Some((process, event.before)),
+            _ => None,
+        });
+        let short: Vec<&Socket> = self
+            .on_port()
+            .filter(|socket| covers(socket.address, self.to))
+            .filter(|socket| socket.held().is_some_and(|(_, most)| most < HELD_NS))
+            .collect();
+        ended.into_iter().any(|(process, time)| {
+            short.iter().any(|socket| {
+                let is_soon = |closed: Point| time.saturating_sub(closed.after) < ENDING_NS;
+                socket.last == process && socket.closed.is_some_and(is_soon)
+            })
+        })
+    }
+
     fn on_port(&self) -> impl Iterator<Item = &Socket> {
         self.world.on(self.port)
     }
@@ -462,7 +486,7 @@ impl Question<'_> {
                 Some((least, _)) if least >= HELD_NS => longs.push(socket),
                 // Not transient, for its process has ended with it; and not stopped, for it did not serve.
                 Some((_, most)) if most < HELD_NS && socket.is_ended_with => {
-                    answers.undecided.insert("a process ended soon after its listen()");
+                    answers.undecided.insert(ENDED_SOON);
                 }
                 Some((_, most)) if most < HELD_NS => {}
                 Some(_) => {

@@ -90,8 +90,12 @@ fn state_changes<const TRUSTED: bool>(ctx: &impl EbpfContext, change: Change<TRU
     }
     // What a server does on another port may be what it does instead.
     let is_watched = is_watched(sock.local_port());
-    if !is_watched && !maps::is_followed((helpers::bpf_get_current_pid_tgid() >> 32) as u32) {
-        return;
+    if !is_watched {
+        let is_listener_followed = closes && maps::unfollow_listener(sock.address());
+        let pid = (helpers::bpf_get_current_pid_tgid() >> 32) as u32;
+        if !is_listener_followed && !maps::is_followed(pid) {
+            return;
+        }
     }
     if new == state::LISTEN {
         if dedup::is_first(sock.address(), Event::Listen, probe) {
@@ -235,6 +239,8 @@ fn listener_opens<const TRUSTED: bool>(sock: Sock<TRUSTED>, is_watched: bool) {
         if is_watched {
             maps::follow_process((*record).task.pid);
             maps::follow_upstream((*record).task.pid, (*record).task.start_time);
+        } else {
+            maps::follow_listener(sock.address());
         }
         (&raw mut (*record).backlog).write(sock.backlog());
         (&raw mut (*record).hashed).write(sock.hashed());

@@ -99,9 +99,10 @@ fn is_one_process(one: &Process, other: &Process) -> bool {
     one.pid.is_some() && (one.pid, one.start) == (other.pid, other.start)
 }
 
-/// Whether two sockets are bound alike: one that refuses IPv4 is not what takes both families.
+/// Whether two sockets are bound alike: a wildcard that refuses IPv4 is not one that takes both families.
 fn is_same_endpoint(one: &Listener, other: &Listener) -> bool {
-    let endpoint = |socket: &Listener| (socket.addr, socket.device, socket.v6only == Some(true));
+    let refuses_ipv4 = |socket: &Listener| socket.addr.is_unspecified() && socket.v6only == Some(true);
+    let endpoint = |socket: &Listener| (socket.addr, socket.device, refuses_ipv4(socket));
     endpoint(one) == endpoint(other)
 }
 

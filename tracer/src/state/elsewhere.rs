@@ -121,6 +121,11 @@ impl Elsewhere {
         self.seen.push_back(Seen { listener, closed: None });
     }
 
+    /// The listeners of followed processes that were seen to open, and are open.
+    pub fn open(&self) -> impl Iterator<Item = &Listener> {
+        self.seen.iter().filter(|seen| seen.closed.is_none()).map(|seen| &seen.listener)
+    }
+
     /// Whether a socket is known to listen on a port that was not watched.
     pub fn is_known(&self, netns: NetnsId, key: SocketKey) -> bool {
         let read = self.other_ports.get(&netns).into_iter().flat_map(|other| &other.listeners);
@@ -128,17 +133,19 @@ impl Elsewhere {
         read.chain(seen).any(|listener| listener.key.is_same(key))
     }
 
-    /// A socket listens no more.
-    pub fn closed(&mut self, netns: NetnsId, key: SocketKey, time: Mono) {
+    /// A socket listens no more. Gives the process that opened it, where that was seen.
+    pub fn closed(&mut self, netns: NetnsId, key: SocketKey, time: Mono) -> Option<u32> {
         let is_it = |one: &Listener| one.netns == netns && one.key.is_same(key);
         let mut open = self.seen.iter_mut().filter(|seen| seen.closed.is_none());
-        if let Some(seen) = open.find(|seen| is_it(&seen.listener)) {
+        let opener = open.find(|seen| is_it(&seen.listener)).and_then(|seen| {
             seen.closed = Some(time);
-        }
+            seen.listener.process.pid
+        });
         if self.closings.len() >= SEEN_MAX {
             self.closings.pop_front();
         }
         self.closings.push_back(SeenClosing { netns, key, time });
+        opener
     }
 
     /// Takes what processes listen on besides TCP.
@@ -172,10 +179,6 @@ impl Elsewhere {
             if other.listeners.iter().any(|listener| listener.process.pid == Some(pid)) {
                 other.ended.push((pid, time));
             }
-        }
-        // The kernel reports the end of a process before it closes its sockets (`do_exit`, kernel/exit.c, Linux 6.18).
-        for seen in self.seen.iter_mut().filter(|seen| seen.listener.process.pid == Some(pid)) {
-            seen.closed = seen.closed.or(Some(time));
         }
         self.local_sockets.remove(&pid);
     }

@@ -5,7 +5,8 @@ use super::openings;
 use super::{HostState, Transition};
 use crate::model::errno::Errno;
 use crate::model::kernel_event::{
-    Bound, Call, Closed, Closer, Destroyed, Exited, Forked, Listened, Lost, LostWhere, Opened, Shutdown,
+    Bound, Call, Closed, ClosedElsewhere, Closer, Destroyed, Exited, Forked, Listened, Lost, LostWhere,
+    Opened, Shutdown,
 };
 use crate::model::process::{OwnerEnd, Process};
 use crate::model::socket::{Listener, NetnsId};
@@ -46,7 +47,18 @@ impl HostState {
     /// A followed process listens on a port that is not watched.
     pub fn opened_elsewhere(&mut self, opened: &Opened) {
         let listener = self.described_socket(&opened.listener);
+        if let Some(pid) = listener.process.pid {
+            self.servers.has_listened(pid, listener.port, opened.time);
+        }
         self.elsewhere.opened(listener);
+    }
+
+    /// A socket of a followed process listens no more on a port that is not watched.
+    pub fn closed_elsewhere(&mut self, closed: &ClosedElsewhere) {
+        let ClosedElsewhere { time, netns, key } = *closed;
+        if let Some(opener) = self.elsewhere.closed(netns, key, time) {
+            self.see_ends(opener, time);
+        }
     }
 
     /// A `listen()` has returned.
@@ -180,15 +192,21 @@ impl HostState {
 
     /// Notes which instances have ended by now, of those that a process is, or was, of.
     pub(super) fn see_ends(&mut self, pid: u32, time: Mono) {
-        let listeners = &self.listeners;
-        let holds = |pid: u32| listeners.open().any(|listener| listener.process.pid == Some(pid));
+        let (listeners, elsewhere) = (&self.listeners, &self.elsewhere);
+        let holds = |pid: u32| {
+            let mut open = listeners.open().chain(elsewhere.open());
+            open.any(|listener| listener.process.pid == Some(pid))
+        };
         self.servers.see_ends(pid, time, holds);
     }
 
     /// A process has executed a program.
     pub fn executed(&mut self, process: &Process, time: Mono) {
-        let listeners = &self.listeners;
-        let holds = |pid: u32| listeners.open().any(|listener| listener.process.pid == Some(pid));
+        let (listeners, elsewhere) = (&self.listeners, &self.elsewhere);
+        let holds = |pid: u32| {
+            let mut open = listeners.open().chain(elsewhere.open());
+            open.any(|listener| listener.process.pid == Some(pid))
+        };
         self.servers.executed(process, time, holds);
         if let Some(pid) = process.pid {
             self.binds.ended(pid, time);
@@ -197,8 +215,11 @@ impl HostState {
 
     pub fn exited(&mut self, exited: &Exited) {
         self.refused.ended(exited.pid);
-        let listeners = &self.listeners;
-        let holds = |pid: u32| listeners.open().any(|listener| listener.process.pid == Some(pid));
+        let (listeners, elsewhere) = (&self.listeners, &self.elsewhere);
+        let holds = |pid: u32| {
+            let mut open = listeners.open().chain(elsewhere.open());
+            open.any(|listener| listener.process.pid == Some(pid))
+        };
         // What it closed before it executed a program is another instance's.
         let since = self.servers.last_execution(exited.pid);
         self.servers.ended(exited.pid, exited.time, exited.status, holds);

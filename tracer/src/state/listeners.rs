@@ -174,6 +174,13 @@ impl Listeners {
         closed.any(|closed| closed.time >= since && closed.listener.key.is_same(key))
     }
 
+    /// Whether a socket that has closed listened by then.
+    pub fn was_open_before(&self, netns: NetnsId, key: SocketKey, time: Mono) -> bool {
+        let recent = self.recent.iter().filter(|closed| closed.listener.netns == netns);
+        let mut closed = self.closed_in(netns).chain(recent).map(|closed| &closed.listener);
+        closed.any(|listener| listener.key.is_same(key) && listener.since.is_none_or(|since| since <= time))
+    }
+
     /// Whether more listeners have closed since than are remembered one by one.
     pub fn has_forgotten_closes_since(&self, since: Mono) -> bool {
         self.recent_dropped.is_some_and(|dropped| dropped >= since)

@@ -393,12 +393,14 @@ impl Servers {
         }
     }
 
-    /// A process has listened on a watched port: the one that had the number then, also where its end is known first.
+    /// A process has listened on a port: the one that had the number then, also where its end is known first.
     pub fn has_listened(&mut self, pid: u32, port: u16, time: Mono) {
-        let instances = self.candidates.get_mut(&self.roots.of(pid)).into_iter().flatten();
-        let had = |known: &&mut ServerCandidate| known.instance.has(pid) || known.instance.had(pid, time);
-        if let Some(known) = instances.rev().find(had) {
-            known.listens(port, Some(time));
+        let Some(instances) = self.candidates.get_mut(&self.roots.of(pid)) else { return };
+        let had = instances.iter().rposition(|known| known.instance.had(pid, time));
+        // It may have been found only after it listened.
+        let place = had.or_else(|| instances.iter().rposition(|known| known.instance.has(pid)));
+        if let Some(place) = place {
+            instances[place].listens(port, Some(time));
         }
     }
 

@@ -5,8 +5,7 @@ use crate::lifecycle::finding::{Finding, FindingKind};
 use crate::lifecycle::gate::namespace_of;
 use crate::lifecycle::{candidates, heirs, transitions};
 use crate::model::kernel_event::{
-    Bound, Closed, ClosedElsewhere, Connected, Executed, Exited, Failed, KernelEvent, Lost, Opened, Reached,
-    Refused, Role,
+    Bound, Closed, Connected, Executed, Exited, Failed, KernelEvent, Lost, Opened, Reached, Refused, Role,
 };
 use crate::model::process::Process;
 use crate::model::socket::{Listener, NetnsId};
@@ -46,9 +45,7 @@ impl Core {
             KernelEvent::Forked(forked) => self.state.forked(&forked),
             KernelEvent::Reached(reached) => self.reached(&reached),
             KernelEvent::OpenedElsewhere(opened) => self.state.opened_elsewhere(&opened),
-            KernelEvent::ClosedElsewhere(ClosedElsewhere { netns, key, time }) => {
-                self.state.elsewhere.closed(netns, key, time);
-            }
+            KernelEvent::ClosedElsewhere(closed) => self.state.closed_elsewhere(&closed),
         }
         Vec::new()
     }

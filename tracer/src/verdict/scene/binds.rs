@@ -56,9 +56,12 @@ impl<'a> Scene<'a> {
     /// Whether what made a bind fail is still so, as far as is known: the port is held, or the process goes on without it.
     fn is_still_so(&self, failed: &FailedBind) -> bool {
         let netns = self.destination.netns;
-        let processes = self.processes_of(&failed.socket.process, failed.first);
+        let mut processes = self.processes_of(&failed.socket.process, failed.first);
+        // A program that replaced it has what it listened on.
+        processes.extend(failed.socket.process.pid.filter(|_| processes.is_empty()));
         let elsewhere = || processes.iter().flat_map(|pid| self.elsewhere_of(*pid));
-        let mut held = processes.iter().flat_map(|pid| self.state.listeners.held_by(netns, *pid));
+        let held = processes.iter().flat_map(|pid| self.state.listeners.held_by(netns, *pid));
+        let mut held = held.filter(|listener| was_there(listener, self.refused.time));
         // One that has closed while the refusal waited was there.
         let is_own = |one: &&Listener| one.process.pid.is_some_and(|pid| processes.contains(&pid));
         let mut held_then = self.closed_here_since().filter(is_own);
@@ -137,9 +140,11 @@ impl<'a> Scene<'a> {
             let is_parents = holder.pid.is_some()
                 && holder.pid == process.ppid
                 && service::is_same_program(holder, process);
-            let is_of_instance = known
-                .zip(holder.pid)
-                .is_some_and(|(known, pid)| known.instance.had(pid, listener.since.unwrap_or(failed.first)));
+            let other = holder.pid.filter(|_| holder.pid != process.pid);
+            let is_of_instance = known.zip(other).is_some_and(|(known, pid)| {
+                let mut then = [listener.since, closed].into_iter().flatten();
+                known.instance.had(pid, failed.first) || then.any(|then| known.instance.had(pid, then))
+            });
             listener.port == port
                 && (holder.pid == process.pid && !is_before || is_parents || is_of_instance)
                 && was_there(listener, self.refused.time)
@@ -171,8 +176,8 @@ impl<'a> Scene<'a> {
             .bound_to(netns, port)
             .filter(move |(socket, time)| is_before(*time) && !has_listened(socket));
         let closed = binds.closed_since(netns, port, refused.time);
-        let has_closed = move |socket: &Listener| listeners.closed_since(netns, socket.key, Mono(0));
-        let closed = closed.filter(move |(socket, _)| !has_closed(socket));
+        let closed =
+            closed.filter(move |(socket, _)| !listeners.was_open_before(netns, socket.key, refused.time));
         bound.chain(closed.map(|(socket, time)| (socket, Some(time))))
     }
 

@@ -54,8 +54,12 @@ impl<'a> Scene<'a> {
         let Self { refused, destination: Destination { netns, addr, port, .. }, state, .. } = *self;
         // A fork holds what its parent held.
         let instance = state.servers.instance_of(pid, refused.time);
+        // So does one whose parent has executed another program since.
+        let opener = listener.opener.as_deref().unwrap_or(&listener.process).pid;
+        let first = opener.zip(listener.since).and_then(|(pid, since)| state.servers.instance_of(pid, since));
         let is_holder = |other: u32| {
-            other == pid || instance.is_some_and(|known| known.instance.had(other, refused.time))
+            let mut instances = instance.into_iter().chain(first);
+            other == pid || instances.any(|known| known.instance.had(other, refused.time))
         };
         let was_refused = state.refused.at((netns, addr, port), refused.time);
         refused.client.pid.into_iter().chain(was_refused).any(is_holder)
