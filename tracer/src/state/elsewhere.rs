@@ -59,6 +59,16 @@ impl Elsewhere {
         listeners.filter(move |listener| listener.process.pid == Some(pid))
     }
 
+    /// What every process of a namespace that had not ended by that time listened on besides the watched ports.
+    pub fn all_other_listeners(&self, netns: NetnsId, at: Mono) -> impl Iterator<Item = &Listener> {
+        self.other_ports.get(&netns).into_iter().flat_map(move |other| {
+            let has_ended =
+                move |pid: u32| other.ended.iter().any(|(ended, time)| *ended == pid && *time <= at);
+            let listeners = other.listeners.iter();
+            listeners.filter(move |listener| !listener.process.pid.is_some_and(has_ended))
+        })
+    }
+
     /// Takes what processes listen on besides TCP.
     pub fn set_local_sockets(&mut self, pids: &[u32], sockets: Vec<LocalSocket>, read: Interval) {
         if self.local_sockets.len() + pids.len() > LOCAL_SOCKETS_MAX {

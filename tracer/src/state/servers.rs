@@ -213,6 +213,11 @@ impl Servers {
         self.executed.get(&pid).map(|execution| execution.time)
     }
 
+    /// The process that executed the program which a fork of it runs; `None`: the process is not known to be a fork.
+    pub fn forked_from(&self, pid: u32) -> Option<u32> {
+        Some(self.roots.of(pid)).filter(|root| *root != pid)
+    }
+
     /// Whether two processes were of one instance before the first of them executed the program that it runs.
     pub fn was_of_one_instance(&self, executed: u32, other: u32) -> bool {
         let before = self.executed.get(&executed).map(|execution| execution.before);

@@ -13,14 +13,15 @@ use crate::verdict::coverage::{self, Destination, was_there};
 use crate::verdict::locate::locate;
 use crate::verdict::uncertainty::CHANGING_NS;
 
-/// Until when the end of the process may come that closed the listener a refusal is about; `None`: it has ended, or the
-/// refusal is about none.
+/// Until when the end of the process may come that closed the listener a refusal is about, or of the server that still
+/// listens elsewhere; `None`: it has ended, or the refusal is about none.
 pub fn may_be_ending(refused: &Refused, cause: Cause, state: &HostState, within: u64) -> Option<Mono> {
     if cause != Cause::Stopped {
         return None;
     }
     let scene = Scene::new(refused, locate(refused, state), state);
-    let closed = scene.closed().filter(|closed| closed.owner == OwnerEnd::Running)?;
+    let may_end = |closed: &&ClosedListener| closed.owner == OwnerEnd::Running || !scene.kept().is_empty();
+    let closed = scene.closed().filter(may_end)?;
     Some(closed.time.plus(within)).filter(|until| *until > refused.time)
 }
 
