@@ -1308,6 +1308,45 @@ fn a_successor_that_took_over_other_ports_is_not_waited_for() {
     assert!(hint_of(&verdict).starts_with("wait"), "{verdict:?}");
 }
 
+/// nginx's new binary inherits both ports and has one of them no more; then the old master and its worker end.
+#[test]
+fn a_program_that_inherited_other_ports_is_not_waited_for() {
+    for present in [false, true] {
+        let both = [LOCALHOST, OTHER].map(|at| server(at).by("nginx", 10));
+        let up = simulation().watching(&BOTH);
+        let up = if present {
+            up.present(&both[0]).present(&both[1]).ready().execute("nginx", 20)
+        } else {
+            up.ready()
+                .open(&both[0])
+                .open(&both[1])
+                .fork("nginx", 10, 11)
+                .after_millis(5_000)
+                .execute("nginx", 20)
+        };
+        let quits = up.after_millis(700).close(&held_by(&both[0], 11, 10), Close::Owner).after_millis(5);
+        let ended = quits.exit(11, ExitStatus::Code(0)).exit(10, ExitStatus::Code(0));
+        let ended = ended.after_millis(5).holds(&both[1], "nginx", 20).after_millis(8_000);
+        let verdict = refused(ended, LOCALHOST);
+        assert_goes_on(&verdict, (20, KnownBy::Service), "nginx", &[10, 11]);
+    }
+}
+
+/// HAProxy is reloaded with a Unix socket in place of its port; a worker listens there.
+#[test]
+fn what_a_worker_listens_on_its_master_does() {
+    let gateway = server(LOCALHOST).by("haproxy", 10);
+    let up = simulation().ready().execute("haproxy", 10).open(&gateway).fork("haproxy", 10, 11);
+    let up = up.after_millis(1).execute("haproxy", 10).holds(&gateway, "haproxy", 11).after_millis(5_000);
+    let reloaded = up.execute("haproxy", 10).after_millis(80).fork("haproxy", 10, 12).after_millis(1);
+    let closed = reloaded.close(&held_by(&gateway, 11, 10), Close::Owner).execute("haproxy", 10);
+    let ended = closed.after_millis(15).exit(11, ExitStatus::Code(0)).local(12, "/run/haproxy.sock");
+    let verdict = refused(ended.after_millis(8_000), LOCALHOST);
+    assert_eq!(verdict.cause, Cause::NotOnTcp, "{verdict:?}");
+    assert!(!text_of(&verdict).contains("wait"), "{verdict:?}");
+    assert!(verdict.summary.contains("haproxy[10] listens on /run/haproxy.sock"), "{}", verdict.summary);
+}
+
 /// A process that held another port has ended; which one has that now is not known yet.
 #[test]
 fn an_ended_process_is_not_what_goes_on() {

@@ -310,6 +310,11 @@ impl Listeners {
         orphaned.is_some_and(|(ended, _)| ended.is_same(&found.process))
     }
 
+    /// The process that opened an open listener, or was found first to hold it.
+    pub fn origin(&self, netns: NetnsId, key: SocketKey) -> Option<u32> {
+        self.netns.get(&netns)?.open.origin(key)
+    }
+
     /// The process that owned an open listener before, and how it ended.
     pub fn orphaned_by(&self, netns: NetnsId, key: SocketKey) -> Option<&(Process, ExitStatus)> {
         self.netns.get(&netns)?.open.orphaned_by(key)

@@ -189,8 +189,11 @@ impl Plan<'_> {
         let Self { refused, state, .. } = *self;
         let is_due = |pid: &u32| self.is_due(state.elsewhere.local_sockets_read(*pid), EXPENSIVE_NS);
         let running = state.servers.running(netns, refused.time);
-        let pids = running.iter().filter_map(|known| known.candidate.process.pid);
-        let pids: Vec<u32> = pids.filter(is_due).take(LOCAL_SOCKETS_MAX).collect();
+        let first = running.iter().filter_map(|known| known.candidate.process.pid);
+        let processes = running.iter().flat_map(|known| state.servers.processes_of(known, refused.time));
+        let mut seen = BTreeSet::new();
+        let pids = first.chain(processes).filter(|pid| seen.insert(*pid) && is_due(pid));
+        let pids: Vec<u32> = pids.take(LOCAL_SOCKETS_MAX).collect();
         (!pids.is_empty()).then_some(QueryKind::LocalSockets { netns, pids })
     }
 

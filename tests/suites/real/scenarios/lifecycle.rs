@@ -211,6 +211,22 @@ pub const ALL: &[Scenario] = &[
         play: haproxy_takes_over_without_a_port,
     },
     Scenario {
+        name: "nginx_upgrade_drops_a_port",
+        sentence: "nginx's new binary has one of two inherited ports no more; the old one quits.",
+        cause: Cause::Stopped,
+        software: &[Software::Nginx],
+        needs: &[],
+        play: nginx_upgrade_drops_a_port,
+    },
+    Scenario {
+        name: "haproxy_reload_to_a_unix_socket",
+        sentence: "HAProxy's master executes itself for a reload that has a Unix socket in place of the port.",
+        cause: Cause::NotOnTcp,
+        software: &[Software::Haproxy],
+        needs: &[],
+        play: haproxy_reload_to_a_unix_socket,
+    },
+    Scenario {
         name: "php_fpm_reload_drops_a_pool",
         sentence: "PHP-FPM's master executes itself for a reload, and closes the socket of a pool that is no more.",
         cause: Cause::OtherPort,
@@ -687,6 +703,50 @@ fn haproxy_takes_over_without_a_port(stage: &mut Stage) {
     let new = stage.start(haproxy(stage, &sections).with(&["-sf", &old.pid.to_string()]));
     old.ended();
     goes_on(stage, (other, &[new.pid]), KnownBy::Service, &[old.pid]);
+}
+
+fn nginx_upgrade_drops_a_port(stage: &mut Stage) {
+    let other = stage.another_port();
+    stage.trace_ports(&[stage.port, other], &[]);
+    let front = |port: u16| format!("server {{ listen {LOOPBACK}:{port}; location / {{ return 200 ok; }} }}");
+    let both = format!("{}{}", front(stage.port), front(other));
+    let mut starter = stage.start(nginx_daemon(stage, &both));
+    assert!(starter.ended().success(), "{}", starter.log());
+    let pid_file = stage.path("nginx/nginx.pid");
+    let master = || fs::read_to_string(&pid_file).ok()?.trim().parse::<u32>().ok();
+    let old = poll("nginx", || master().filter(|&pid| is_listening(pid, stage.port)));
+    poll("a worker of nginx", || (descendants(old).len() > 1).then_some(()));
+    let worker = descendants(old)[1];
+    pass(MORE_THAN_A_PROBE);
+    let _new = nginx_daemon(stage, &front(other));
+    signal(old, Signal::USR2);
+    let new = poll("the new master of nginx", || master().filter(|&pid| pid != old));
+    pass(MORE_THAN_A_PROBE);
+    signal(old, Signal::QUIT);
+    poll("the end of the old master", || has_ended(old).then_some(()));
+    stage.not_listening(stage.port);
+    goes_on(stage, (other, &descendants(new)), KnownBy::Service, &[old, worker]);
+}
+
+fn haproxy_reload_to_a_unix_socket(stage: &mut Stage) {
+    stage.trace();
+    let mut server = stage.start(haproxy(stage, &fronts(&[stage.port])).with(&["-W"])).up(stage.port);
+    let worker = server.wait_until("a worker", |server| server.children().first().copied());
+    pass(MORE_THAN_A_PROBE);
+    let socket = stage.path("haproxy.sock");
+    let at = format!("{LOOPBACK}:{}", stage.port);
+    let _new = haproxy(stage, &fronts(&[stage.port]).replace(&at, &format!("unix@{socket}")));
+    server.signal(Signal::USR2);
+    stage.not_listening(stage.port);
+    server.wait_until("the end of the old worker", |server| {
+        let children = server.children();
+        (!children.is_empty() && !children.contains(&worker)).then_some(())
+    });
+    // One that has just started may still open the port.
+    pass(Duration::from_millis(5_200));
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server_among(&server.processes(), KnownBy::Service);
+    refusal.mentions("haproxy.sock").never_shows("wait").never_shows(&format!("[{worker}]"));
 }
 
 fn php_fpm_reload_drops_a_pool(stage: &mut Stage) {

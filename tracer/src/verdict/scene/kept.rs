@@ -64,12 +64,14 @@ impl<'a> Scene<'a> {
         let Some(family) = self.family() else { return Vec::new() };
         let netns = self.destination.netns;
         let mut watched = self.on_other_ports();
+        let listeners = &self.state.listeners;
         watched.retain(|listener| {
-            // Without elders it holds its own.
-            let is_closers =
-                !family.elders.is_empty() && listener.process.pid.is_some_and(|pid| family.is_closer(pid));
-            self.state.listeners.get(netns, listener.key).is_some()
-                && (is_closers || self.is_of_family(&family, listener))
+            // Without elders it holds its own for as long as it runs.
+            let has_another =
+                !family.elders.is_empty() || listeners.orphaned_by(netns, listener.key).is_some();
+            let is_closers = listener.process.pid.is_some_and(|pid| family.is_closer(pid));
+            listeners.get(netns, listener.key).is_some()
+                && (is_closers && has_another || self.is_of_family(&family, listener))
         });
         watched
     }
@@ -149,12 +151,20 @@ impl<'a> Scene<'a> {
             })
     }
 
-    /// Whether a process of the family holds a listener, other than the one that closed: an elder, or a fork of one.
+    /// Whether a process of the family holds a listener, other than the one that closed: an elder, a fork of one, or the process
+    /// that it was passed on to.
     fn is_of_family(&self, family: &Family<'_>, listener: &Listener) -> bool {
         let process = &listener.process;
         let Some(pid) = process.pid.filter(|pid| !family.is_closer(*pid)) else { return false };
         let root = self.state.servers.forked_from(pid);
         let parents = [Some(pid), process.ppid, root];
-        is_alike(process, family.closer) && parents.into_iter().flatten().any(|pid| family.has_elder(pid))
+        let is_passed_on = || {
+            let origin = self.state.listeners.origin(listener.netns, listener.key);
+            origin.is_some_and(|origin| {
+                family.has_elder(origin) || family.is_orderly && family.is_closer(origin)
+            })
+        };
+        is_alike(process, family.closer)
+            && (parents.into_iter().flatten().any(|pid| family.has_elder(pid)) || is_passed_on())
     }
 }
