@@ -406,6 +406,22 @@ fn stopped(owner: &str, when: &str) -> Example {
         ("systemd socket", _) => {
             example("`systemctl --user list-sockets --all`", closed(("systemd", 900), Close::Owner))
         }
+        ("any", "its server still listens on other ports, and the process that closed it failed") => {
+            let [dropped, kept] = [LOCALHOST, "127.0.0.1:18790"].map(|at| server(at).by("nginx", 7));
+            let mut worker = dropped.clone();
+            worker.listener.process.pid = Some(8);
+            let up = simulation().ready().open(&dropped).open(&kept).fork("nginx", 7, 8).after_millis(4_000);
+            let closed = up.close(&worker, Close::End(KILLED)).after_millis(900);
+            example("for the end of nginx[8]", closed.refuse(&connect(LOCALHOST)))
+        }
+        ("any", "its server still listens on other ports") => {
+            let [dropped, kept] = [LOCALHOST, "127.0.0.1:18790"].map(|at| server(at).by("nginx", 7));
+            let mut worker = dropped.clone();
+            worker.listener.process.pid = Some(8);
+            let up = simulation().ready().open(&dropped).open(&kept).fork("nginx", 7, 8).after_millis(4_000);
+            let closed = up.close(&worker, Close::Owner).after_millis(900);
+            example("add it there and reload the server", closed.refuse(&connect(LOCALHOST)))
+        }
         ("any", "its process is still running") => {
             example("wait for the next LISTEN", closed(("nginx", 7), Close::Owner))
         }

@@ -1091,6 +1091,273 @@ fn a_port_on_the_hosts_loopback_is_not_published_to_a_container() {
     assert_ne!(from_inside("127.0.0.1:3200").cause, Cause::OtherPort);
 }
 
+const OTHER: &str = "127.0.0.1:18790";
+const BOTH: [u16; 2] = [18_789, 18_790];
+
+/// The same socket, held by another process.
+fn held_by(server: &Server, pid: u32, ppid: u32) -> Server {
+    let mut server = server.clone();
+    server.listener.process.pid = Some(pid);
+    server.listener.process.ns_pid = Some(pid);
+    server.listener.process.ppid = Some(ppid);
+    server
+}
+
+/// A master and a worker of this name, which listen on two watched ports.
+fn forked(name: &str) -> (Simulation, [Server; 2]) {
+    let both = [LOCALHOST, OTHER].map(|at| server(at).by(name, 10));
+    let opened = simulation().watching(&BOTH).ready().open(&both[0]).open(&both[1]);
+    (opened.fork(name, 10, 11).after_millis(5_000), both)
+}
+
+fn text_of(verdict: &Verdict) -> String {
+    format!("{}\n{}", verdict.summary, verdict.hint.as_deref().unwrap_or_default())
+}
+
+/// The server has given the port up and goes on: this process listens on the other one.
+#[track_caller]
+fn assert_goes_on(verdict: &Verdict, server: (u32, KnownBy), name: &str, ended: &[u32]) {
+    assert_certain(verdict, Cause::Stopped);
+    let known = verdict.server.as_ref().map(|known| (known.process.pid, known.known_by));
+    assert_eq!(known, Some((Some(server.0), server.1)), "{verdict:?}");
+    let goes_on =
+        format!("{name}[{}] gave the port up, and is still running and listens on {OTHER}", server.0);
+    assert!(verdict.summary.ends_with(&goes_on), "{}", verdict.summary);
+    let text = text_of(verdict);
+    assert!(hint_of(verdict).contains("still has port 18789: add it there and reload"), "{text}");
+    for word in ["exited", "start the server again", "wait"] {
+        assert!(!text.contains(word), "{text}");
+    }
+    for pid in ended {
+        assert!(!text.contains(&format!("[{pid}]")), "{pid} has ended: {text}");
+    }
+    assert!(verdict.candidates.is_empty(), "{verdict:?}");
+    assert!(verdict.listeners.iter().any(|one| one.listener.port == 18_790), "{verdict:?}");
+}
+
+/// nginx at a reload that drops a port: the master closes it first, an old worker last, and that ends.
+#[test]
+fn a_port_that_a_reload_drops_is_not_the_end_of_the_server() {
+    let closed = || {
+        let (up, [dropped, _]) = forked("nginx");
+        up.fork("nginx", 10, 12).close(&held_by(&dropped, 11, 10), Close::Owner)
+    };
+    for millis in [0, 20, 99, 300] {
+        let ended = closed().after_millis(millis).exit(11, ExitStatus::Code(0)).after_millis(500);
+        assert_goes_on(&refused(ended, LOCALHOST), (10, KnownBy::Listener), "nginx", &[11]);
+    }
+    // It still serves what is under way.
+    assert_goes_on(&refused(closed().after_millis(500), LOCALHOST), (10, KnownBy::Listener), "nginx", &[11]);
+    // It was killed, by its master or not.
+    let (up, [dropped, _]) = forked("nginx");
+    let killed = up.close(&held_by(&dropped, 11, 10), Close::End(ExitStatus::Signal(9)));
+    let killed = refused(killed.exit(11, ExitStatus::Signal(9)).after_millis(500), LOCALHOST);
+    assert_certain(&killed, Cause::Stopped);
+    assert_eq!(server_pid(&killed), Some(10));
+    let words = format!("nginx[11] was ended by SIGKILL; nginx[10] is still running and listens on {OTHER}");
+    assert!(killed.summary.ends_with(&words), "{}", killed.summary);
+    assert!(
+        hint_of(&killed).starts_with("see the log of nginx[10] for the end of nginx[11], and"),
+        "{killed:?}"
+    );
+    // The refusal comes before the worker ends.
+    let early = closed().after_millis(5).refuse(&connect(LOCALHOST)).after_millis(20);
+    let early = early.exit(11, ExitStatus::Code(0)).after_millis(500).verdict();
+    assert_goes_on(&early, (10, KnownBy::Listener), "nginx", &[11]);
+}
+
+/// Its forks are older than the trace, and the other port is not watched.
+#[test]
+fn a_port_that_a_reload_drops_is_known_by_who_held_it_before() {
+    let dropped = server(LOCALHOST).by("nginx", 10);
+    let kept = server(OTHER).by("nginx", 10);
+    let up = simulation().present(&dropped).ready().finds_elsewhere(&[&kept]).after_millis(5_000);
+    let closed = up.close(&held_by(&dropped, 11, 10), Close::Owner).after_millis(20);
+    let ended = closed.exit(11, ExitStatus::Code(0)).after_millis(500);
+    assert_goes_on(&refused(ended, LOCALHOST), (10, KnownBy::Listener), "nginx", &[11]);
+}
+
+/// gunicorn with SO_REUSEPORT: each worker opens the ports itself, and the arbiter those of the new configuration.
+#[test]
+fn a_worker_that_was_told_to_end_is_not_the_end_of_the_server() {
+    let closed = |status: ExitStatus| {
+        let arbiter = server(OTHER).by("gunicorn", 10);
+        let worker = held_by(&server(LOCALHOST).by("gunicorn", 11), 11, 10);
+        let up = simulation().watching(&BOTH).ready().open(&arbiter).fork("gunicorn", 10, 11);
+        let up = up.after_millis(50).open(&worker).after_millis(5_000);
+        up.close(&worker, Close::End(status)).exit(11, status).after_millis(500)
+    };
+    let told = refused(closed(ExitStatus::Code(0)), LOCALHOST);
+    assert_goes_on(&told, (10, KnownBy::Service), "gunicorn", &[11]);
+    // One that failed is why nothing answers.
+    let failed = refused(closed(ExitStatus::Code(3)), LOCALHOST);
+    assert_certain(&failed, Cause::Stopped);
+    assert!(failed.summary.ends_with("gunicorn[11] exited with code 3"), "{}", failed.summary);
+}
+
+/// The parent listens and forks, and closes; the child closes and ends.
+#[test]
+fn a_fork_whose_parent_listens_nowhere_is_reported_as_ended() {
+    let lone = |name: &str| {
+        let gateway = server(LOCALHOST).by(name, 10);
+        let forked = simulation().watching(&BOTH).ready().open(&gateway).fork(name, 10, 11);
+        forked.after_millis(5_000).close(&held_by(&gateway, 11, 10), Close::Owner)
+    };
+    for millis in [0, 60, 99, 101] {
+        let ended = lone("gunicorn").after_millis(millis).exit(11, ExitStatus::Code(0)).after_millis(500);
+        let verdict = refused(ended, LOCALHOST);
+        assert_certain(&verdict, Cause::Stopped);
+        assert_eq!(server_pid(&verdict), Some(11));
+        assert!(verdict.summary.ends_with("gunicorn[11] exited with code 0"), "{}", verdict.summary);
+        let before =
+            lone("gunicorn").after_millis(5).refuse(&connect(LOCALHOST)).after_millis(millis.min(94));
+        let verdict = before.exit(11, ExitStatus::Code(0)).after_millis(500).verdict();
+        assert!(verdict.summary.ends_with("gunicorn[11] exited with code 0"), "{}", verdict.summary);
+    }
+    // What listens elsewhere is another program, or has ended too.
+    let beside = server(OTHER).by("relay", 20);
+    let ended = lone("gunicorn").open(&beside).after_millis(20).exit(11, ExitStatus::Code(0));
+    let verdict = refused(ended.after_millis(500), LOCALHOST);
+    assert!(verdict.summary.ends_with("gunicorn[11] exited with code 0"), "{}", verdict.summary);
+    let (up, [first, second]) = forked("gunicorn");
+    let quits =
+        up.close(&held_by(&first, 11, 10), Close::Owner).close(&held_by(&second, 11, 10), Close::Owner);
+    let quits = quits.after_millis(20).exit(11, ExitStatus::Code(0)).exit(10, ExitStatus::Code(0));
+    let verdict = refused(quits.after_millis(500), LOCALHOST);
+    assert!(verdict.summary.ends_with("gunicorn[11] exited with code 0"), "{}", verdict.summary);
+}
+
+/// A launcher that opens a socket for each program that it starts, and the program of another socket.
+#[test]
+fn what_a_launcher_started_is_not_kept_by_its_other_programs() {
+    let [dropped, kept] = [LOCALHOST, OTHER].map(|at| server(at).by("launcher", 10));
+    let opened = simulation().watching(&BOTH).ready().open(&dropped).open(&kept);
+    let started = opened.fork("launcher", 10, 11).execute("relay", 11).fork("launcher", 10, 12);
+    let started = started.execute("relay", 12).holds(&dropped, "relay", 11).holds(&kept, "relay", 12);
+    let mut closed = held_by(&dropped, 11, 10);
+    closed.listener.process.comm = Some("relay".into());
+    closed.listener.process.exe = Some("/usr/bin/relay".into());
+    let ended = started.after_millis(5_000).close(&closed, Close::End(ExitStatus::Code(0)));
+    let verdict = refused(ended.exit(11, ExitStatus::Code(0)).after_millis(500), LOCALHOST);
+    assert!(verdict.summary.ends_with("relay[11] exited with code 0"), "{}", verdict.summary);
+    // Two servers of one shell.
+    let [first, second] =
+        [(LOCALHOST, 11), (OTHER, 12)].map(|(at, pid)| held_by(&server(at).by("relay", pid), pid, 10));
+    let opened = simulation().watching(&BOTH).ready().open(&first).open(&second).after_millis(5_000);
+    let ended = opened.close(&first, Close::End(ExitStatus::Code(0))).exit(11, ExitStatus::Code(0));
+    let verdict = refused(ended.after_millis(500), LOCALHOST);
+    assert!(verdict.summary.ends_with("relay[11] exited with code 0"), "{}", verdict.summary);
+}
+
+/// HAProxy's master executes itself to reload, and forks a new worker, which inherits the port that is kept; then the old one
+/// closes what is dropped.
+fn haproxy_reloads(drains: bool) -> Simulation {
+    let (up, [dropped, kept]) = forked("haproxy");
+    let up = up.execute("haproxy", 10).holds(&dropped, "haproxy", 11).holds(&kept, "haproxy", 11);
+    let reloaded = up.after_millis(8_000).execute("haproxy", 10).after_millis(80).fork("haproxy", 10, 12);
+    let closed = reloaded.after_millis(1).close(&held_by(&dropped, 11, 10), Close::Owner);
+    let closed = closed.after_millis(1).execute("haproxy", 10).after_millis(15);
+    let closed = if drains { closed } else { closed.exit(11, ExitStatus::Code(0)) };
+    closed.holds(&kept, "haproxy", 12)
+}
+
+#[test]
+fn a_successor_that_has_settled_is_not_waited_for() {
+    for millis in [200, 1_000, 6_000, 60_000] {
+        for drains in [false, true] {
+            let verdict = refused(haproxy_reloads(drains).after_millis(millis), LOCALHOST);
+            assert_goes_on(&verdict, (12, KnownBy::Service), "haproxy", &[11]);
+        }
+    }
+}
+
+/// The trace began after the first worker, and it is not known that the master opened the ports.
+#[test]
+fn the_workers_of_one_master_are_of_one_server() {
+    let dropped = held_by(&server(LOCALHOST).by("haproxy", 11), 11, 10);
+    let kept = held_by(&server(OTHER).by("haproxy", 11), 11, 10);
+    let up = simulation().watching(&BOTH).present(&dropped).present(&kept).ready().after_millis(8_000);
+    let reloaded = up.execute("haproxy", 10).after_millis(80).fork("haproxy", 10, 12).after_millis(1);
+    let closed = reloaded.close(&dropped, Close::Owner).execute("haproxy", 10).after_millis(15);
+    let ended = closed.exit(11, ExitStatus::Code(0)).holds(&kept, "haproxy", 12).after_millis(500);
+    assert_goes_on(&refused(ended, LOCALHOST), (12, KnownBy::Service), "haproxy", &[11]);
+}
+
+/// `haproxy -sf`: a new process opens what it is to have, and ends the old one.
+#[test]
+fn a_successor_that_took_over_other_ports_is_not_waited_for() {
+    let old = [LOCALHOST, OTHER].map(|at| server(at).by("haproxy", 10));
+    let new = server(OTHER).by("haproxy", 20);
+    let up = simulation().watching(&BOTH).ready().execute("haproxy", 10).open(&old[0]).open(&old[1]);
+    let taken = up.after_millis(5_000).execute("haproxy", 20).after_millis(30).open(&new).after_millis(5);
+    let closed = taken.close(&old[0], Close::Owner).close(&old[1], Close::Owner).after_millis(10);
+    let ended = closed.exit(10, ExitStatus::Code(0));
+    let verdict = refused(ended.after_millis(500), LOCALHOST);
+    assert_goes_on(&verdict, (20, KnownBy::Service), "haproxy", &[10]);
+    // One that opens the other port after the old one has ended was started again, and may still open this one.
+    let ended = || {
+        let up = simulation().watching(&BOTH).ready().execute("haproxy", 10).open(&old[0]).open(&old[1]);
+        let status = ExitStatus::Code(0);
+        let closed =
+            up.after_millis(5_000).close(&old[0], Close::End(status)).close(&old[1], Close::End(status));
+        closed.exit(10, status).after_millis(500)
+    };
+    let again = ended().execute("haproxy", 20).after_millis(30).open(&new).after_millis(500);
+    let verdict = refused(again, LOCALHOST);
+    assert_certain(&verdict, Cause::Stopped);
+    assert!(hint_of(&verdict).starts_with("wait"), "{verdict:?}");
+}
+
+/// nginx's new binary inherits both ports and has one of them no more; then the old master and its worker end.
+#[test]
+fn a_program_that_inherited_other_ports_is_not_waited_for() {
+    for present in [false, true] {
+        let both = [LOCALHOST, OTHER].map(|at| server(at).by("nginx", 10));
+        let up = simulation().watching(&BOTH);
+        let up = if present {
+            up.present(&both[0]).present(&both[1]).ready().execute("nginx", 20)
+        } else {
+            up.ready()
+                .open(&both[0])
+                .open(&both[1])
+                .fork("nginx", 10, 11)
+                .after_millis(5_000)
+                .execute("nginx", 20)
+        };
+        let quits = up.after_millis(700).close(&held_by(&both[0], 11, 10), Close::Owner).after_millis(5);
+        let ended = quits.exit(11, ExitStatus::Code(0)).exit(10, ExitStatus::Code(0));
+        let ended = ended.after_millis(5).holds(&both[1], "nginx", 20).after_millis(8_000);
+        let verdict = refused(ended, LOCALHOST);
+        assert_goes_on(&verdict, (20, KnownBy::Service), "nginx", &[10, 11]);
+    }
+}
+
+/// HAProxy is reloaded with a Unix socket in place of its port; a worker listens there.
+#[test]
+fn what_a_worker_listens_on_its_master_does() {
+    let gateway = server(LOCALHOST).by("haproxy", 10);
+    let up = simulation().ready().execute("haproxy", 10).open(&gateway).fork("haproxy", 10, 11);
+    let up = up.after_millis(1).execute("haproxy", 10).holds(&gateway, "haproxy", 11).after_millis(5_000);
+    let reloaded = up.execute("haproxy", 10).after_millis(80).fork("haproxy", 10, 12).after_millis(1);
+    let closed = reloaded.close(&held_by(&gateway, 11, 10), Close::Owner).execute("haproxy", 10);
+    let ended = closed.after_millis(15).exit(11, ExitStatus::Code(0)).local(12, "/run/haproxy.sock");
+    let verdict = refused(ended.after_millis(8_000), LOCALHOST);
+    assert_eq!(verdict.cause, Cause::NotOnTcp, "{verdict:?}");
+    assert!(!text_of(&verdict).contains("wait"), "{verdict:?}");
+    assert!(verdict.summary.contains("haproxy[10] listens on /run/haproxy.sock"), "{}", verdict.summary);
+}
+
+/// A process that held another port has ended; which one has that now is not known yet.
+#[test]
+fn an_ended_process_is_not_what_goes_on() {
+    let (up, [dropped, kept]) = forked("haproxy");
+    let up = up.execute("haproxy", 10).holds(&dropped, "haproxy", 11).holds(&kept, "haproxy", 11);
+    let reloaded = up.after_millis(8_000).execute("haproxy", 10).after_millis(80).fork("haproxy", 10, 12);
+    let closed = reloaded.after_millis(1).close(&held_by(&dropped, 11, 10), Close::Owner).after_millis(15);
+    let verdict = refused(closed.exit(11, ExitStatus::Code(0)).after_millis(500), LOCALHOST);
+    assert!(!text_of(&verdict).contains("still running"), "{verdict:?}");
+}
+
 /// Each listens for a while and ends, and the next begins after a while.
 fn one_after_another(servers: &[Server], millis: u64, pause: u64) -> Simulation {
     let mut simulation = simulation().ready();

@@ -100,21 +100,25 @@ pub fn haproxy(stage: &Stage, sections: &str) -> Launch {
 
 /// PHP-FPM that listens on a path or an address.
 pub fn php_fpm(stage: &Stage, listen: &str) -> Launch {
-    let configuration = stage.file(
-        "php-fpm.conf",
-        &format!(
-            "[global]
-daemonize = no
-error_log = /proc/self/fd/2
-[www]
+    php_fpm_at(stage, &[listen])
+}
+
+/// The same with a pool for each.
+pub fn php_fpm_at(stage: &Stage, listen: &[&str]) -> Launch {
+    let pool = |(number, listen): (usize, &&str)| {
+        format!(
+            "[www{number}]
 user = nobody
 group = nogroup
 listen = {listen}
 pm = static
 pm.max_children = 2
 "
-        ),
-    );
+        )
+    };
+    let pools: String = listen.iter().enumerate().map(pool).collect();
+    let configuration = stage
+        .file("php-fpm.conf", &format!("[global]\ndaemonize = no\nerror_log = /proc/self/fd/2\n{pools}"));
     Launch::new(["/usr/sbin/php-fpm8.2", "-y", &configuration, "-c", "/dev/null"]).stopped_by(Signal::TERM)
 }
 
@@ -155,6 +159,23 @@ pub fn gunicorn(stage: &Stage, bind: &str, application: &str) -> Launch {
     Launch::new([GUNICORN, "--chdir", &directory, "--no-control-socket", "--bind", bind, "app:app"])
         .variable("PYTHONDONTWRITEBYTECODE", "1")
         .stopped_by(Signal::TERM)
+}
+
+/// gunicorn that reads from a file which addresses to bind: a reload reads it again.
+pub fn gunicorn_at(stage: &Stage, addresses: &[&str]) -> Launch {
+    let directory = self::application(stage, WSGI);
+    let configuration = stage.file("gunicorn.conf.py", &format!("bind = {addresses:?}\nreuse_port = True\n"));
+    Launch::new([
+        GUNICORN,
+        "--chdir",
+        &directory,
+        "--no-control-socket",
+        "--config",
+        &configuration,
+        "app:app",
+    ])
+    .variable("PYTHONDONTWRITEBYTECODE", "1")
+    .stopped_by(Signal::TERM)
 }
 
 pub fn uvicorn(stage: &Stage, addr: &str, port: u16, application: &str) -> Launch {

@@ -236,10 +236,11 @@ impl Writer<'_> {
             .map(configured)
             .collect();
         let mut listeners = self.view.considered(&verdict.considered);
-        let of_other_ports = verdict.elsewhere.iter().map(|listener| schema::EvaluatedListener {
-            listener: self.view.listener(listener),
-            mismatch: Some(schema::Mismatch::Port),
-        });
+        let of_other_ports =
+            verdict.kept.iter().chain(&verdict.elsewhere).map(|listener| schema::EvaluatedListener {
+                listener: self.view.listener(listener),
+                mismatch: Some(schema::Mismatch::Port),
+            });
         listeners.extend(of_other_ports.take(CONSIDERED_MAX.saturating_sub(verdict.considered.len())));
         let is_certain = verdict.because.is_empty();
         schema::Verdict {
@@ -252,7 +253,7 @@ impl Writer<'_> {
                 instances: server.instances,
             }),
             listeners,
-            listeners_total: verdict.total + verdict.elsewhere.len() as u64,
+            listeners_total: verdict.total + (verdict.kept.len() + verdict.elsewhere.len()) as u64,
             failed_binds: verdict.failed_binds.iter().map(|failed| self.failed_bind(failed)).collect(),
             candidates: verdict
                 .candidates

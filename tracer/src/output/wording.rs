@@ -395,34 +395,39 @@ impl Subject<'_> {
     }
 
     fn stopped(&self) -> Option<String> {
-        let ClosedListener { listener, time, owner } = self.verdict.closed.as_ref()?;
+        let ClosedListener { listener, time, owner, .. } = self.verdict.closed.as_ref()?;
         let owner_name = who(&listener.process);
         let when = ago(self.now.since(*time).max(1));
         let endpoint = self.endpoint(listener);
         let in_netns = self.in_netns();
         let closed = format!("{endpoint}{in_netns} was closed {when} ago");
-        let ended = match owner {
+        let what = match owner {
+            OwnerEnd::Running if !self.verdict.kept.is_empty() => {
+                let kept: Vec<&Listener> = self.verdict.kept.iter().collect();
+                let goes_on = format!("is still running and listens on {}", self.endpoints(&kept));
+                match &self.verdict.failed_closer {
+                    Some((closer, status)) => {
+                        format!("{closed}: {}; {owner_name} {goes_on}", ended(closer, *status))
+                    }
+                    None => format!("{closed}: {owner_name} gave the port up, and {goes_on}"),
+                }
+            }
             OwnerEnd::Running => format!(
                 "{owner_name} closed {endpoint}{in_netns} {when} ago and is still running: a restart inside the process, or \
                  it gave the port up"
             ),
-            OwnerEnd::Ended(ExitStatus::Code(code)) => {
-                format!("{closed}: {owner_name} exited with code {code}")
-            }
-            OwnerEnd::Ended(ExitStatus::Signal(signal)) => {
-                format!("{closed}: {owner_name} was ended by {}", signal_name(*signal))
-            }
+            OwnerEnd::Ended(status) => format!("{closed}: {}", ended(&listener.process, *status)),
             OwnerEnd::Unknown => format!("{closed}, by whom is not known; it was {owner_name}'s"),
         };
-        let ended = format!("{ended}{}{}", self.others(), self.in_turn());
+        let what = format!("{what}{}{}", self.others(), self.in_turn());
         Some(match self.successor() {
             Some(next) => format!(
-                "{ended}; its successor {} started {} ago and has not listened{} yet",
+                "{what}; its successor {} started {} ago and has not listened{} yet",
                 who(&next.process),
                 ago(self.now.since(next.since).max(1)),
                 if self.listens_elsewhere(&next.process) { " on this port" } else { "" },
             ),
-            None => ended,
+            None => what,
         })
     }
 
@@ -528,5 +533,13 @@ impl Subject<'_> {
         }
         let place = self.show_netns(self.netns());
         format!("{}{and}", self.nothing_on(&format!("port {} in {place}", self.port())))
+    }
+}
+
+/// How a process has ended.
+fn ended(process: &Process, status: ExitStatus) -> String {
+    match status {
+        ExitStatus::Code(code) => format!("{} exited with code {code}", who(process)),
+        ExitStatus::Signal(signal) => format!("{} was ended by {}", who(process), signal_name(signal)),
     }
 }

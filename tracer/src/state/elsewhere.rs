@@ -91,24 +91,32 @@ impl Elsewhere {
 
     /// What a process listened on at that time besides the watched ports, as far as it was read, or seen since.
     pub fn other_listeners(&self, netns: NetnsId, pid: u32, at: Mono) -> impl Iterator<Item = &Listener> {
-        let had_ended =
-            move |other: &&OtherPorts| other.ended.iter().any(|(ended, time)| *ended == pid && *time <= at);
+        let listeners = self.all_other_listeners(netns, at);
+        listeners.filter(move |listener| listener.process.pid == Some(pid))
+    }
+
+    /// The same of every process of a namespace that had not ended by that time.
+    pub fn all_other_listeners(&self, netns: NetnsId, at: Mono) -> impl Iterator<Item = &Listener> {
         let read = self.other_ports.get(&netns);
-        let read_here = read.filter(|other| !had_ended(other)).into_iter().flat_map(|other| &other.listeners);
+        let has_ended = move |listener: &Listener| {
+            let mut ended = read.into_iter().flat_map(|other| &other.ended);
+            ended.any(|(pid, time)| listener.process.pid == Some(*pid) && *time <= at)
+        };
         // One that listens again after it closed has another time.
         let had_closed = move |listener: &Listener| {
             let mut closings = self.closings.iter().filter(|one| one.netns == netns && one.time <= at);
             closings.any(|one| one.key.is_same(listener.key) && listener.since <= Some(one.time))
         };
-        let is_of = move |listener: &&Listener| listener.netns == netns && listener.process.pid == Some(pid);
         let is_read = move |listener: &Listener| {
             read.is_some_and(|other| other.listeners.iter().any(|one| one.key.is_same(listener.key)))
         };
-        let open = self.seen.iter().filter(move |seen| {
-            seen.listener.since <= Some(at) && seen.closed.is_none_or(|closed| closed > at)
+        let read_here = read.into_iter().flat_map(|other| &other.listeners);
+        let read_here = read_here.filter(move |listener| !has_ended(listener) && !had_closed(listener));
+        let seen = self.seen.iter().filter(move |Seen { listener, closed }| {
+            let is_open = listener.since <= Some(at) && closed.is_none_or(|closed| closed > at);
+            is_open && listener.netns == netns && !is_read(listener)
         });
-        let open = open.map(|seen| &seen.listener).filter(move |listener| !is_read(listener));
-        read_here.filter(move |listener| !had_closed(listener)).chain(open).filter(is_of)
+        read_here.chain(seen.map(|seen| &seen.listener))
     }
 
     /// A followed process listens on a port that is not watched.

@@ -124,6 +124,9 @@ impl HostState {
             (Some(owner), _) if is_own => (renamed(closer, owner), end),
             (_, _) => (closer, end),
         };
+        let before = known.as_ref().map(|known| &known.process).filter(|before| before.pid != owner.pid);
+        let before = before.cloned().map(Box::new);
+        let root = owner.pid.and_then(|pid| self.servers.forked_from(pid));
         let listener = Listener {
             process: owner,
             since: known.as_ref().and_then(|known| known.since),
@@ -131,7 +134,7 @@ impl HostState {
             opener: known.and_then(|known| known.opener),
             ..listener
         };
-        let closed = ClosedListener { listener: listener.clone(), time, owner: end };
+        let closed = ClosedListener { before, root, ..ClosedListener::new(listener.clone(), time, end) };
         if closed.is_probe() {
             self.binds.was_probe(&listener);
         }

@@ -81,11 +81,14 @@ impl HostState {
         cookie != 0 && known != 0 && cookie != known
     }
 
-    /// Whether a namespace has a process that may be the server and listen elsewhere: a candidate, or the last owner of a
-    /// listener.
+    /// Whether a namespace has a process that may be the server and listen elsewhere: a candidate, the last owner of a
+    /// listener, or the process that it had it from.
     pub fn has_server(&self, netns: NetnsId, at: Mono) -> bool {
         !self.servers.running(netns, at).is_empty()
-            || self.listeners.closed_in(netns).any(|closed| closed.owner == OwnerEnd::Running)
+            || self
+                .listeners
+                .closed_in(netns)
+                .any(|closed| closed.owner == OwnerEnd::Running || closed.is_by_fork())
     }
 
     /// Whether a process runs the program of one that has, or had, a listener, or tried to have one.

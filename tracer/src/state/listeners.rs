@@ -43,9 +43,29 @@ pub struct ClosedListener {
     pub listener: Listener,
     pub time: Mono,
     pub owner: OwnerEnd,
+    /// The process that was known to hold it, where another one closed it.
+    pub before: Option<Box<Process>>,
+    /// The process whose fork closed it, and that executed the program of both.
+    pub root: Option<u32>,
 }
 
 impl ClosedListener {
+    /// One that nothing more is known of.
+    pub fn new(listener: Listener, time: Mono, owner: OwnerEnd) -> Self {
+        Self { listener, time, owner, before: None, root: None }
+    }
+
+    /// Whether the process that closed it had it from another one, as far as is known: that one may still run.
+    pub fn is_by_fork(&self) -> bool {
+        let is_another = |process: &Process| process.pid != self.listener.process.pid;
+        self.root.is_some() || self.holders_before().any(is_another)
+    }
+
+    /// The processes that opened it and that held it before, as far as they are known.
+    pub fn holders_before(&self) -> impl Iterator<Item = &Process> {
+        self.listener.opener.as_deref().into_iter().chain(self.before.as_deref())
+    }
+
     /// Whether it was open for a moment only, by a process that is still running: it tried whether the port is free.
     pub fn is_probe(&self) -> bool {
         self.is_short() && self.owner == OwnerEnd::Running
@@ -213,6 +233,8 @@ impl Listeners {
     /// Adds what was found out of a process to the listeners that it holds.
     pub fn describe(&mut self, process: &Process) {
         for local in self.netns.values_mut() {
+            let before = local.closed.iter_mut().filter_map(|closed| closed.before.as_deref_mut());
+            before.for_each(|before| before.complete(process));
             let closed = local.closed.iter_mut().map(|closed| &mut closed.listener);
             for listener in local.open.iter_mut().chain(closed) {
                 listener.process.complete(process);
@@ -293,6 +315,11 @@ impl Listeners {
     pub fn is_let_go(&self, found: &Listener) -> bool {
         let orphaned = self.orphaned_by(found.netns, found.key);
         orphaned.is_some_and(|(ended, _)| ended.is_same(&found.process))
+    }
+
+    /// The process that opened an open listener, or was found first to hold it.
+    pub fn origin(&self, netns: NetnsId, key: SocketKey) -> Option<u32> {
+        self.netns.get(&netns)?.open.origin(key)
     }
 
     /// The process that owned an open listener before, and how it ended.
@@ -389,7 +416,7 @@ mod tests {
     }
 
     fn closed(inode: u64, addr: [u8; 4]) -> ClosedListener {
-        ClosedListener { listener: listener(inode, addr), time: Mono(inode), owner: OwnerEnd::Unknown }
+        ClosedListener::new(listener(inode, addr), Mono(inode), OwnerEnd::Unknown)
     }
 
     #[test]

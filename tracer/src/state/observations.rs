@@ -174,7 +174,7 @@ impl HostState {
                 return None;
             }
             let owner = OwnerEnd::Unknown;
-            self.listeners.remember(ClosedListener { listener: listener.clone(), time: unseen, owner });
+            self.listeners.remember(ClosedListener::new(listener.clone(), unseen, owner));
             Some(Transition::Closed { time, listener, owner })
         };
         vanished.into_iter().filter_map(close).collect()

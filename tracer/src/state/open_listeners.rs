@@ -21,6 +21,8 @@ pub(super) struct OpenListeners {
     on_port: HashMap<u16, usize>,
     /// The place of the one on each port that opened first.
     oldest: HashMap<u16, u64>,
+    /// The process that was found first to hold each whose opening was not seen.
+    first: HashMap<u64, u32>,
     /// Those whose owner has ended, and how: another process holds them, or will close them.
     orphans: HashMap<u64, (Process, ExitStatus)>,
 }
@@ -63,6 +65,9 @@ impl OpenListeners {
         if oldest.is_none_or(|oldest| age(&listener) < age(oldest)) {
             self.oldest.insert(listener.port, place);
         }
+        if let (None, Some(pid)) = (&listener.opener, listener.process.pid) {
+            self.first.insert(place, pid);
+        }
         self.open.insert(place, listener);
         replaced
     }
@@ -71,6 +76,7 @@ impl OpenListeners {
         let listener = self.open.remove(&place)?;
         shrink(&mut self.open);
         self.orphans.remove(&place);
+        self.first.remove(&place);
         let endpoint = (listener.port, listener.addr);
         if let Some(places) = self.bound_to.get_mut(&endpoint) {
             places.retain(|other| *other != place);
@@ -152,6 +158,12 @@ impl OpenListeners {
     pub(super) fn owner_ended(&mut self, pid: u32, status: ExitStatus) {
         let of_it = self.open.iter().filter(|(_, listener)| listener.process.pid == Some(pid));
         self.orphans.extend(of_it.map(|(place, listener)| (*place, (listener.process.clone(), status))));
+    }
+
+    /// The process that opened a listener, or was found first to hold it.
+    pub(super) fn origin(&self, key: SocketKey) -> Option<u32> {
+        let opener = self.get(key)?.opener.as_ref();
+        opener.map_or_else(|| self.first.get(&place(key)).copied(), |opener| opener.pid)
     }
 
     /// The process that owned a listener before, and how it ended.

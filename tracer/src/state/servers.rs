@@ -219,6 +219,27 @@ impl Servers {
         self.executed.get(&pid).map(|execution| execution.time)
     }
 
+    /// The processes of an instance, and those that its first process forked before it executed the same program once more: a
+    /// master that does so for each reload. The first process comes first.
+    pub fn processes_of(&self, known: &ServerCandidate, at: Mono) -> Vec<u32> {
+        let process = &known.candidate.process;
+        let is_alike = |fork: &u32| {
+            let instance = self.instance_of(*fork, at);
+            instance.is_some_and(|other| service::is_same_program(&other.candidate.process, process))
+        };
+        let first = process.pid.filter(|pid| known.instance.had(*pid, at));
+        let forks = process.pid.into_iter().flat_map(|pid| self.roots.forks_of(pid, None)).filter(is_alike);
+        let mut processes: Vec<u32> = known.instance.processes(at).chain(forks).collect();
+        processes.sort_unstable_by_key(|pid| (Some(*pid) != first, *pid));
+        processes.dedup();
+        processes
+    }
+
+    /// The process that executed the program which a fork of it runs; `None`: the process is not known to be a fork.
+    pub fn forked_from(&self, pid: u32) -> Option<u32> {
+        Some(self.roots.of(pid)).filter(|root| *root != pid)
+    }
+
     /// Whether two processes were of one instance before the first of them executed the program that it runs.
     pub fn was_of_one_instance(&self, executed: u32, other: u32) -> bool {
         let before = self.executed.get(&executed).map(|execution| execution.before);

@@ -81,7 +81,7 @@ mod tests {
             process: Process::default(),
             opener: None,
         };
-        ClosedListener { listener, time: Mono::from_millis(until), owner: OwnerEnd::Running }
+        ClosedListener::new(listener, Mono::from_millis(until), OwnerEnd::Running)
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::scene::turns::Turns;
 use super::server::{KnownBy, Server};
 use crate::model::cause::{Because, Cause, Mismatch};
 use crate::model::kernel_event::Refused;
-use crate::model::process::Process;
+use crate::model::process::{ExitStatus, OwnerEnd, Process};
 use crate::model::socket::{Listener, NetnsId};
 use crate::query::LocalEndpoint;
 use crate::state::HostState;
@@ -41,8 +41,13 @@ pub struct Verdict {
     /// Nearest first, at most [`CONSIDERED_MAX`].
     pub considered: Vec<ConsideredListener>,
     pub total: u64,
-    /// With `stopped`: what closed.
+    /// With `stopped`: what closed, by the process that closed it; where the server has kept other ports, by the process that
+    /// listens on them.
     pub closed: Option<ClosedListener>,
+    /// With `stopped`: what the server still listens on, by another process than the one that closed its listener.
+    pub kept: Vec<Listener>,
+    /// That process, where it failed or was ended by a signal.
+    pub failed_closer: Option<(Process, ExitStatus)>,
     /// Binds that failed since one succeeded, the last first.
     pub failed_binds: Vec<FailedBind>,
     /// With `bound-not-listening`: the socket.
@@ -74,7 +79,7 @@ impl Verdict {
             .filter(move |one| one.listener.netns == netns && one.mismatch != Some(Mismatch::Closed))
             .map(|one| &one.listener.process);
         let candidates = self.candidates.iter().map(|known| &known.candidate.process);
-        let elsewhere = self.elsewhere.iter().map(|listener| &listener.process);
+        let elsewhere = self.kept.iter().chain(&self.elsewhere).map(|listener| &listener.process);
         let mut seen = std::collections::BTreeSet::new();
         let is_new = move |process: &&Process| process.pid.is_some_and(|pid| seen.insert(pid));
         owners.chain(candidates).chain(elsewhere).filter(is_new).take(SHOWN_MAX)
@@ -103,7 +108,9 @@ pub fn gather(refused: &Refused, classification: Classification, state: &HostSta
         destination,
         considered,
         total,
-        closed: scene.closed().filter(|_| cause == Cause::Stopped).cloned(),
+        closed: closed(&scene, cause),
+        kept: kept(&scene, cause).into_iter().cloned().collect(),
+        failed_closer: failed_closer(&scene, cause),
         failed_binds: shown_failures(&scene, cause),
         bound: bound(&scene, cause),
         candidates: candidates.into_iter().cloned().collect(),
@@ -151,10 +158,45 @@ fn considered(scene: &Scene<'_>, because: &[Because]) -> Shown {
     Shown { considered, total }
 }
 
+/// What the server of a listener that has closed still listens on.
+fn kept<'a>(scene: &Scene<'a>, cause: Cause) -> Vec<&'a Listener> {
+    if cause == Cause::Stopped { scene.kept() } else { Vec::new() }
+}
+
+/// That server, where it goes on without the port.
+fn keeper<'a>(scene: &Scene<'a>, cause: Cause) -> Option<Server<'a>> {
+    (cause == Cause::Stopped).then(|| scene.keeper()).flatten()
+}
+
+/// The process that closed its listener, where that was not in order.
+fn failed_closer(scene: &Scene<'_>, cause: Cause) -> Option<(Process, ExitStatus)> {
+    let closed = scene.closed().filter(|_| keeper(scene, cause).is_some())?;
+    match closed.owner {
+        OwnerEnd::Ended(status) if status != ExitStatus::Code(0) => {
+            Some((closed.listener.process.clone(), status))
+        }
+        OwnerEnd::Ended(_) | OwnerEnd::Running | OwnerEnd::Unknown => None,
+    }
+}
+
+/// The listener that closed.
+fn closed(scene: &Scene<'_>, cause: Cause) -> Option<ClosedListener> {
+    let mut closed = scene.closed().filter(|_| cause == Cause::Stopped)?.clone();
+    if let Some(keeper) = keeper(scene, cause) {
+        closed.listener.process = scene.state.processes.describe(keeper.process);
+        closed.owner = OwnerEnd::Running;
+    }
+    Some(closed)
+}
+
 /// The server candidates that a cause is about.
 fn candidates<'a>(scene: &Scene<'a>, cause: Cause) -> Vec<&'a ServerCandidate> {
     match cause {
-        Cause::Starting | Cause::Stopped => scene.starting(),
+        Cause::Starting => scene.starting(),
+        Cause::Stopped => {
+            let starting = scene.starting().into_iter();
+            starting.filter(|known| !scene.has_kept(known)).collect()
+        }
         Cause::NeverListened => scene.ended(),
         Cause::NotOnTcp => scene.not_on_tcp().into_iter().map(|(known, _)| known).collect(),
         _ => Vec::new(),
@@ -177,13 +219,16 @@ fn elsewhere(
     published: Option<&Published>,
 ) -> Vec<Listener> {
     let shows_others = cause == Cause::OtherPort || because.contains(&Because::SeveralOwners);
+    let kept = kept(scene, cause);
     let elsewhere: Vec<&Listener> = if shows_others {
         scene.elsewhere().into_iter().map(|other| other.listener).collect()
     } else {
         scene.elsewhere_of_failed()
     };
+    let is_kept = |other: &&Listener| kept.iter().any(|kept| std::ptr::eq(*kept, *other));
+    let elsewhere = elsewhere.into_iter().filter(|other| !is_kept(other));
     let forwarder = published.map(|one| &one.forwarder.listener);
-    elsewhere.into_iter().chain(forwarder).cloned().collect()
+    elsewhere.chain(forwarder).cloned().collect()
 }
 
 /// The socket that is bound and does not listen.
@@ -207,6 +252,9 @@ fn server_of<'a>(
     candidates: &[&'a ServerCandidate],
     considered: &'a [ConsideredListener],
 ) -> Option<Server<'a>> {
+    if let Some(keeper) = keeper(scene, cause) {
+        return Some(keeper);
+    }
     let newest = match cause {
         Cause::BindFailed => scene.failed_bind().map(|failed| (&failed.socket.process, KnownBy::Bind)),
         Cause::NotOnTcp | Cause::Starting | Cause::NeverListened => candidates.first().map(|known| {

@@ -6,12 +6,14 @@ use super::conflict;
 use super::considered::ConsideredListener;
 use super::coverage::Destination;
 use super::evidence::Verdict;
+use super::locate::locate;
 use super::packet_filter;
 use super::rules::{self, Classification, PlannedQuery, Rule};
+use super::scene::Scene;
 use crate::model::cause::{Because, Cause, Mismatch};
 use crate::model::errno::Errno;
 use crate::model::kernel_event::Refused;
-use crate::model::socket::NetnsId;
+use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::{Interval, Mono};
 use crate::query::{KnownSocket, QueryKind};
 use crate::state::{FRESH_NS, HostState};
@@ -187,8 +189,11 @@ impl Plan<'_> {
         let Self { refused, state, .. } = *self;
         let is_due = |pid: &u32| self.is_due(state.elsewhere.local_sockets_read(*pid), EXPENSIVE_NS);
         let running = state.servers.running(netns, refused.time);
-        let pids = running.iter().filter_map(|known| known.candidate.process.pid);
-        let pids: Vec<u32> = pids.filter(is_due).take(LOCAL_SOCKETS_MAX).collect();
+        let first = running.iter().filter_map(|known| known.candidate.process.pid);
+        let processes = running.iter().flat_map(|known| state.servers.processes_of(known, refused.time));
+        let mut seen = BTreeSet::new();
+        let pids = first.chain(processes).filter(|pid| seen.insert(*pid) && is_due(pid));
+        let pids: Vec<u32> = pids.take(LOCAL_SOCKETS_MAX).collect();
         (!pids.is_empty()).then_some(QueryKind::LocalSockets { netns, pids })
     }
 
@@ -208,19 +213,20 @@ impl Plan<'_> {
         queries.extend(client.map(QueryKind::Process));
         // Of the namespace that the verdict is about, or of the one that the nearest listener is in.
         let is_open = |one: &&ConsideredListener| one.mismatch != Some(Mismatch::Closed);
-        let shown = verdict.considered.iter().find(is_open).map(|one| one.listener.netns);
+        let considered = verdict.considered.iter().filter(is_open).map(|one| &one.listener);
+        let shown: Vec<&Listener> = considered.chain(self.on_other_ports(verdict)).collect();
+        let nearest = shown.first().map(|listener| listener.netns);
         let read = |netns: &NetnsId| state.owners_read(*netns).map(|owners| owners.read);
         // A socket that was passed on to another process shows in no event; but where the one that had it has ended, another
         // holds it, and what was read before does not show that one.
-        let is_orphaned = |one: &ConsideredListener| {
-            state.listeners.orphaned_by(one.listener.netns, one.listener.key).is_some()
-        };
+        let is_orphaned =
+            |listener: &&Listener| state.listeners.orphaned_by(listener.netns, listener.key).is_some();
         let is_before = |read: Option<Interval>| read.is_none_or(|read| read.is_stale(refused.time, now, 0));
-        let has_heir = verdict.considered.iter().filter(is_open).any(is_orphaned);
+        let has_heir = shown.iter().any(is_orphaned);
         let is_due =
             |netns: &NetnsId| self.is_due(read(netns), FRESH_NS) || has_heir && is_before(read(netns));
-        if let Some(netns) = shown.filter(is_due) {
-            let known = self.known_owners(netns, verdict.considered.iter().filter(is_open), now);
+        if let Some(netns) = nearest.filter(is_due) {
+            let known = self.known_owners(netns, shown.into_iter(), now);
             queries.push(QueryKind::Owners { netns, known });
         }
         let is_old = |pid: &u32| self.is_due(state.settings.last_read(*pid), EXPENSIVE_NS);
@@ -229,16 +235,26 @@ impl Plan<'_> {
         queries
     }
 
+    /// The watched listeners on other ports that a report shows, or would show if the processes that hold them now were known.
+    fn on_other_ports<'a>(&'a self, verdict: &'a Verdict) -> impl Iterator<Item = &'a Listener> {
+        let Self { refused, state, .. } = *self;
+        let watched =
+            verdict.elsewhere.iter().filter(|one| state.listeners.get(one.netns, one.key).is_some());
+        let kept = (verdict.cause == Cause::Stopped)
+            .then(|| Scene::new(refused, locate(refused, state), state).may_be_kept());
+        watched.chain(kept.into_iter().flatten())
+    }
+
     /// The listeners of a namespace that are shown, with their owners, where it is enough to ask these whether they hold
     /// them still: the sockets were dumped a moment ago, for the backlog, which changes without an event.
     fn known_owners<'a>(
         &self,
         netns: NetnsId,
-        shown: impl Iterator<Item = &'a ConsideredListener>,
+        shown: impl Iterator<Item = &'a Listener>,
         now: Mono,
     ) -> Option<Vec<KnownSocket>> {
         let dumped = self.state.owners_read(netns)?.dumped;
-        let of_netns = shown.map(|one| &one.listener).filter(|listener| listener.netns == netns);
+        let of_netns = shown.filter(|listener| listener.netns == netns);
         let known =
             of_netns.map(|listener| KnownSocket { inode: listener.key.inode, pid: listener.process.pid });
         (now.since(dumped) < DUMPED_NS).then(|| known.collect())

@@ -9,8 +9,8 @@ use tests::poll;
 use tracer::output::schema::{Because, Cause, KnownBy};
 
 use crate::servers::{
-    WSGI, docker_proxy, gunicorn, haproxy, hsqldb, mariadb, nginx, nginx_at, nginx_daemon, node, postgresql,
-    python, redis, uvicorn,
+    WSGI, docker_proxy, gunicorn, gunicorn_at, haproxy, hsqldb, mariadb, nginx, nginx_at, nginx_daemon, node,
+    php_fpm_at, postgresql, python, redis, uvicorn,
 };
 use crate::software::Software;
 use crate::stage::{
@@ -161,6 +161,78 @@ pub const ALL: &[Scenario] = &[
         software: &[Software::Haproxy],
         needs: &[],
         play: haproxy_takes_over,
+    },
+    Scenario {
+        name: "nginx_reload_drops_a_port",
+        sentence: "nginx is reloaded with a configuration that has one of its two ports no more.",
+        cause: Cause::Stopped,
+        software: &[Software::Nginx],
+        needs: &[],
+        play: nginx_reload_drops_a_port,
+    },
+    Scenario {
+        name: "nginx_reload_keeps_an_unwatched_port",
+        sentence: "The same, of an nginx that was there before; the port that it keeps is not watched.",
+        cause: Cause::Stopped,
+        software: &[Software::Nginx],
+        needs: &[],
+        play: nginx_reload_keeps_an_unwatched_port,
+    },
+    Scenario {
+        name: "gunicorn_reload_drops_a_port",
+        sentence: "gunicorn, whose workers open their sockets with SO_REUSEPORT, is reloaded with one address less.",
+        cause: Cause::Stopped,
+        software: &[Software::Gunicorn],
+        needs: &[],
+        play: gunicorn_reload_drops_a_port,
+    },
+    Scenario {
+        name: "haproxy_reload_drops_a_port",
+        sentence: "HAProxy's master executes itself for a reload that drops one of two ports.",
+        cause: Cause::Stopped,
+        software: &[Software::Haproxy],
+        needs: &[],
+        play: haproxy_reload_drops_a_port,
+    },
+    Scenario {
+        name: "haproxy_reload_drops_a_port_and_drains",
+        sentence: "The same, of an HAProxy that was there before; its old worker still serves a connection.",
+        cause: Cause::Stopped,
+        software: &[Software::Haproxy, Software::Python, Software::Socat],
+        needs: &[],
+        play: haproxy_reload_drains,
+    },
+    Scenario {
+        name: "haproxy_takes_over_without_a_port",
+        sentence: "HAProxy is replaced with `-sf` by a new process that has one of its two ports no more.",
+        cause: Cause::Stopped,
+        software: &[Software::Haproxy],
+        needs: &[],
+        play: haproxy_takes_over_without_a_port,
+    },
+    Scenario {
+        name: "nginx_upgrade_drops_a_port",
+        sentence: "nginx's new binary has one of two inherited ports no more; the old one quits.",
+        cause: Cause::Stopped,
+        software: &[Software::Nginx],
+        needs: &[],
+        play: nginx_upgrade_drops_a_port,
+    },
+    Scenario {
+        name: "haproxy_reload_to_a_unix_socket",
+        sentence: "HAProxy's master executes itself for a reload that has a Unix socket in place of the port.",
+        cause: Cause::NotOnTcp,
+        software: &[Software::Haproxy],
+        needs: &[],
+        play: haproxy_reload_to_a_unix_socket,
+    },
+    Scenario {
+        name: "php_fpm_reload_drops_a_pool",
+        sentence: "PHP-FPM's master executes itself for a reload, and closes the socket of a pool that is no more.",
+        cause: Cause::OtherPort,
+        software: &[Software::PhpFpm],
+        needs: &[],
+        play: php_fpm_reload_drops_a_pool,
     },
     Scenario {
         name: "docker_proxy_is_killed",
@@ -503,6 +575,194 @@ fn haproxy_takes_over(stage: &mut Stage) {
     new.end_by(Signal::TERM);
     let refusal = stage.refused(LOOPBACK);
     refusal.server(new.pid, KnownBy::Listener).has_ended();
+}
+
+/// Asserts that the server goes on without the port, by one of these processes; those that have ended are in no remedy.
+fn goes_on(stage: &mut Stage, (other, processes): (u16, &[u32]), known_by: KnownBy, ended: &[u32]) {
+    // Then, and once a new process has settled.
+    for pause in [MORE_THAN_A_PROBE, Duration::from_millis(5_200)] {
+        pass(pause);
+        let refusal = stage.refused(LOOPBACK);
+        refusal.server_among(processes, known_by).certain();
+        refusal.summary_has("gave the port up").mentions(&format!("{LOOPBACK}:{other}"));
+        refusal.hint_has("configuration").never_shows("wait").never_shows("start the server again");
+        refusal.never_shows("exited");
+        for pid in ended {
+            refusal.never_shows(&format!("[{pid}]"));
+        }
+    }
+}
+
+fn nginx_reload_drops_a_port(stage: &mut Stage) {
+    let other = stage.another_port();
+    let kept = format!("{LOOPBACK}:{other}");
+    stage.trace_ports(&[stage.port, other], &[]);
+    let dropped = format!("{LOOPBACK}:{}", stage.port);
+    let mut server = stage.start(nginx_at(stage, &[&dropped, &kept])).up(stage.port);
+    let worker = server.wait_until("a worker", |server| server.children().first().copied());
+    pass(MORE_THAN_A_PROBE);
+    let _new = nginx_at(stage, &[&kept]);
+    server.signal(Signal::HUP);
+    stage.not_listening(stage.port);
+    goes_on(stage, (other, &[server.pid]), KnownBy::Listener, &[worker]);
+}
+
+fn nginx_reload_keeps_an_unwatched_port(stage: &mut Stage) {
+    let other = stage.another_port();
+    let kept = format!("{LOOPBACK}:{other}");
+    let dropped = format!("{LOOPBACK}:{}", stage.port);
+    let mut server = stage.start(nginx_at(stage, &[&dropped, &kept])).up(stage.port);
+    let worker = server.wait_until("a worker", |server| server.children().first().copied());
+    stage.trace();
+    let _new = nginx_at(stage, &[&kept]);
+    server.signal(Signal::HUP);
+    stage.not_listening(stage.port);
+    goes_on(stage, (other, &[server.pid]), KnownBy::Listener, &[worker]);
+}
+
+fn gunicorn_reload_drops_a_port(stage: &mut Stage) {
+    let other = stage.another_port();
+    let kept = format!("{LOOPBACK}:{other}");
+    stage.trace_ports(&[stage.port, other], &[]);
+    let dropped = format!("{LOOPBACK}:{}", stage.port);
+    let mut server = stage.start(gunicorn_at(stage, &[&dropped, &kept])).up(stage.port);
+    let worker = server.wait_until("a worker", |server| server.children().first().copied());
+    pass(MORE_THAN_A_PROBE);
+    let _new = gunicorn_at(stage, &[&kept]);
+    server.signal(Signal::HUP);
+    stage.not_listening(stage.port);
+    server.wait_until("a new worker", |server| (!server.children().contains(&worker)).then_some(()));
+    let processes = server.processes();
+    goes_on(stage, (other, &processes), KnownBy::Service, &[worker]);
+}
+
+/// HAProxy's front ends on these ports, which need no server behind them.
+fn fronts(ports: &[u16]) -> String {
+    let front = |port: &u16| {
+        format!(
+            "frontend web{port}
+    mode http
+    bind {LOOPBACK}:{port}
+    http-request return status 200
+"
+        )
+    };
+    ports.iter().map(front).collect()
+}
+
+fn haproxy_reload_drops_a_port(stage: &mut Stage) {
+    let other = stage.another_port();
+    stage.trace_ports(&[stage.port, other], &[]);
+    let mut server = stage.start(haproxy(stage, &fronts(&[stage.port, other])).with(&["-W"])).up(stage.port);
+    let worker = server.wait_until("a worker", |server| server.children().first().copied());
+    pass(MORE_THAN_A_PROBE);
+    let _new = haproxy(stage, &fronts(&[other]));
+    server.signal(Signal::USR2);
+    stage.not_listening(stage.port);
+    server.wait_until("the end of the old worker", |server| {
+        let children = server.children();
+        (!children.is_empty() && !children.contains(&worker)).then_some(())
+    });
+    let processes = server.processes();
+    goes_on(stage, (other, &processes), KnownBy::Service, &[worker]);
+}
+
+fn haproxy_reload_drains(stage: &mut Stage) {
+    let (other, behind) = (stage.another_port(), stage.another_port());
+    let _behind = stage.start(python(stage, LOOPBACK, behind)).up(behind);
+    let forward = |port: u16| {
+        format!(
+            "listen tcp{port}
+    bind {LOOPBACK}:{port}
+    server one {LOOPBACK}:{behind}
+"
+        )
+    };
+    let both = format!("{}{}", forward(stage.port), forward(other));
+    let mut server = stage.start(haproxy(stage, &both).with(&["-W"])).up(stage.port);
+    let worker = server.wait_until("a worker", |server| server.children().first().copied());
+    let at = format!("TCP4:{LOOPBACK}:{other}");
+    let client = Launch::new(["/usr/bin/socat", "-d", "-d", "-u", &at, "STDOUT"]);
+    let _client = stage.start(client).printed("starting data");
+    stage.trace_ports(&[stage.port, other], &[]);
+    let _new = haproxy(stage, &forward(other));
+    server.signal(Signal::USR2);
+    stage.not_listening(stage.port);
+    let new = server
+        .wait_until("a new worker", |server| server.children().into_iter().find(|child| *child != worker));
+    goes_on(stage, (other, &[new]), KnownBy::Service, &[worker]);
+    assert!(!has_ended(worker), "the old worker has nothing to serve: {}", server.log());
+}
+
+fn haproxy_takes_over_without_a_port(stage: &mut Stage) {
+    let other = stage.another_port();
+    stage.trace_ports(&[stage.port, other], &[]);
+    let mut old = stage.start(haproxy(stage, &fronts(&[stage.port, other]))).up(stage.port);
+    pass(MORE_THAN_A_PROBE);
+    let sections = fronts(&[other]);
+    let new = stage.start(haproxy(stage, &sections).with(&["-sf", &old.pid.to_string()]));
+    old.ended();
+    goes_on(stage, (other, &[new.pid]), KnownBy::Service, &[old.pid]);
+}
+
+fn nginx_upgrade_drops_a_port(stage: &mut Stage) {
+    let other = stage.another_port();
+    stage.trace_ports(&[stage.port, other], &[]);
+    let front = |port: u16| format!("server {{ listen {LOOPBACK}:{port}; location / {{ return 200 ok; }} }}");
+    let both = format!("{}{}", front(stage.port), front(other));
+    let mut starter = stage.start(nginx_daemon(stage, &both));
+    assert!(starter.ended().success(), "{}", starter.log());
+    let pid_file = stage.path("nginx/nginx.pid");
+    let master = || fs::read_to_string(&pid_file).ok()?.trim().parse::<u32>().ok();
+    let old = poll("nginx", || master().filter(|&pid| is_listening(pid, stage.port)));
+    poll("a worker of nginx", || (descendants(old).len() > 1).then_some(()));
+    let worker = descendants(old)[1];
+    pass(MORE_THAN_A_PROBE);
+    let _new = nginx_daemon(stage, &front(other));
+    signal(old, Signal::USR2);
+    let new = poll("the new master of nginx", || master().filter(|&pid| pid != old));
+    pass(MORE_THAN_A_PROBE);
+    signal(old, Signal::QUIT);
+    poll("the end of the old master", || has_ended(old).then_some(()));
+    stage.not_listening(stage.port);
+    goes_on(stage, (other, &descendants(new)), KnownBy::Service, &[old, worker]);
+}
+
+fn haproxy_reload_to_a_unix_socket(stage: &mut Stage) {
+    stage.trace();
+    let mut server = stage.start(haproxy(stage, &fronts(&[stage.port])).with(&["-W"])).up(stage.port);
+    let worker = server.wait_until("a worker", |server| server.children().first().copied());
+    pass(MORE_THAN_A_PROBE);
+    let socket = stage.path("haproxy.sock");
+    let at = format!("{LOOPBACK}:{}", stage.port);
+    let _new = haproxy(stage, &fronts(&[stage.port]).replace(&at, &format!("unix@{socket}")));
+    server.signal(Signal::USR2);
+    stage.not_listening(stage.port);
+    server.wait_until("the end of the old worker", |server| {
+        let children = server.children();
+        (!children.is_empty() && !children.contains(&worker)).then_some(())
+    });
+    // One that has just started may still open the port.
+    pass(Duration::from_millis(5_200));
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server_among(&server.processes(), KnownBy::Service);
+    refusal.mentions("haproxy.sock").never_shows("wait").never_shows(&format!("[{worker}]"));
+}
+
+fn php_fpm_reload_drops_a_pool(stage: &mut Stage) {
+    let other = stage.another_port();
+    let kept = format!("{LOOPBACK}:{other}");
+    stage.trace_ports(&[stage.port, other], &[]);
+    let dropped = format!("{LOOPBACK}:{}", stage.port);
+    let server = stage.start(php_fpm_at(stage, &[&dropped, &kept])).printed("ready to handle connections");
+    pass(MORE_THAN_A_PROBE);
+    let _new = php_fpm_at(stage, &[&kept]);
+    server.signal(Signal::USR2);
+    stage.not_listening(stage.port);
+    pass(MORE_THAN_A_PROBE);
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(server.pid, KnownBy::Listener).mentions(&kept).never_shows("wait");
+    refusal.hint_has(&format!("let the client use port {other}"));
 }
 
 fn docker_proxy_is_killed(stage: &mut Stage) {

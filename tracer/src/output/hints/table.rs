@@ -14,12 +14,12 @@ use crate::model::process::OwnerEnd;
 use crate::output::hints::case::Case;
 use crate::output::hints::owner::Kind;
 use crate::output::hints::words::{
-    RESTART, STRANGE, STRANGE_NAME, asker, asker_name, configured_port, device, enter,
+    RESTART, STRANGE, STRANGE_NAME, asker, asker_name, configured_port, device, enter, has_kept_ports,
     is_held_by_own_service, is_in_use, is_killed, is_own, is_still_running, is_strange, listen_stream,
     of_other_user, own, rewritten, rules, start, systemctl, use_now,
 };
 use crate::output::subject::PRIVILEGED;
-use crate::output::words::service_name;
+use crate::output::words::{service_name, who};
 use crate::products::hint::{HintRow, Place, in_url};
 use crate::products::{ProductRef, registry};
 use Kind::{DockerProxy, Kubectl, Podman, Ssh, Sshd, Systemd, Tailscaled};
@@ -543,6 +543,28 @@ static TABLE: &[Entry] = &[
             "systemd has closed the socket of a .socket unit: `{systemctl} list-sockets --all`, {systemctl} status that \
              unit shows whether it was stopped or has failed; start the .socket unit again, and not the service alone",
             systemctl = systemctl(case),
+        )
+    }),
+    known(
+        None,
+        Stopped,
+        "its server still listens on other ports, and the process that closed it failed",
+        |case| {
+            let (closer, _) = case.subject.verdict.failed_closer.as_ref().filter(|_| has_kept_ports(case))?;
+            Some(format!(
+                "see the log of {} for the end of {}, and whether its configuration still has port {}",
+                case.facts.owner,
+                who(closer),
+                case.facts.port(),
+            ))
+        },
+    ),
+    any(Stopped, "its server still listens on other ports", has_kept_ports, |case| {
+        format!(
+            "see whether the configuration of {} still has port {}: add it there and reload the server, or see its log for why \
+             it gave the port up",
+            case.facts.owner,
+            case.facts.port(),
         )
     }),
     any(Stopped, "its process is still running", is_still_running, |case| {

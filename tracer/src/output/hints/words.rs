@@ -106,6 +106,11 @@ pub fn is_still_running(case: &Case<'_>) -> bool {
     case.facts.still_running
 }
 
+/// Another process of its server closed a listener, and the server listens on other ports.
+pub fn has_kept_ports(case: &Case<'_>) -> bool {
+    is_still_running(case) && !case.subject.verdict.kept.is_empty()
+}
+
 pub fn is_killed(case: &Case<'_>) -> bool {
     case.facts.exit == Some(ExitStatus::Signal(libc::SIGKILL))
 }

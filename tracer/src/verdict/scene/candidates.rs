@@ -154,18 +154,16 @@ impl<'a> Scene<'a> {
     pub fn not_on_tcp(&self) -> Vec<(&'a ServerCandidate, &'a LocalEndpoint)> {
         let mut found = Vec::new();
         for known in self.running().into_iter().filter(|known| self.is_instance(known)) {
-            let Candidate { process, since, .. } = &known.candidate;
-            let Some(pid) = process.pid else { continue };
-            let is_old = self.refused.time.since(*since) >= SETTLED_NS;
+            let is_old = self.refused.time.since(known.candidate.since) >= SETTLED_NS;
             if (is_old || self.first_tried(known).is_some())
                 && !known.had_listened(self.destination.port, self.refused.time)
                 && self.elsewhere_of_instance(known).next().is_none()
             {
-                let endpoints = self.state.elsewhere.local_sockets(pid);
+                let processes = self.state.servers.processes_of(known, self.refused.time);
+                let endpoints = processes.iter().flat_map(|pid| self.state.elsewhere.local_sockets(*pid));
                 // A path is more specific than a port.
-                let unix = |endpoint: &&LocalEndpoint| matches!(endpoint, LocalEndpoint::Unix(_));
-                let endpoint = endpoints.iter().find(unix).or(endpoints.first());
-                found.extend(endpoint.map(|endpoint| (known, endpoint)));
+                let is_port = |endpoint: &&LocalEndpoint| !matches!(endpoint, LocalEndpoint::Unix(_));
+                found.extend(endpoints.min_by_key(is_port).map(|endpoint| (known, endpoint)));
             }
         }
         found

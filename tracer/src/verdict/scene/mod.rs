@@ -9,6 +9,7 @@
 //! | `filtered` | a packet filter of this host refused |
 //! | `listeners` | listeners that were open: near the destination, on its port, in other namespaces |
 //! | `stopped` | the listener that covered the destination and closed |
+//! | `kept` | what the server of that listener still listens on |
 //! | `binds` | binds that failed, and sockets that are bound and do not listen |
 //! | `candidates` | processes that may be the server, and do not listen on the port |
 //! | `elsewhere` | what the server listens on instead |
@@ -20,6 +21,7 @@ mod binds;
 mod candidates;
 mod elsewhere;
 mod filtered;
+mod kept;
 mod listeners;
 pub mod published;
 mod rivals;

@@ -13,14 +13,15 @@ use crate::verdict::coverage::{self, Destination, was_there};
 use crate::verdict::locate::locate;
 use crate::verdict::uncertainty::CHANGING_NS;
 
-/// Until when the end of the process may come that closed the listener a refusal is about; `None`: it has ended, or the
-/// refusal is about none.
+/// Until when the end of the process may come that closed the listener a refusal is about, or of the server that still
+/// listens elsewhere; `None`: it has ended, or the refusal is about none.
 pub fn may_be_ending(refused: &Refused, cause: Cause, state: &HostState, within: u64) -> Option<Mono> {
     if cause != Cause::Stopped {
         return None;
     }
     let scene = Scene::new(refused, locate(refused, state), state);
-    let closed = scene.closed().filter(|closed| closed.owner == OwnerEnd::Running)?;
+    let may_end = |closed: &&ClosedListener| closed.owner == OwnerEnd::Running || !scene.kept().is_empty();
+    let closed = scene.closed().filter(may_end)?;
     Some(closed.time.plus(within)).filter(|until| *until > refused.time)
 }
 
@@ -80,12 +81,22 @@ impl<'a> Scene<'a> {
             let is_heir = known.candidate.process.pid == closed.listener.process.pid;
             since > closed.time || is_heir && closed.listener.since.is_some_and(|opened| since > opened)
         };
+        // The same of the program that opened it, where a fork closed it: a master that executes itself to reload.
+        let is_reloaded = |known: &ServerCandidate| {
+            let pid = known.candidate.process.pid;
+            let mut before = closed.holders_before().map(|before| before.pid).chain([closed.root]);
+            pid.is_some()
+                && before.any(|one| one == pid)
+                && closed.listener.since.is_some_and(|opened| known.candidate.since > opened)
+        };
         self.ended().iter().any(|known| is_later(known))
-            || self
-                .running()
-                .iter()
-                .any(|known| is_later(known) && self.is_instance(known) && self.settled(known).is_some())
-            || self.not_on_tcp().iter().any(|(known, _)| is_later(known))
+            || self.running().iter().any(|known| {
+                is_later(known)
+                    && self.is_instance(known)
+                    && self.settled(known).is_some()
+                    && !self.has_kept(known)
+            })
+            || self.not_on_tcp().iter().any(|(known, _)| is_later(known) || is_reloaded(known))
     }
 
     /// The listener that covered the destination and closed, where nothing has come of the server since.
