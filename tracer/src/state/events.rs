@@ -180,6 +180,7 @@ impl HostState {
         let listeners = &self.listeners;
         let holds = |pid: u32| listeners.open().any(|listener| listener.process.pid == Some(pid));
         self.servers.executed(process, time, holds);
+        self.users_at_exec.executed(process);
         if let Some(pid) = process.pid {
             self.binds.ended(pid, time);
         }
@@ -187,6 +188,7 @@ impl HostState {
 
     pub fn exited(&mut self, exited: &Exited) {
         self.refused.ended(exited.pid);
+        self.users_at_exec.ended(exited.pid);
         let listeners = &self.listeners;
         let holds = |pid: u32| listeners.open().any(|listener| listener.process.pid == Some(pid));
         // What it closed before it executed a program is another instance's.
@@ -201,6 +203,7 @@ impl HostState {
     pub fn forked(&mut self, forked: &Forked) {
         if let (Some(parent), Some(child)) = (forked.parent, forked.child.pid) {
             self.servers.forked(parent, child, forked.time);
+            self.users_at_exec.forked(parent, &forked.child);
         }
     }
 
@@ -222,7 +225,10 @@ impl HostState {
         };
         self.health.missed_ends |= lost.place == LostWhere::Followed;
         match lost.place {
-            LostWhere::Ring | LostWhere::Decode | LostWhere::Recursion => self.servers.lost(lost.to),
+            LostWhere::Ring | LostWhere::Decode | LostWhere::Recursion => {
+                self.servers.lost(lost.to);
+                self.users_at_exec.lost();
+            }
             LostWhere::Followed => self.servers.lost(Mono::MAX),
             LostWhere::Attempts | LostWhere::Names => {}
         }
@@ -240,8 +246,9 @@ fn renamed(mut now: Process, mut before: Process) -> Process {
     now.ns_pid = now.ns_pid.or(before.ns_pid);
     // Of one that is not ending, the program is known: what was known of it before may be of another one.
     if now.exe.is_some() {
-        before = Process { exe: None, script: None, arguments: None, ..before };
+        before = Process { exe: None, script: None, arguments: None, uid_at_exec: None, ..before };
     }
+    now.uid_at_exec = now.uid_at_exec.or(before.uid_at_exec);
     now.fill(&before);
     now
 }
