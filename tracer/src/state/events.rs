@@ -36,6 +36,7 @@ impl HostState {
     pub fn opened(&mut self, opened: Opened) -> Vec<Transition> {
         let forgotten = self.forget_if_replaced(opened.listener.netns, opened.netns_cookie);
         let opened = Opened { listener: self.described_socket(&opened.listener), ..opened };
+        self.processes.acts(opened.listener.process.pid);
         let opener = Some(Box::new(opened.listener.process.clone()));
         let listener = Listener { opener, ..opened.listener };
         self.listeners.insert(listener.clone());
@@ -85,6 +86,9 @@ impl HostState {
         // The last holder closes with `sk_shutdown` set; an administrator's `ss -K`, and a shutdown() of
         // the socket, do not, and the process that did it need not be its owner.
         let closer = listener.process.clone();
+        if let (Closer::Ending(_), Some(pid)) = (by, closer.pid) {
+            self.processes.ended(pid, time);
+        }
         let end = match by {
             Closer::Ending(status) if shutdown != Shutdown::None => OwnerEnd::Ended(status),
             Closer::Process if closer.pid.is_some() => OwnerEnd::Running,
@@ -126,6 +130,7 @@ impl HostState {
         let mut transitions: Vec<Transition> =
             self.forget_if_replaced(bound.socket.netns, bound.netns_cookie).into_iter().collect();
         let bound = Bound { socket: self.described_socket(&bound.socket), ..bound };
+        self.processes.acts(bound.socket.process.pid);
         self.binds.bound(&bound);
         let listened = self.ports_listened_on(&bound.socket.process);
         self.servers.called(&bound.socket, bound.time, self.boottime_offset, listened);
@@ -181,6 +186,7 @@ impl HostState {
         let holds = |pid: u32| listeners.open().any(|listener| listener.process.pid == Some(pid));
         self.servers.executed(process, time, holds);
         self.users_at_exec.executed(process);
+        self.processes.acts(process.pid);
         if let Some(pid) = process.pid {
             self.binds.ended(pid, time);
         }
@@ -188,6 +194,7 @@ impl HostState {
 
     pub fn exited(&mut self, exited: &Exited) {
         self.refused.ended(exited.pid);
+        self.processes.ended(exited.pid, exited.time);
         self.users_at_exec.ended(exited.pid);
         let listeners = &self.listeners;
         let holds = |pid: u32| listeners.open().any(|listener| listener.process.pid == Some(pid));
@@ -204,6 +211,7 @@ impl HostState {
         if let (Some(parent), Some(child)) = (forked.parent, forked.child.pid) {
             self.servers.forked(parent, child, forked.time);
             self.users_at_exec.forked(parent, &forked.child);
+            self.processes.acts(Some(child));
         }
     }
 

@@ -113,6 +113,11 @@ impl HostState {
         Process { uid_at_exec, ..process }
     }
 
+    /// Whether a process has ended, as far as that is known.
+    pub fn has_ended(&self, process: &Process) -> bool {
+        self.processes.has_ended(process, self.boottime_offset)
+    }
+
     /// How many hops a process that holds watched listeners, or listens where such a process connects to, or whose parent
     /// does, is behind a port of the run.
     pub fn hops_of(&self, process: &Process) -> u8 {
