@@ -140,6 +140,7 @@ pub fn process(comm: &str, pid: u32) -> Process {
         ns_pid: Some(pid),
         ppid: Some(1),
         uid: Some(1000),
+        uid_at_exec: None,
         comm: Some(comm.into()),
         exe: Some(format!("/usr/bin/{comm}").as_str().into()),
         script: None,
@@ -791,7 +792,12 @@ impl Simulation {
     }
 
     /// A process executes a program.
-    pub fn execute(mut self, comm: &str, pid: u32) -> Self {
+    pub fn execute(self, comm: &str, pid: u32) -> Self {
+        self.execute_as(comm, pid, 1000)
+    }
+
+    /// The same as this user.
+    pub fn execute_as(mut self, comm: &str, pid: u32, uid: u32) -> Self {
         let program = ExecutedProgram {
             netns: NetnsId(HOST),
             netns_cookie: u64::from(HOST),
@@ -799,7 +805,7 @@ impl Simulation {
             arguments: Some(format!("{comm}\0").as_str().into()),
             is_cut: false,
         };
-        let process = Process { exe: None, ..process(comm, pid) };
+        let process = Process { exe: None, uid: Some(uid), ..process(comm, pid) };
         self.apply(KernelEvent::Executed(Box::new(Executed {
             time: self.now,
             process,

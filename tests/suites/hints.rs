@@ -95,6 +95,15 @@ fn closed(owner: (&str, u32), how: Close) -> Simulation {
     open.after_millis(2_100).refuse(&connect(LOCALHOST))
 }
 
+/// A listener of a program with these arguments, which closed.
+fn for_one_connection(words: &[&str]) -> Simulation {
+    let mut server = server(LOCALHOST).by(words[0], 7);
+    let bytes: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+    server.listener.process.script = tracer::model::program::script(bytes[0], &bytes);
+    let open = simulation().ready().open(&server).after_millis(4_000);
+    open.close(&server, Close::Owner).after_millis(2_100).refuse(&connect(LOCALHOST))
+}
+
 /// A container that listens on its own loopback.
 fn container() -> Simulation {
     simulation().netns(namespace(CONTAINER, None, &["172.17.0.2", "fd00::2"], &[]))
@@ -195,6 +204,11 @@ fn propose(cause: Cause, owner: &str, when: &str) -> Example {
             };
             match when {
                 STRANGE => example("if it is, its log shows why", bound(1001)),
+                "its process has ended" => {
+                    let passed_on = simulation().ready().bind(&server(LOCALHOST), None);
+                    let passed_on = passed_on.after_millis(400).exit(4242, FAILED).after_millis(400);
+                    example("see which process has the socket", passed_on.refuse(&connect(LOCALHOST)))
+                }
                 "" => example("strace -f -p 4242", bound(1000)),
                 other => panic!("no simulation for bound-not-listening: {other}"),
             }
@@ -298,6 +312,21 @@ fn bind_failed(owner: &str, when: &str) -> Example {
             "forward another port (kubectl",
             by_asker(("kubectl", 77), (GATEWAY, 2101), LAN, "0.0.0.0:18789"),
         ),
+        ("any", "EADDRINUSE, and the port is the local one of another process's connection") => {
+            let asked = simulation().ready().bind(&server(LOCALHOST), Some(Errno::EADDRINUSE));
+            let held = asked.held("127.0.0.1", TcpState::Established, process("curl", 77));
+            let refused = held.after_millis(400).refuse(&connect(LOCALHOST));
+            example("net.ipv4.ip_local_reserved_ports", refused)
+        }
+        ("any", "EADDRINUSE, and another process asked for the port to connect from it") => {
+            let client = server(LOCALHOST);
+            let connects = simulation().ready().bind(&client, None).becomes_client(&client);
+            let asked = server(LOCALHOST).by("nginx", 7);
+            let asked = connects.after_millis(400).bind(&asked, Some(Errno::EADDRINUSE));
+            let held = asked.held("127.0.0.1", TcpState::Established, process("curl", 77));
+            let refused = held.after_millis(400).refuse(&connect(LOCALHOST));
+            example("curl[77] asked for the port to connect from it", refused)
+        }
         ("docker-proxy", _) => {
             example("a container publishes this port", in_use(("docker-proxy", 2210), LAN, any))
         }
@@ -347,6 +376,11 @@ fn bind_failed(owner: &str, when: &str) -> Example {
         }
         ("any", "EADDRNOTAVAIL, and the address is there now") => {
             example("192.168.50.2 is there now: restart", failed("192.168.50.2:18789", Errno::EADDRNOTAVAIL))
+        }
+        ("any", "EADDRNOTAVAIL, for [::1]") => {
+            let off = simulation().host(|host| host.local.retain(|route| route.addr.is_ipv4())).ready();
+            let asked = off.bind(&server(LOCALHOST_V6), Some(Errno::EADDRNOTAVAIL)).after_millis(400);
+            example("lo has no [::1]", asked.refuse(&connect(LOCALHOST_V6)))
         }
         ("any", "EADDRNOTAVAIL") => example(
             "bring up the interface that has 100.70.1.1, then start the server again; or",
@@ -406,13 +440,17 @@ fn stopped(owner: &str, when: &str) -> Example {
         ("systemd socket", _) => {
             example("`systemctl --user list-sockets --all`", closed(("systemd", 900), Close::Owner))
         }
+        ("socat", _) => {
+            example("start it again with fork", for_one_connection(&["socat", "TCP-LISTEN:18789", "STDIO"]))
+        }
+        ("nc -l", _) => example("start it again with -k", for_one_connection(&["nc", "-l", "18789"])),
         ("any", "its server still listens on other ports, and the process that closed it failed") => {
             let [dropped, kept] = [LOCALHOST, "127.0.0.1:18790"].map(|at| server(at).by("nginx", 7));
             let mut worker = dropped.clone();
             worker.listener.process.pid = Some(8);
             let up = simulation().ready().open(&dropped).open(&kept).fork("nginx", 7, 8).after_millis(4_000);
             let closed = up.close(&worker, Close::End(KILLED)).after_millis(900);
-            example("for the end of nginx[8]", closed.refuse(&connect(LOCALHOST)))
+            example("why one of its processes ended", closed.refuse(&connect(LOCALHOST)))
         }
         ("any", "its server still listens on other ports") => {
             let [dropped, kept] = [LOCALHOST, "127.0.0.1:18790"].map(|at| server(at).by("nginx", 7));
@@ -428,7 +466,9 @@ fn stopped(owner: &str, when: &str) -> Example {
         ("any", "its process was ended by SIGKILL") => {
             example("who sends SIGKILL: an operator", closed((GATEWAY, 21), Close::End(KILLED)))
         }
-        ("any", "its process has ended") => example("for the end of nginx[7]", closed(("nginx", 7), failed)),
+        ("any", "its process has ended") => {
+            example("for the end of nginx, then", closed(("nginx", 7), failed))
+        }
         ("any", "who closed it is not known") => {
             let gateway = server(LOCALHOST).by("nginx", 7);
             let unseen = simulation()
@@ -537,7 +577,7 @@ fn wrong_address(owner: &str, when: &str) -> Example {
             let set = set.configure(4242, &[], Some((&file("tailnet", ""), OLDER)));
             let set = set.after_millis(100).replace(4242, &file("lan", ""), process("openclaw", 70));
             let set = set.after_millis(2_000).replace(4242, &file("tailnet", ""), process("sync", 71));
-            example("something rewrites the file: openclaw[70]", set.refuse(&connect(LOCALHOST)))
+            example("something rewrites the file: openclaw set", set.refuse(&connect(LOCALHOST)))
         }
         ("any", "its file asks for the address, and something wins over it") => example(
             "the gateway.bind of its arguments wins over it",
@@ -1082,4 +1122,222 @@ fn a_container_behind_a_published_port_is_named() {
         "{}",
         verdict.summary
     );
+}
+
+/// A process that asked for a port, and has ended.
+fn gave_up(at: &str, errno: Errno) -> Simulation {
+    let asked = simulation().ready().bind(&server(at).by("haproxy", 31), Some(errno)).after_millis(20);
+    asked.exit(31, FAILED).after_millis(400)
+}
+
+/// Words that only a process that is running can be named by.
+fn names(hint: &str, pid: u32) -> bool {
+    hint.split(|letter: char| !letter.is_ascii_digit()).any(|number| number == pid.to_string())
+}
+
+/// A process that has ended can be started again, and not restarted, ended or examined.
+#[test]
+fn no_hint_names_a_process_that_has_ended() {
+    let host = |simulation: Simulation, addr: &str| {
+        let addr = addr.parse().unwrap();
+        let route = tracer::model::namespace::LocalRoute { addr, prefix_len: 32, device: 2, table: 255 };
+        simulation.host(|host| host.local.push(route)).scan_again().after_millis(100)
+    };
+    let haproxy = || server(LOCALHOST).by("haproxy", 31);
+    let stopped = |how| simulation().ready().open(&haproxy()).after_millis(4_000).close(&haproxy(), how);
+    let in_unit = || server("10.9.0.7:18789").by("haproxy", 31).in_unit("haproxy.service");
+    let unit = simulation().ready().bind(&in_unit(), Some(Errno::EADDRNOTAVAIL)).after_millis(20);
+    let strange = server(LOCALHOST).by("haproxy", 31).of_user(1001);
+    let strange = simulation().ready().bind(&strange, Some(Errno::EADDRNOTAVAIL)).exit(31, FAILED);
+    let holder = server("0.0.0.0:18789").by("haproxy", 31);
+    let orphan = simulation().ready().open(&holder).after_millis(1_000).exit(31, FAILED);
+    let orphan = orphan.bind(&server(LOCALHOST).by(GATEWAY, 70), Some(Errno::EADDRINUSE));
+    for (what, log, expected) in [
+        (
+            "the address has come",
+            host(gave_up("10.9.0.7:18789", Errno::EADDRNOTAVAIL), "10.9.0.7"),
+            "start haproxy",
+        ),
+        ("another error", gave_up(LOCALHOST, Errno::ENOBUFS), "the log of haproxy"),
+        ("its listener closed", stopped(Close::End(FAILED)).exit(31, FAILED), "start the server again"),
+        (
+            "it never listened",
+            simulation().ready().start("haproxy", 31).exit(31, FAILED),
+            "the end of haproxy",
+        ),
+        ("its unit is known", host(unit.exit(31, FAILED), "10.9.0.7"), "start haproxy.service again"),
+        ("of another user", strange, "belonged to user 1001"),
+        ("it held the port", orphan, ""),
+    ] {
+        let hint = hint(log.after_millis(300).refuse(&connect(LOCALHOST)));
+        assert!(!names(&hint, 31), "{what}: {hint}");
+        assert!(hint.contains(expected), "{what}: {hint}");
+        assert!(!hint.contains("restart haproxy") && !hint.contains("kill "), "{what}: {hint}");
+    }
+    // One that is running is named.
+    let asked = simulation().ready().bind(&haproxy(), Some(Errno::ENOBUFS)).after_millis(300);
+    assert!(hint(asked.refuse(&connect(LOCALHOST))).contains("haproxy[31]"));
+    // Two that took turns: both have ended.
+    let python = |pid| server(LOCALHOST).by("python3", pid);
+    let unit = |pid| server(LOCALHOST).by("haproxy", pid).in_unit("haproxy.service");
+    let mut turns = simulation().ready();
+    for (pid, server) in [(41, python(41)), (42, unit(42)), (43, python(43)), (44, unit(44))] {
+        turns = turns.open(&server).after_millis(4_000).close(&server, Close::End(FAILED)).exit(pid, FAILED);
+        turns = turns.after_millis(900);
+    }
+    let hint = hint(turns.refuse(&connect(LOCALHOST)));
+    assert!(hint.contains("haproxy.service") && hint.contains("python3"), "{hint}");
+    assert!((41..45).all(|pid| !names(&hint, pid)), "{hint}");
+}
+
+/// The kernel gave the port to a connection that goes out, and gives it to the next one unless it is reserved.
+#[test]
+fn a_port_that_a_connection_of_its_own_has_is_to_be_reserved() {
+    let asked = |errno| simulation().ready().bind(&server(LOCALHOST).by("nginx", 7), Some(errno));
+    for (state, client) in
+        [(TcpState::Established, "curl"), (TcpState::SynSent, "node"), (TcpState::CloseWait, "python3")]
+    {
+        let held = asked(Errno::EADDRINUSE).held("127.0.0.1", state, process(client, 77));
+        let hint = hint(held.after_millis(400).refuse(&connect(LOCALHOST)));
+        assert!(hint.contains(&format!("{client}[77]")), "{hint}");
+        assert!(hint.contains("add 18789 to net.ipv4.ip_local_reserved_ports"), "{hint}");
+        assert!(!hint.contains("give one of the two another port"), "{hint}");
+    }
+    // What was accepted from a listener that has closed since is none that goes out.
+    let former = server("127.0.0.1:18789").by("relay", 77);
+    let closed = simulation().ready().open(&former).after_millis(1_000).close(&former, Close::Owner);
+    let asked = closed.bind(&server(LOCALHOST).by("nginx", 7), Some(Errno::EADDRINUSE));
+    let held = asked.held("127.0.0.1", TcpState::Established, process("relay", 77));
+    let accepted = hint(held.after_millis(400).refuse(&connect(LOCALHOST)));
+    assert!(!accepted.contains("reserved_ports"), "{accepted}");
+    // Nor what a worker of the server itself goes on with.
+    let asked = simulation().ready().bind(&server(LOCALHOST).by("nginx", 7), Some(Errno::EADDRINUSE));
+    let held = asked.held("127.0.0.1", TcpState::Established, process("nginx", 77));
+    let own = hint(held.after_millis(400).refuse(&connect(LOCALHOST)));
+    assert!(!own.contains("reserved_ports"), "{own}");
+}
+
+/// An address can come long after its interface is up: that of a VIP, and an IPv6 address until no other host has it.
+#[test]
+fn an_address_that_comes_late_can_be_bound_before() {
+    let failed = |at: &str| {
+        let asked = simulation().ready().bind(&server(at).by("nginx", 7), Some(Errno::EADDRNOTAVAIL));
+        hint(asked.after_millis(400).refuse(&connect(LOCALHOST)))
+    };
+    // It is there now.
+    let vip = failed("192.168.50.2:18789");
+    assert!(vip.contains("192.168.50.2 is there now: restart nginx[7]"), "{vip}");
+    assert!(vip.contains("net.ipv4.ip_nonlocal_bind") && vip.contains("FreeBind=yes"), "{vip}");
+    let postgres = server("192.168.50.2:18789").by("postgres", 41);
+    let postgres = simulation().ready().bind(&postgres, Some(Errno::EADDRNOTAVAIL)).after_millis(400);
+    let postgres = hint(postgres.refuse(&connect(LOCALHOST)));
+    assert!(postgres.contains("192.168.50.2 is there now: restart PostgreSQL"), "{postgres}");
+    // It is not.
+    let absent = failed("192.168.50.9:18789");
+    assert!(absent.contains("net.ipv4.ip_nonlocal_bind") && absent.contains("VRRP"), "{absent}");
+    // Duplicate address detection takes a second or more.
+    for tentative in ["[2001:db8::2]:18789", "[2001:db8::9]:18789"] {
+        let hint = failed(tentative);
+        assert!(hint.contains("net.ipv6.ip_nonlocal_bind") && hint.contains("duplicate address"), "{hint}");
+        assert!(!hint.contains("net.ipv4.ip_nonlocal_bind"), "{hint}");
+    }
+    // A host without IPv6 has no interface to bring up.
+    let off = simulation().host(|host| host.local.retain(|route| route.addr.is_ipv4())).ready();
+    let off = off.bind(&server(LOCALHOST_V6).by("nginx", 7), Some(Errno::EADDRNOTAVAIL)).after_millis(400);
+    let off = hint(off.refuse(&connect(LOCALHOST_V6)));
+    assert!(off.contains("disable_ipv6") && !off.contains("bring up the interface"), "{off}");
+}
+
+/// A resolver has 127.0.0.53:53, and another one wants every address.
+#[test]
+fn a_server_for_every_address_can_take_the_one_that_is_free() {
+    let in_use = |holder: (&str, u32), held: &str, asked: &str, to: &str| {
+        let present = simulation().present(&server(held).by(holder.0, holder.1)).ready();
+        let asked = present.bind(&server(asked).by("dnsmasq", 70), Some(Errno::EADDRINUSE));
+        hint(asked.after_millis(400).refuse(&connect(to)))
+    };
+    let any = "0.0.0.0:18789";
+    for (holder, held, asked, to, free) in [
+        (("systemd-resolve", 53), "127.0.0.53:18789", any, LAN, "192.168.50.2"),
+        (("unbound", 54), LOCALHOST_V6, "[::]:18789", "[2001:db8::2]:18789", "[2001:db8::2]"),
+        (("docker-proxy", 55), LAN, any, LOCALHOST, "127.0.0.1"),
+        (("ssh", 56), "127.0.0.53:18789", "[::]:18789", LAN, "192.168.50.2"),
+    ] {
+        let hint = in_use(holder, held, asked, to);
+        let expected = format!("let the server listen on {free} alone, which no listener has");
+        assert!(hint.starts_with(&expected), "{held} {asked} {to}: {hint}");
+    }
+    // The address that clients ask for is not free, or is all that the server asked for.
+    let both = simulation().present(&server("127.0.0.53:18789").by("unbound", 54)).ready();
+    let both = both.held("192.168.50.2", TcpState::Closed, process("relay", 77));
+    let both = both.bind(&server(any).by("dnsmasq", 70), Some(Errno::EADDRINUSE)).after_millis(400);
+    let both = both.held("192.168.50.2", TcpState::Closed, process("relay", 77));
+    let taken = hint(both.refuse(&connect(LAN)));
+    assert!(!taken.contains("alone"), "{taken}");
+    let one = in_use(("unbound", 54), any, LAN, LOCALHOST_V6);
+    assert!(!one.contains("alone"), "{one}");
+}
+
+/// A server that asks its clients for nothing is open to all who reach it.
+#[test]
+fn a_server_without_authentication_is_opened_behind_a_firewall_only() {
+    for (program, what) in [
+        ("memcached", "SASL"),
+        ("redis-server", "requirepass"),
+        ("mongod", "security.authorization"),
+        ("etcd", "client-cert-auth"),
+    ] {
+        for (at, to) in
+            [(LOCALHOST, LAN), (LOCALHOST, TAILNET), (TAILNET, LAN), ("0.0.0.0:18789", "[2001:db8::2]:18789")]
+        {
+            let hint = hint(up((program, 7), at, to));
+            assert!(hint.contains("firewall") && hint.contains(what), "{program} {at} {to}: {hint}");
+            let before = hint.find("listen on").unwrap_or_default();
+            assert!(hint.find("use ").is_some_and(|now| now < before), "the least exposing first: {hint}");
+        }
+        let here = hint(up((program, 7), TAILNET, LOCALHOST));
+        assert!(!here.contains("firewall"), "loopback exposes nothing: {here}");
+    }
+    // The same of what is on no TCP port, bound to an interface, or another user's.
+    let unix = simulation().ready().start_as("php-fpm", 7, None).local(7, "/run/php/php-fpm.sock");
+    let unix = hint(unix.after_millis(5_100).refuse(&connect(LAN)));
+    assert!(unix.contains("192.168.50.2:18789 too") && unix.contains("authentication"), "{unix}");
+    let device = simulation().present(&server("0.0.0.0:18789").by("memcached", 7).bound_to(3)).ready();
+    let device = hint(device.refuse(&connect(LAN)));
+    assert!(device.contains("SO_BINDTODEVICE") && device.contains("firewall"), "{device}");
+    let strange = simulation().present(&server(TAILNET).by("nginx", 7).of_user(1001)).ready();
+    let strange = hint(strange.refuse(&connect(LAN)));
+    assert!(
+        strange.contains("listen on 192.168.50.2 too") && strange.contains("authentication"),
+        "{strange}"
+    );
+}
+
+/// Its arguments show that it takes one connection, and closes its listener.
+#[test]
+fn a_server_for_one_connection_is_named_as_such() {
+    let ended = |line: &str| hint(for_one_connection(&line.split(' ').collect::<Vec<_>>()));
+    for line in [
+        "socat TCP-LISTEN:18789,reuseaddr TCP:127.0.0.1:80",
+        "socat TCP:127.0.0.1:80 tcp4-l:18789",
+        "socat -d -d OPENSSL-LISTEN:18789,cert=a.pem EXEC:/bin/cat",
+    ] {
+        let hint = ended(line);
+        assert!(hint.contains("`fork`") && hint.contains("one connection"), "{line}: {hint}");
+    }
+    for line in ["nc -l 18789", "nc.openbsd -vl 127.0.0.1 18789", "ncat --listen 18789"] {
+        let hint = ended(line);
+        assert!(hint.contains("`-k`") && hint.contains("one connection"), "{line}: {hint}");
+    }
+    for line in [
+        "socat TCP-LISTEN:18789,reuseaddr,fork TCP:127.0.0.1:80",
+        "socat TCP-LISTEN:18789,FORK=1 STDIO",
+        "nc -lk 18789",
+        "ncat -l --keep-open 18789",
+        "nc.traditional -l -p 18789",
+        "python3 -c once.py",
+    ] {
+        let hint = ended(line);
+        assert!(!hint.contains("`fork`") && !hint.contains("`-k`"), "{line}: {hint}");
+    }
 }

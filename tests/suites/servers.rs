@@ -5,6 +5,7 @@
 use tests::simulation::{Close, Server, Simulation, connect, namespace, server, simulation};
 use tracer::model::errno::Errno;
 use tracer::model::forward::Target;
+use tracer::model::kernel_event::LostWhere;
 use tracer::model::namespace::LocalRoute;
 use tracer::model::process::ExitStatus;
 use tracer::model::unit::Unit;
@@ -600,6 +601,120 @@ fn a_successor_that_started_before_the_end_is_named() {
     assert!(verdict.hint.unwrap_or_default().starts_with("wait: another instance"));
 }
 
+/// The user of a server that gives up root once it has started.
+const MOSQUITTO: u32 = 106;
+
+fn mosquitto(pid: u32) -> Server {
+    server(LOCALHOST).by("mosquitto", pid).of_user(MOSQUITTO)
+}
+
+/// Root starts a server, which gives up root, listens, and ends.
+fn has_given_up_root() -> Simulation {
+    let first = mosquitto(11);
+    let up = simulation().ready().execute_as("mosquitto", 11, ROOT).after_millis(20).open(&first);
+    let ended = up.after_millis(5_000).close(&first, Close::End(ExitStatus::Code(0)));
+    ended.exit(11, ExitStatus::Code(0)).after_millis(1_000)
+}
+
+#[track_caller]
+fn assert_of_service(verdict: &Verdict, cause: Cause, pid: u32) {
+    let server = verdict.server.as_ref().map(|server| (server.process.pid, server.known_by));
+    assert_eq!((verdict.cause, server), (cause, Some((Some(pid), KnownBy::Service))), "{verdict:?}");
+    assert!(!verdict.because.contains(&Because::SeveralOwners), "{verdict:?}");
+}
+
+/// It fails before it gives up root: it has another user than the one that listened, as which it was started.
+#[test]
+fn a_restart_that_fails_before_it_gives_up_root_is_of_the_same_service() {
+    let failed = has_given_up_root().execute_as("mosquitto", 22, ROOT).after_millis(30);
+    let verdict = refused(failed.exit(22, ExitStatus::Code(3)).after_millis(300), LOCALHOST);
+    assert_of_service(&verdict, Cause::NeverListened, 22);
+}
+
+/// The process that root started has ended by the time that its child listens.
+#[test]
+fn a_daemon_that_has_given_up_root_is_of_the_service_that_root_started() {
+    let daemon = mosquitto(12);
+    let up = simulation().ready().execute_as("mosquitto", 11, ROOT).fork("mosquitto", 11, 12);
+    let up = up.exit(11, ExitStatus::Code(0)).after_millis(20).open(&daemon).after_millis(5_000);
+    let ended = up.close(&daemon, Close::End(ExitStatus::Signal(15))).exit(12, ExitStatus::Signal(15));
+    let failed = ended.after_millis(1_000).execute_as("mosquitto", 22, ROOT).fork("mosquitto", 22, 23);
+    let failed = failed.exit(22, ExitStatus::Code(0)).after_millis(30).exit(23, ExitStatus::Code(3));
+    assert_of_service(&refused(failed.after_millis(300), LOCALHOST), Cause::NeverListened, 22);
+}
+
+/// The configuration was changed: it asks for its port as root.
+#[test]
+fn a_bind_before_root_is_given_up_is_of_the_same_service() {
+    let asks = mosquitto(22).of_user(ROOT);
+    let failed = has_given_up_root().execute_as("mosquitto", 22, ROOT).after_millis(30);
+    let failed = failed.bind(&asks, Some(Errno::EADDRNOTAVAIL)).exit(22, ExitStatus::Code(1));
+    let verdict = refused(failed.after_millis(300), LOCALHOST);
+    assert_of_service(&verdict, Cause::BindFailed, 22);
+}
+
+/// It is still to give up root.
+#[test]
+fn a_successor_that_has_not_given_up_root_is_named() {
+    let started = has_given_up_root().execute_as("mosquitto", 22, ROOT).after_millis(300);
+    let verdict = refused(started, LOCALHOST);
+    assert_eq!(verdict.cause, Cause::Stopped, "{verdict:?}");
+    assert!(verdict.summary.contains("its successor mosquitto[22]"), "{}", verdict.summary);
+    assert!(hint_of(&verdict).starts_with("wait: another instance"), "{verdict:?}");
+}
+
+/// Its descriptors are read again by another user's number: it is the same process.
+#[test]
+fn a_listener_that_was_opened_before_root_was_given_up_is_of_the_same_service() {
+    let first = mosquitto(11).of_user(ROOT);
+    let up = simulation().ready().execute_as("mosquitto", 11, ROOT).open(&first).after_millis(5_000);
+    let ended = up.close(&mosquitto(11), Close::End(ExitStatus::Code(0))).exit(11, ExitStatus::Code(0));
+    let failed = ended.after_millis(1_000).execute_as("mosquitto", 22, ROOT).after_millis(30);
+    let failed = failed.exit(22, ExitStatus::Code(3)).after_millis(300);
+    assert_of_service(&refused(failed, LOCALHOST), Cause::NeverListened, 22);
+}
+
+/// The user that a server gives up root for, any other one, and root beside them: each starts services of its own.
+#[test]
+fn a_program_that_another_user_started_is_never_of_a_service_that_root_started() {
+    const OTHER: u32 = 1001;
+    let ends = |ended: Simulation, uid| {
+        let failed = ended.execute_as("mosquitto", 22, uid).after_millis(30);
+        refused(failed.exit(22, ExitStatus::Code(3)).after_millis(300), LOCALHOST)
+    };
+    for uid in [MOSQUITTO, OTHER] {
+        let verdict = ends(has_given_up_root(), uid);
+        assert_eq!((verdict.cause, server_pid(&verdict)), (Cause::Stopped, Some(11)), "{uid}: {verdict:?}");
+        // Nor the other way round.
+        let own = server(LOCALHOST).by("mosquitto", 11).of_user(uid);
+        let up = simulation().ready().execute_as("mosquitto", 11, uid).open(&own).after_millis(5_000);
+        let ended = up.close(&own, Close::End(ExitStatus::Code(0))).exit(11, ExitStatus::Code(0));
+        let verdict = ends(ended.after_millis(1_000), ROOT);
+        assert_eq!((verdict.cause, server_pid(&verdict)), (Cause::Stopped, Some(11)), "{uid}: {verdict:?}");
+    }
+    // Who started what was there before the trace is not known.
+    let before = simulation().present(&mosquitto(11)).ready().close(&mosquitto(11), Close::Owner);
+    let verdict = ends(before.after_millis(1_000), ROOT);
+    assert_eq!((verdict.cause, server_pid(&verdict)), (Cause::Stopped, Some(11)), "{verdict:?}");
+}
+
+/// The number of the process that root started is another user's process's by now, or runs another user's program.
+#[test]
+fn a_number_that_another_process_has_by_now_shows_nothing() {
+    let started = || simulation().ready().execute_as("mosquitto", 11, ROOT).after_millis(20);
+    let ended = started().exit(11, ExitStatus::Code(0)).after_millis(1_000);
+    let executed = started().execute_as("mosquitto", 11, MOSQUITTO).after_millis(20);
+    let lost = started().lose(1, LostWhere::Ring).scan_again().after_millis(20);
+    for other in [ended, executed, lost] {
+        let up = other.open(&mosquitto(11)).after_millis(5_000);
+        let ended = up.close(&mosquitto(11), Close::End(ExitStatus::Code(0))).exit(11, ExitStatus::Code(0));
+        let failed = ended.after_millis(1_000).execute_as("mosquitto", 22, ROOT).after_millis(30);
+        let verdict = refused(failed.exit(22, ExitStatus::Code(3)).after_millis(300), LOCALHOST);
+        assert_eq!(server_pid(&verdict), Some(11), "{verdict:?}");
+        assert_eq!(verdict.cause, Cause::Stopped, "{verdict:?}");
+    }
+}
+
 /// Another user listens on an address of its own, and tries for more: it decides nothing beside the server.
 #[test]
 fn another_users_process_decides_nothing() {
@@ -1157,7 +1272,7 @@ fn a_port_that_a_reload_drops_is_not_the_end_of_the_server() {
     let words = format!("nginx[11] was ended by SIGKILL; nginx[10] is still running and listens on {OTHER}");
     assert!(killed.summary.ends_with(&words), "{}", killed.summary);
     assert!(
-        hint_of(&killed).starts_with("see the log of nginx[10] for the end of nginx[11], and"),
+        hint_of(&killed).starts_with("see the log of nginx[10] for why one of its processes ended, and"),
         "{killed:?}"
     );
     // The refusal comes before the worker ends.
@@ -1391,6 +1506,8 @@ fn assert_in_turn(verdict: &Verdict, [one, other]: [&str; 2]) {
     );
     let summary = format!("two services take turns on 18789: {one} and {other}");
     assert!(verdict.summary.contains(&summary), "{}", verdict.summary);
+    // Both have ended: the hint has their names without numbers.
+    let [one, other] = [one, other].map(|name| name.split('[').next().unwrap_or_default());
     let hint = format!("two services take turns on 18789: disable one, {one} or {other}");
     assert_eq!(verdict.hint.as_deref(), Some(&*hint), "{verdict:?}");
 }

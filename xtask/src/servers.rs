@@ -14,11 +14,14 @@ use anyhow::{Context, Result};
 use crate::cargo::{shown, succeed, target_directory};
 
 /// The programs of Debian that other tests do not call, and their packages. None needs its daemon to run.
-pub const DEBIAN: [(&str, &str); 21] = [
+pub const DEBIAN: [(&str, &str); 24] = [
     ("/usr/sbin/mariadbd", "mariadb-server-core"),
     ("/usr/sbin/php-fpm8.2", "php8.2-fpm"),
     ("/usr/bin/redis-server", "redis-server"),
     ("/usr/sbin/haproxy", "haproxy"),
+    ("/usr/sbin/mosquitto", "mosquitto"),
+    ("/usr/bin/memcached", "memcached"),
+    ("/bin/nc.openbsd", "netcat-openbsd"),
     ("/usr/sbin/lighttpd", "lighttpd"),
     ("/usr/bin/podman", "podman"),
     ("/usr/lib/podman/netavark", "netavark"),

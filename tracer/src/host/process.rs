@@ -109,6 +109,7 @@ impl Handle {
             ns_pid: status.ns_pid,
             ppid: (stat.ppid != 0).then_some(stat.ppid),
             uid: status.uid,
+            uid_at_exec: None,
             comm,
             script,
             arguments,

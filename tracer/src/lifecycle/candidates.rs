@@ -31,7 +31,8 @@ pub fn started(executed: &Executed, recognition: &Recognition, state: &HostState
     };
     let whole = (!is_cut).then(|| Arguments::of(whole));
     // The path may never be known: the process may have ended.
-    let process = Process { script, arguments: whole, exe: Some(file_name.clone()), ..process.clone() };
+    let (exe, uid_at_exec) = (Some(file_name.clone()), process.uid);
+    let process = Process { script, arguments: whole, exe, uid_at_exec, ..process.clone() };
     let named = recognition.recognise(comm, Some(file_name.as_bytes()), arguments.as_bytes());
     let (product, port) = match named {
         Some(Named::Product(product)) => (Some(product), None),

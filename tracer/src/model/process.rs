@@ -19,6 +19,10 @@ pub struct Process {
     pub ppid: Option<u32>,
     /// User id as the host counts.
     pub uid: Option<u32>,
+    /// User id when it executed its program, which it may have given up since. Only the kernel's record of the exec shows it,
+    /// so that the state alone has it, and no input; `None`: that was not seen.
+    #[serde(skip)]
+    pub uid_at_exec: Option<u32>,
     /// Name (`task_struct.comm`).
     pub comm: Option<Text>,
     /// Path of the executable, as in its own mount namespace.

@@ -92,6 +92,29 @@ const READERS: [&str; 14] = [
 /// What stands for the script of a process that serves one session: see [`script`].
 pub const SESSION: &[u8] = b"session";
 
+/// What stands for the script of a process whose arguments make it take one connection and close its listener: see
+/// [`script`]. No pattern that a user gives is part of it.
+pub const ONCE: &[u8] = b"\0";
+
+/// Servers that root starts and that give up root before they listen. Their starts are recorded from the beginning, for the
+/// user that started them, which nothing shows later.
+pub const GIVE_UP_ROOT: [&str; 14] = [
+    "mosquitto",
+    "mariadbd",
+    "mysqld",
+    "memcached",
+    "haproxy",
+    "lighttpd",
+    "named",
+    "dnsmasq",
+    "unbound",
+    "pdns_server",
+    "slapd",
+    "squid",
+    "vsftpd",
+    "beanstalkd",
+];
+
 /// Whether a program of this file name starts others, and is not a server itself.
 pub fn is_launcher(program: &[u8], arguments: &[&[u8]]) -> bool {
     let is_named = |names: &[&str]| names.iter().any(|name| name.as_bytes() == program);
@@ -131,8 +154,11 @@ fn stem(program: &[u8]) -> &[u8] {
 /// program is not an interpreter, or runs none.
 ///
 /// A process of sshd that serves a session has written its title over its arguments, `sshd: ann@pts/0`: it is another server
-/// than the one that listens, whose title has `[listener]` in it.
+/// than the one that listens, whose title has `[listener]` in it. A socat or nc for one connection is another one than a server.
 pub fn script(program: &[u8], arguments: &[&[u8]]) -> Option<Text> {
+    if takes_one_connection(program, arguments) {
+        return Some(Text::new(ONCE));
+    }
     if program == b"sshd" {
         let title = arguments.first().copied().unwrap_or_default();
         let is_listener = title.windows(10).any(|part| part == b"[listener]");
@@ -167,6 +193,35 @@ pub fn script(program: &[u8], arguments: &[&[u8]]) -> Option<Text> {
     None
 }
 
+/// Whether its arguments make a program close its listener with the first connection: socat without `fork`, nc without `-k`.
+/// Traditional nc has no such option.
+fn takes_one_connection(program: &[u8], arguments: &[&[u8]]) -> bool {
+    let words: Vec<String> =
+        arguments.iter().skip(1).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    match program {
+        b"socat" | b"socat1" => words.iter().any(|word| is_socat_listener_without_fork(&word.to_lowercase())),
+        b"nc" | b"nc.openbsd" | b"ncat" => {
+            let has = |letter: char, long: &str| {
+                words.iter().any(|word| {
+                    let is_short = word.starts_with('-') && !word.starts_with("--") && word.contains(letter);
+                    is_short || word == long
+                })
+            };
+            has('l', "--listen") && !has('k', "--keep-open")
+        }
+        _ => false,
+    }
+}
+
+/// `tcp-listen:80,reuseaddr`, in lower case.
+fn is_socat_listener_without_fork(word: &str) -> bool {
+    let mut options = word.split(',');
+    let keyword = options.next().and_then(|address| address.split_once(':')).map(|(keyword, _)| keyword);
+    let kind = keyword.and_then(|keyword| keyword.strip_suffix("-listen").or(keyword.strip_suffix("-l")));
+    let is_listener = kind.is_some_and(|kind| ["tcp", "tcp4", "tcp6", "openssl", "ssl"].contains(&kind));
+    is_listener && !options.any(|option| option == "fork" || option.starts_with("fork="))
+}
+
 /// Longest command line of which the arguments are compared: as much as the kernel side reads of a start.
 const ARGUMENTS_MAX: usize = 1_024;
 
@@ -177,7 +232,7 @@ pub fn read(program: &[u8], line: &[u8]) -> (Option<Text>, Option<Arguments>) {
     let script = script(program, &words);
     let whole = line.strip_suffix(&[0]).filter(|line| line.len() < ARGUMENTS_MAX);
     let is_its_own = words.first().is_some_and(|first| file_name(first) == program)
-        || script.as_ref().is_some_and(|script| script.as_bytes() != SESSION);
+        || script.as_ref().is_some_and(|script| ![SESSION, ONCE].contains(&script.as_bytes()));
     let arguments = whole.filter(|_| is_its_own).map(|_| Arguments::of(&words[..words.len() - 1]));
     (script, arguments)
 }

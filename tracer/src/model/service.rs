@@ -6,7 +6,11 @@ use super::program;
 use super::text::Text;
 use super::unit::Unit;
 
-/// Whether two processes are of one service: the same program in the same unit or container; elsewhere, of the same user.
+/// The user id of root.
+const ROOT: u32 = 0;
+
+/// Whether two processes are of one service: the same program in the same unit or container; elsewhere, started by the same
+/// user.
 ///
 /// A process that passes connections on is known by what it forwards: all of a runtime's proxies run in the runtime's own
 /// unit. It is of one service with itself alone.
@@ -76,7 +80,7 @@ fn is_same_place(one: &Process, other: &Process) -> bool {
     match (&one.unit, &other.unit) {
         (Some(one), Some(other)) if one.is_service() || other.is_service() => one == other,
         // A session holds programs that have nothing to do with each other.
-        _ => is_same_user(one, other),
+        _ => is_started_by_same_user(one, other),
     }
 }
 
@@ -85,6 +89,20 @@ fn is_same_container(one: &Container, other: &Container) -> bool {
     let is_same_name = one.name.is_some() && one.name == other.name;
     let is_same_pod = one.pod_uid.is_some() && one.pod_uid == other.pod_uid;
     one.runtime == other.runtime && (one.id == other.id || is_same_name || is_same_pod)
+}
+
+/// Whether the same user started both: a server that root starts may give up root, so that a user at an exec is compared with
+/// one at an exec. Only where that was not seen of one, both are compared as they were read.
+pub fn is_started_by_same_user(one: &Process, other: &Process) -> bool {
+    match (user_at_exec(one), user_at_exec(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => is_same_user(one, other),
+    }
+}
+
+/// A process that is root's now can do what one does that was root's at its exec.
+fn user_at_exec(process: &Process) -> Option<u32> {
+    process.uid_at_exec.or(process.uid.filter(|uid| *uid == ROOT))
 }
 
 /// Whether both are the same user's, as far as that is known.
@@ -122,6 +140,19 @@ mod tests {
             "started again from another shell"
         );
         assert!(is_same(&redis(1, 0), &process(2, "/snap/redis/7/redis-server", 0)), "an update");
+    }
+
+    #[test]
+    fn a_service_that_gives_up_root_is_known_by_its_user_at_exec() {
+        let redis = |pid, at_exec, uid| Process { uid_at_exec: at_exec, ..process(pid, "redis-server", uid) };
+        assert!(is_same(&redis(1, Some(0), 104), &redis(2, Some(0), 0)), "it has not given up root yet");
+        assert!(is_same(&redis(1, Some(0), 104), &redis(2, None, 0)), "root's, whoever started it");
+        assert!(is_same(&redis(1, None, 104), &redis(2, Some(0), 104)), "as both were read");
+        for other in [redis(2, Some(104), 104), redis(2, Some(1000), 1000), redis(2, Some(1000), 104)] {
+            assert!(!is_same(&redis(1, Some(0), 104), &other), "{other:?}");
+            assert!(!is_same(&redis(1, Some(0), 0), &other), "{other:?}");
+        }
+        assert!(!is_same(&redis(1, Some(0), 0), &redis(2, None, 104)), "who started it is not known");
     }
 
     #[test]

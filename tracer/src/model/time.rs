@@ -87,6 +87,11 @@ impl StartTime {
         Mono(u64::try_from(latest).unwrap_or_default())
     }
 
+    /// The earliest one.
+    pub fn earliest(self, boottime_offset: i128) -> Mono {
+        Mono(u64::try_from(i128::from(self.0) - boottime_offset).unwrap_or_default())
+    }
+
     /// Nanoseconds since boot.
     pub const fn boottime(self) -> u64 {
         self.0

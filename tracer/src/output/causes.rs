@@ -81,8 +81,10 @@ static EXPLANATIONS: [Explanation; RULES.len()] = [
                 succeeded since. For EADDRINUSE the sockets that hold the port are queried: listeners, old \
                 connections in TIME-WAIT, clients' own ports.",
         remedy: "End the left-over that holds the port, or wait for the TIME-WAIT to pass (a minute), or let the server \
-               set SO_REUSEADDR; for EADDRNOTAVAIL bring the interface up first; for EACCES give it \
-               CAP_NET_BIND_SERVICE. Then start it again.",
+               set SO_REUSEADDR; a port that connections of this host take by themselves is to be in \
+               net.ipv4.ip_local_reserved_ports. For EADDRNOTAVAIL bring the address up first, or let the server bind it \
+               before (FreeBind=yes, net.ipv4.ip_nonlocal_bind); for EACCES give it CAP_NET_BIND_SERVICE. Then start it \
+               again.",
     },
     Explanation {
         cause: Cause::Stopped,

@@ -3,10 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::view::View;
+use super::words::{service_name, unit_of, who};
 use crate::model::cause::{Cause, Mismatch};
 use crate::model::container::Container;
 use crate::model::errno::Errno;
+use crate::model::escape::{escape, quoted};
 use crate::model::kernel_event::Refused;
+use crate::model::namespace::Namespace;
 use crate::model::process::{ExitStatus, Process};
 use crate::model::service;
 use crate::model::socket::{Holder, Listener, NetnsId};
@@ -237,7 +240,59 @@ impl<'a> Subject<'a> {
     /// Whether the namespace of the destination has this address now.
     pub fn is_address(&self, addr: IpAddr) -> bool {
         let namespace = self.view.state.namespaces.get(self.netns());
-        namespace.is_some_and(|namespace| namespace.route_to(addr, None).is_some())
+        // An own address of lo has a route also where the table was not read, or has none of its family.
+        let is_off = |namespace: &Namespace| {
+            addr.is_loopback()
+                && !namespace.local.is_empty()
+                && !namespace.local.iter().any(|one| one.contains(addr))
+        };
+        namespace.is_some_and(|namespace| namespace.route_to(addr, None).is_some() && !is_off(namespace))
+    }
+
+    /// A process by its name and number; one that has ended, which has no number any more, by its unit or its name.
+    pub fn name(&self, process: &Process) -> String {
+        if !self.view.state.has_ended(process) {
+            return who(process);
+        }
+        let unit = unit_of(process).map(|_| service_name(process));
+        let name = || process.comm.as_ref().map(|comm| quoted(&escape(comm.as_bytes())).into_owned());
+        unit.or_else(name).unwrap_or_else(|| "the server".to_owned())
+    }
+
+    /// The same in a pair of services: each by its unit.
+    pub fn service_name(&self, process: &Process) -> String {
+        if unit_of(process).is_some() { service_name(process) } else { self.name(process) }
+    }
+
+    /// How a process is brought back: `restart nginx[7]`, or `start nginx again` where it has ended.
+    pub fn restart(&self, process: &Process) -> String {
+        let name = self.name(process);
+        if self.view.state.has_ended(process) {
+            format!("start {name} again")
+        } else {
+            format!("restart {name}")
+        }
+    }
+
+    /// Whether no socket that is known has the destination's own address, where the server asked for every address.
+    pub fn is_free_by_itself(&self) -> bool {
+        let Some(failed) = self.verdict.failed_binds.first() else { return false };
+        let HostState { listeners, binds, .. } = self.view.state;
+        let wanted = Listener { addr: self.dst(), ..failed.socket.clone() };
+        let holders = conflict::holders(&wanted, listeners, binds);
+        failed.socket.addr.is_unspecified()
+            && self.is_address(self.dst())
+            && holders.listeners().next().is_none()
+            && holders.queried().is_none_or(|mut queried| queried.next().is_none())
+    }
+
+    /// Whether a process accepted connections on the port that a listener of its own had, or its program's.
+    pub fn has_accepted(&self, process: &Process) -> bool {
+        let closed = self.view.state.listeners.closed_in(self.netns()).map(|closed| &closed.listener);
+        let mut known = closed.chain(self.in_place()).filter(|listener| listener.port == self.port());
+        known.any(|listener| {
+            listener.process.is_same(process) || service::is_same_program(&listener.process, process)
+        })
     }
 
     /// Whether a process listens on another port of the destination's namespace, as far as that was read.

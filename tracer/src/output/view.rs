@@ -53,8 +53,20 @@ impl View<'_> {
 
     /// A process with all that is known of it.
     pub fn process(&self, process: &Process) -> schema::Process {
-        let Process { pid, ns_pid, ppid, uid, comm, exe, script: _, arguments: _, start, container, unit } =
-            self.state.processes.describe(process);
+        let Process {
+            pid,
+            ns_pid,
+            ppid,
+            uid,
+            uid_at_exec: _,
+            comm,
+            exe,
+            script: _,
+            arguments: _,
+            start,
+            container,
+            unit,
+        } = self.state.processes.describe(process);
         schema::Process {
             pid,
             ns_pid,

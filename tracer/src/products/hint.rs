@@ -20,9 +20,9 @@ pub struct HintFacts<'a> {
     /// The socket as `ADDR:PORT` of a URL, of several loopback addresses that of the client's family; empty where no socket
     /// is known.
     pub at: String,
-    /// The process as `name[pid]`, or `the server`.
+    /// The process as `name[pid]`, or `the server`; without a number where it has ended.
     pub owner: String,
-    /// The process id for a command line, or `PID`.
+    /// The process id for a command line, or `PID`: it is not known, or has ended.
     pub pid: String,
     /// The unit of the process, where that is one that is made for it, and not a container's.
     pub unit: Option<&'a Unit>,
@@ -42,6 +42,14 @@ pub struct HintFacts<'a> {
     pub netns: String,
     /// The other loopback address of `localhost`, where a listener answers it.
     pub counterpart: Option<IpAddr>,
+    /// What makes the process ask its clients who they are, where its program is known to ask for nothing by default.
+    pub asks_by: Option<&'static str>,
+    /// With EADDRNOTAVAIL: whether the address is there now.
+    pub is_there_now: bool,
+    /// With EADDRNOTAVAIL: how an address can be bound before it is there: sentences.
+    pub before_it_is_there: String,
+    /// With EADDRINUSE: which address can be taken instead of all of them: the beginning of a sentence.
+    pub narrower: Option<String>,
 }
 
 /// One hint of a product.
@@ -114,7 +122,20 @@ impl<'a> HintFacts<'a> {
         match self.access() {
             Some(Access::Asked(what)) => format!("keep {what}"),
             Some(Access::Open(what)) => format!("set {what} first"),
-            Some(Access::Unknown(_)) | None => "keep its authentication on".to_owned(),
+            Some(Access::Unknown(_)) | None => match self.asks_by {
+                Some(what) => {
+                    format!("make sure first that {what} and a firewall let only its own clients in")
+                }
+                None => "keep its authentication on".to_owned(),
+            },
+        }
+    }
+
+    /// A hint about the process that has the port; first which address is free, where the server asked for all of them.
+    pub fn beside(&self, hint: String) -> String {
+        match &self.narrower {
+            Some(narrower) => format!("{narrower}. Otherwise: {hint}"),
+            None => hint,
         }
     }
 

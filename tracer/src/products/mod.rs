@@ -23,6 +23,7 @@ pub mod recognise;
 #[cfg(test)]
 pub mod sample;
 pub mod settings;
+pub mod unasked;
 
 use std::fmt;
 use std::net::IpAddr;

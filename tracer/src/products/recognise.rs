@@ -52,10 +52,11 @@ pub enum Named {
 }
 
 impl Recognition {
-    /// The names of programs that may become a server, of which the kernel compares the first fifteen bytes; `None`: any
+    /// The names of programs that may become a server, or whose user at the start is to be known, of which the kernel compares the first fifteen bytes; `None`: any
     /// program may.
     pub fn runners(&self) -> Option<Vec<&'static str>> {
-        let runners = || registry().iter().flat_map(|product| product.runners()).copied().collect();
+        let of_products = || registry().iter().flat_map(|product| product.runners());
+        let runners = || of_products().chain(&program::GIVE_UP_ROOT).copied().collect();
         self.patterns.is_empty().then(runners)
     }
 

@@ -348,6 +348,12 @@ impl Binds {
         self.ports.get(&(netns, port))?.forgotten_successes.newest_of(of)
     }
 
+    /// Whether a socket is a client's that asked for its port itself, as far as that is remembered.
+    pub fn is_client(&self, socket: &Listener) -> bool {
+        let port = self.ports.get(&(socket.netns, socket.port));
+        port.is_some_and(|port| port.sockets.is_client(socket.key))
+    }
+
     /// Whether a socket of a process's user on a port may be a client's without that being remembered.
     pub fn has_forgotten_client(&self, netns: NetnsId, port: u16, of: Option<&Process>) -> bool {
         self.ports.get(&(netns, port)).is_some_and(|port| port.sockets.has_forgotten_client(of))

@@ -112,6 +112,11 @@ impl BoundSockets {
         }
     }
 
+    /// Whether a socket turned out to be a client's that had asked for the port, of those that are remembered.
+    pub(super) fn is_client(&self, key: SocketKey) -> bool {
+        self.clients.iter().any(|(known, _)| known.is_same(key))
+    }
+
     /// Whether a socket of a process's user may be a client's without that being remembered.
     pub(super) fn has_forgotten_client(&self, of: Option<&Process>) -> bool {
         self.forgotten_clients.newest_of(of).is_some()

@@ -37,6 +37,7 @@ impl HostState {
     pub fn opened(&mut self, opened: Opened) -> Vec<Transition> {
         let forgotten = self.forget_if_replaced(opened.listener.netns, opened.netns_cookie);
         let opened = Opened { listener: self.described_socket(&opened.listener), ..opened };
+        self.processes.acts(opened.listener.process.pid);
         let opener = Some(Box::new(opened.listener.process.clone()));
         let listener = Listener { opener, ..opened.listener };
         self.listeners.insert(listener.clone());
@@ -107,6 +108,9 @@ impl HostState {
         // The last holder closes with `sk_shutdown` set; an administrator's `ss -K`, and a shutdown() of
         // the socket, do not, and the process that did it need not be its owner.
         let closer = listener.process.clone();
+        if let (Closer::Ending(_), Some(pid)) = (by, closer.pid) {
+            self.processes.ended(pid, time);
+        }
         let end = match by {
             Closer::Ending(status) if shutdown != Shutdown::None => OwnerEnd::Ended(status),
             Closer::Process if closer.pid.is_some() => OwnerEnd::Running,
@@ -151,6 +155,7 @@ impl HostState {
         let mut transitions: Vec<Transition> =
             self.forget_if_replaced(bound.socket.netns, bound.netns_cookie).into_iter().collect();
         let bound = Bound { socket: self.described_socket(&bound.socket), ..bound };
+        self.processes.acts(bound.socket.process.pid);
         self.binds.bound(&bound);
         let listened = self.ports_listened_on(&bound.socket.process);
         self.servers.called(&bound.socket, bound.time, self.boottime_offset, listened);
@@ -211,6 +216,8 @@ impl HostState {
             open.any(|listener| listener.process.pid == Some(pid))
         };
         self.servers.executed(process, time, holds);
+        self.users_at_exec.executed(process);
+        self.processes.acts(process.pid);
         if let Some(pid) = process.pid {
             self.binds.ended(pid, time);
         }
@@ -218,6 +225,8 @@ impl HostState {
 
     pub fn exited(&mut self, exited: &Exited) {
         self.refused.ended(exited.pid);
+        self.processes.ended(exited.pid, exited.time);
+        self.users_at_exec.ended(exited.pid);
         let (listeners, elsewhere) = (&self.listeners, &self.elsewhere);
         let holds = |pid: u32| {
             let mut open = listeners.open().chain(elsewhere.open());
@@ -235,6 +244,8 @@ impl HostState {
     pub fn forked(&mut self, forked: &Forked) {
         if let (Some(parent), Some(child)) = (forked.parent, forked.child.pid) {
             self.servers.forked(parent, child, forked.time);
+            self.users_at_exec.forked(parent, &forked.child);
+            self.processes.acts(Some(child));
         }
     }
 
@@ -256,7 +267,10 @@ impl HostState {
         };
         self.health.missed_ends |= lost.place == LostWhere::Followed;
         match lost.place {
-            LostWhere::Ring | LostWhere::Decode | LostWhere::Recursion => self.servers.lost(lost.to),
+            LostWhere::Ring | LostWhere::Decode | LostWhere::Recursion => {
+                self.servers.lost(lost.to);
+                self.users_at_exec.lost();
+            }
             LostWhere::Followed => self.servers.lost(Mono::MAX),
             LostWhere::Attempts | LostWhere::Names => {}
         }
@@ -274,8 +288,9 @@ fn renamed(mut now: Process, mut before: Process) -> Process {
     now.ns_pid = now.ns_pid.or(before.ns_pid);
     // Of one that is not ending, the program is known: what was known of it before may be of another one.
     if now.exe.is_some() {
-        before = Process { exe: None, script: None, arguments: None, ..before };
+        before = Process { exe: None, script: None, arguments: None, uid_at_exec: None, ..before };
     }
+    now.uid_at_exec = now.uid_at_exec.or(before.uid_at_exec);
     now.fill(&before);
     now
 }

@@ -17,6 +17,7 @@ use super::servers::Servers;
 use super::settings::SettingsBook;
 use super::transition::Transition;
 use super::turns::Turns;
+use super::users_at_exec::UsersAtExec;
 use crate::model::hash::HashMap;
 use crate::model::process::{OwnerEnd, Process};
 use crate::model::service;
@@ -35,6 +36,7 @@ pub struct HostState {
     pub forwarders: Forwarders,
     pub settings: SettingsBook,
     pub processes: Processes,
+    pub users_at_exec: UsersAtExec,
     pub health: Health,
     pub followed: FollowedPorts,
     pub next_hops: NextHops,
@@ -94,7 +96,8 @@ impl HostState {
     /// Whether a process runs the program of one that has, or had, a listener, or tried to have one.
     pub fn runs_a_server(&self, process: &Process) -> bool {
         let is_it = |other: &Process| {
-            service::is_same_program(other, process) && service::is_same_user(other, process)
+            service::is_same_program(other, process)
+                && (service::is_same_user(other, process) || service::is_started_by_same_user(other, process))
         };
         let closed = self.listeners.every_closed().map(|closed| &closed.listener.process);
         self.listeners.open().map(|listener| &listener.process).chain(closed).any(is_it)
@@ -103,7 +106,19 @@ impl HostState {
 
     /// A socket with all that is known of its process.
     pub fn described_socket(&self, socket: &Listener) -> Listener {
-        Listener { process: self.processes.describe(&socket.process), ..socket.clone() }
+        let described = self.processes.describe(&socket.process);
+        Listener { process: self.with_user_at_exec(described), ..socket.clone() }
+    }
+
+    /// A process with the user that it executed its program as, where that was seen.
+    pub fn with_user_at_exec(&self, process: Process) -> Process {
+        let uid_at_exec = process.uid_at_exec.or_else(|| self.users_at_exec.of(&process));
+        Process { uid_at_exec, ..process }
+    }
+
+    /// Whether a process has ended, as far as that is known.
+    pub fn has_ended(&self, process: &Process) -> bool {
+        self.processes.has_ended(process, self.boottime_offset)
     }
 
     /// How many hops a process that holds watched listeners, or listens where such a process connects to, or whose parent

@@ -32,6 +32,7 @@
 //! | [`forwarders`] | processes that forward another port to a watched one |
 //! | [`settings`] | what servers' configurations, arguments and environments set |
 //! | [`processes`] | what `/proc` shows of each process |
+//! | [`users_at_exec`] | the user that each process executed its program as |
 //! | [`refused`] | processes that were refused themselves |
 //! | [`followed_ports`] | ports that are watched for a while, behind a watched listener |
 //! | [`next_hops`] | destinations of processes with a watched listener |
@@ -60,6 +61,7 @@ pub mod servers;
 pub mod settings;
 pub mod transition;
 pub mod turns;
+pub mod users_at_exec;
 
 pub use health::Health;
 pub use host_state::{HostState, OwnersRead};

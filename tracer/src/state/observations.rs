@@ -23,7 +23,10 @@ impl HostState {
             Observation::Scan(scan) => return self.scanned(scan, read),
             Observation::Owners { netns, owners } => self.owned(netns, owners, read),
             Observation::Holders { netns, port, sockets } => self.binds.held(netns, port, sockets, read),
-            Observation::OtherPorts { netns, listeners, dated_since } => {
+            Observation::OtherPorts { netns, mut listeners, dated_since } => {
+                for listener in &mut listeners {
+                    listener.process = self.with_user_at_exec(std::mem::take(&mut listener.process));
+                }
                 self.elsewhere.set_other_ports(netns, listeners, dated_since, read);
             }
             Observation::LocalSockets { netns: _, pids, sockets } => {
@@ -123,6 +126,9 @@ impl HostState {
         renews_owners: bool,
         was_lost: bool,
     ) -> Vec<Transition> {
+        for listener in &mut found {
+            listener.process = self.with_user_at_exec(std::mem::take(&mut listener.process));
+        }
         found.sort_by_key(|listener| (listener.netns, listener.port, listener.addr, listener.key.inode));
         let mut transitions = Vec::new();
         for listener in found {
@@ -209,6 +215,7 @@ impl HostState {
             let known = self.listeners.open_in(netns).find(|listener| listener.key.inode == inode);
             if let Some(listener) = known.cloned() {
                 let before = listener.process.pid;
+                let process = self.with_user_at_exec(process);
                 let found = Listener { process, backlog: None, ..listener };
                 if self.listeners.is_let_go(&found) {
                     self.let_go.extend(before);
@@ -230,6 +237,7 @@ impl HostState {
 
     /// Takes a process that may be the server.
     pub fn candidate(&mut self, candidate: Candidate) {
+        let candidate = Candidate { process: self.with_user_at_exec(candidate.process), ..candidate };
         let pid = candidate.process.pid;
         // What it held before it executed its program may be closed, which a query of the owners shows.
         let executed = pid.and_then(|pid| self.servers.last_execution(pid));

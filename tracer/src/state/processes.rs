@@ -7,10 +7,14 @@ use crate::model::time::Mono;
 /// Processes whose description is remembered; on more, those that were read longest ago are dropped.
 const PROCESSES_MAX: usize = 4_096;
 
-/// Described processes, by number and start.
+/// Processes remembered that have ended; on more, those that ended longest ago are dropped.
+const ENDED_MAX: usize = 4_096;
+
+/// Described processes, by number and start, and those that have ended.
 #[derive(Debug, Default)]
 pub struct Processes {
     known: HashMap<ProcessKey, Described>,
+    ended: HashMap<u32, Mono>,
 }
 
 #[derive(Debug)]
@@ -33,6 +37,30 @@ impl Processes {
         let before = self.known.remove(&key).filter(|before| before.process.comm == process.comm);
         before.into_iter().for_each(|before| process.fill(&before.process));
         self.known.insert(key, Described { process, read });
+    }
+
+    /// A process has ended.
+    pub fn ended(&mut self, pid: u32, time: Mono) {
+        if self.ended.len() >= ENDED_MAX && !self.ended.contains_key(&pid) {
+            let mut times: Vec<Mono> = self.ended.values().copied().collect();
+            let (_, middle, _) = times.select_nth_unstable(ENDED_MAX / 2);
+            let middle = *middle;
+            self.ended.retain(|_, ended| *ended > middle);
+        }
+        self.ended.insert(pid, time);
+    }
+
+    /// A process of this number does something.
+    pub fn acts(&mut self, pid: Option<u32>) {
+        if let Some(pid) = pid {
+            self.ended.remove(&pid);
+        }
+    }
+
+    /// Whether a process has ended. A number is given to another process, which starts after that end.
+    pub fn has_ended(&self, process: &Process, boottime_offset: i128) -> bool {
+        let ended = process.pid.and_then(|pid| self.ended.get(&pid));
+        ended.is_some_and(|ended| process.start.is_none_or(|start| start.earliest(boottime_offset) <= *ended))
     }
 
     /// Whether the description of a process is known, and of the program that it runs now.
@@ -103,5 +131,22 @@ mod tests {
         assert_eq!(processes.describe(&process(7)).exe, Some("/usr/bin/curl".into()));
         let other = Process { comm: Some("python3".into()), ..process(7) };
         assert!(!processes.knows(&other) && processes.describe(&other).exe.is_none());
+    }
+
+    #[test]
+    fn a_number_that_has_been_given_to_another_process_is_not_of_one_that_has_ended() {
+        let mut processes = Processes::default();
+        let with_start =
+            |nanoseconds| Process { start: Some(StartTime::from_boottime(nanoseconds)), ..process(7) };
+        processes.ended(7, Mono(500_000_000));
+        assert!(processes.has_ended(&with_start(499_999_999), 0));
+        assert!(!processes.has_ended(&with_start(510_000_000), 0) && !processes.has_ended(&process(8), 0));
+        processes.acts(Some(7));
+        assert!(!processes.has_ended(&with_start(1), 0));
+        for pid in 0..3 * ENDED_MAX as u32 {
+            processes.ended(pid, Mono(u64::from(pid)));
+        }
+        assert!(processes.ended.len() <= ENDED_MAX, "{}", processes.ended.len());
+        assert!(processes.ended.contains_key(&(3 * ENDED_MAX as u32 - 1)));
     }
 }

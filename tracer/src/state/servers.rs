@@ -131,7 +131,10 @@ impl Servers {
             known.seen = known.seen.max(candidate.time);
             known.missed = None;
             known.is_followed = is_followed;
-            known.candidate = Candidate { since: known.candidate.since, ..candidate };
+            // It has not executed another program since.
+            let uid_at_exec = candidate.process.uid_at_exec.or(known.candidate.process.uid_at_exec);
+            let process = Process { uid_at_exec, ..candidate.process };
+            known.candidate = Candidate { since: known.candidate.since, process, ..candidate };
             known.is_by_call = false;
             listened.into_iter().for_each(|(port, since)| known.listens(port, since));
             return;
@@ -260,13 +263,19 @@ impl Servers {
         self.clients.remove(&pid);
         if let Some(known) = self.current_mut(pid) {
             known.is_client = false;
+            // It may have given up root since.
+            if known.candidate.process.is_same(process) {
+                known.candidate.process.uid = process.uid;
+            }
             return;
         }
         // What it runs, the process that executed it runs too.
         let root = self.roots.of(pid);
         let first = match self.executed.get(&root) {
             _ if root == pid => process.clone(),
-            Some(Execution { process: first, .. }) => Process { exe: process.exe.clone(), ..first.clone() },
+            Some(Execution { process: first, .. }) => {
+                Process { exe: process.exe.clone(), uid_at_exec: process.uid_at_exec, ..first.clone() }
+            }
             None => Process { pid: Some(root), ns_pid: None, ppid: None, start: None, ..process.clone() },
         };
         let started = first.start.map(|start| start.latest(boottime_offset));

@@ -379,6 +379,7 @@ fn process(task: &wire::Task) -> Process {
         ns_pid: nonzero(task.ns_pid),
         ppid: nonzero(task.parent),
         uid: Some(task.uid),
+        uid_at_exec: None,
         comm: (!name.is_empty()).then(|| Text::new(name)),
         exe: None,
         script: None,

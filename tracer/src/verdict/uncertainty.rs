@@ -188,7 +188,8 @@ fn identity(cause: Cause, scene: &Scene<'_>) -> Option<Because> {
         KnownBy::Name => {
             let process = server.process;
             let is_in_unit = process.unit.as_ref().is_some_and(Unit::is_of_system);
-            (process.uid != Some(0) || !is_in_unit).then_some(Because::ClaimOnly)
+            let is_roots = process.uid == Some(0) || process.uid_at_exec == Some(0);
+            (!is_roots || !is_in_unit).then_some(Because::ClaimOnly)
         }
     }
 }

@@ -3,17 +3,26 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tests::needs::Need;
 use tests::poll;
 use tracer::output::schema::{Body, Cause, KnownBy};
 
 use crate::servers::{
-    ASGI, WSGI, docker_proxy, gunicorn, hsqldb, lighttpd, mariadb, nginx_at, node, postgresql, python, redis,
-    ssh, sshd, uvicorn, vite,
+    ASGI, WSGI, docker_proxy, gunicorn, hsqldb, lighttpd, mariadb, memcached, nginx_at, node, postgresql,
+    python, redis, ssh, sshd, uvicorn, vite,
 };
 use crate::software::Software;
 use crate::stage::{ETH0, LOOPBACK, Launch, Scenario, Stage, Unit, is_listening, pass, signal};
 
 pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "memcached_on_loopback",
+        sentence: "memcached, which asks its clients for nothing, listens on loopback; the client uses another address.",
+        cause: Cause::WrongAddress,
+        software: &[Software::Memcached],
+        needs: &[Need::Cgroups],
+        play: memcached_on_loopback,
+    },
     Scenario {
         name: "vite_probes_the_port_of_another_vite",
         sentence: "Vite listens on `[::1]`; a second Vite probes both wildcards of the port and takes the next port.",
@@ -191,6 +200,16 @@ pub const ALL: &[Scenario] = &[
         play: gunicorn_as_a_daemon,
     },
 ];
+
+fn memcached_on_loopback(stage: &mut Stage) {
+    let unit = Unit::new("memcached.service");
+    let server = stage.start(memcached(LOOPBACK, stage.port).in_unit(&unit)).up(stage.port);
+    stage.trace();
+    let refusal = stage.refused(ETH0);
+    refusal.server(server.pid, KnownBy::Listener).certain();
+    refusal.hint_has(&format!("on this host use {LOOPBACK}:{}", stage.port));
+    refusal.hint_has("make sure first that SASL").hint_has("firewall");
+}
 
 fn vite_probes(stage: &mut Stage) {
     stage.with_next_port();

@@ -4,9 +4,11 @@ use rustix::process::Signal;
 use tests::needs::Need;
 use tracer::output::schema::{Because, Cause, KnownBy};
 
-use crate::servers::{WSGI, gunicorn, haproxy, nginx_at, postgresql, python, redis, sshd};
+use crate::servers::{
+    WSGI, gunicorn, haproxy, lighttpd, mosquitto, nginx_at, postgresql, python, redis, sshd,
+};
 use crate::software::Software;
-use crate::stage::{ETH0, LOOPBACK, Scenario, Stage, Unit};
+use crate::stage::{ETH0, LOOPBACK, Launch, MORE_THAN_A_PROBE, Scenario, Stage, Unit, pass};
 
 /// An address that the host gets late, as that of a VPN.
 const VPN: &str = "10.9.0.7";
@@ -51,6 +53,30 @@ pub const ALL: &[Scenario] = &[
         software: &[Software::Haproxy],
         needs: &[],
         play: haproxy_without_its_address,
+    },
+    Scenario {
+        name: "mosquitto_restarted_without_its_address",
+        sentence: "Mosquitto, which gives up root, is restarted for an address that is not there.",
+        cause: Cause::BindFailed,
+        software: &[Software::Mosquitto],
+        needs: &[],
+        play: mosquitto_without_its_address,
+    },
+    Scenario {
+        name: "redis_and_an_outgoing_connection",
+        sentence: "The kernel gave Redis's port to a connection of socat's, as it does with ports of its ephemeral range.",
+        cause: Cause::BindFailed,
+        software: &[Software::Redis, Software::Socat, Software::Python],
+        needs: &[],
+        play: redis_and_an_outgoing_connection,
+    },
+    Scenario {
+        name: "lighttpd_beside_a_local_resolver",
+        sentence: "lighttpd asks for every address, and another server has the port on 127.0.0.53 alone.",
+        cause: Cause::BindFailed,
+        software: &[Software::Lighttpd, Software::Python],
+        needs: &[],
+        play: lighttpd_beside_a_local_resolver,
     },
     Scenario {
         name: "nginx_beside_an_older_nginx",
@@ -143,8 +169,51 @@ fn haproxy_without_its_address(stage: &mut Stage) {
     stage.netns.ip(&format!("addr add {VPN}/32 dev eth0"));
     let refusal = stage.refused(VPN);
     refusal.server(server.pid, KnownBy::Bind).mentions(VPN).mentions("EADDRNOTAVAIL");
+    refusal.hint_has("start haproxy again").hint_has("ip_nonlocal_bind").hint_names_not(server.pid);
     let restarted = stage.start(haproxy(stage, &sections)).up(stage.port);
     assert_eq!(stage.recovered(&refusal).listener.process.pid, Some(restarted.pid));
+}
+
+fn mosquitto_without_its_address(stage: &mut Stage) {
+    stage.trace();
+    let listener = |addr: &str, stage: &Stage| format!("listener {} {addr}", stage.port);
+    let mut first = stage.start(mosquitto(stage, &listener(LOOPBACK, stage))).up(stage.port);
+    pass(MORE_THAN_A_PROBE);
+    first.end_by(Signal::TERM);
+    let mut bad = stage.start(mosquitto(stage, &listener(VPN, stage)));
+    assert!(!bad.ended().success(), "{}", bad.log());
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(bad.pid, KnownBy::Service).mentions(VPN).mentions("EADDRNOTAVAIL");
+}
+
+fn redis_and_an_outgoing_connection(stage: &mut Stage) {
+    const EPHEMERAL: &str = "net/ipv4/ip_local_port_range";
+    let other = stage.another_port();
+    let _other = stage.start(python(stage, LOOPBACK, other)).up(other);
+    stage.setting(EPHEMERAL, &format!("{0} {0}", stage.port));
+    let to = format!("TCP:{LOOPBACK}:{other}");
+    let mut client = stage.start(Launch::new(["/usr/bin/socat", "-d", "-d", &to, "EXEC:sleep 600"]));
+    let connected = format!("{LOOPBACK}:{}", stage.port);
+    client.wait_until("its connection", |client| client.log().contains(&connected).then_some(()));
+    stage.setting(EPHEMERAL, "40000 60000");
+    stage.trace();
+    let mut server = stage.start(redis(stage.port, LOOPBACK));
+    assert!(!server.ended().success(), "{}", server.log());
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(server.pid, KnownBy::Bind).mentions("EADDRINUSE").mentions(&client.pid.to_string());
+    refusal.hint_has(&format!("add {} to net.ipv4.ip_local_reserved_ports", stage.port));
+    refusal.hint_names_not(server.pid);
+}
+
+fn lighttpd_beside_a_local_resolver(stage: &mut Stage) {
+    let holder = stage.start(python(stage, "127.0.0.53", stage.port)).up(stage.port);
+    stage.trace();
+    let lines = format!("server.port = {}", stage.port);
+    let mut server = stage.start(lighttpd(stage, &lines));
+    assert!(!server.ended().success(), "{}", server.log());
+    let refusal = stage.refused(ETH0);
+    refusal.degraded(Because::SeveralOwners).mentions("EADDRINUSE").mentions(&holder.pid.to_string());
+    refusal.hint_has(&format!("let the server listen on {ETH0} alone")).hint_names_not(server.pid);
 }
 
 fn nginx_beside_an_older_nginx(stage: &mut Stage) {

@@ -9,12 +9,13 @@ use tests::poll;
 use tracer::output::schema::{Because, Cause, KnownBy};
 
 use crate::servers::{
-    WSGI, docker_proxy, gunicorn, gunicorn_at, haproxy, hsqldb, mariadb, nginx, nginx_at, nginx_daemon, node,
-    php_fpm_at, postgresql, python, redis, uvicorn,
+    WSGI, docker_proxy, gunicorn, gunicorn_at, haproxy, hsqldb, mariadb, mariadb_of, mosquitto, netcat,
+    nginx, nginx_at, nginx_daemon, node, php_fpm_at, postgresql, python, redis, socat, uvicorn,
 };
 use crate::software::Software;
 use crate::stage::{
-    LOOPBACK, Launch, Scenario, Stage, Unit, comm, descendants, has_ended, is_listening, pass, signal,
+    LOOPBACK, Launch, MORE_THAN_A_PROBE, Scenario, Stage, Unit, comm, descendants, has_ended, is_listening,
+    pass, signal,
 };
 
 pub const ALL: &[Scenario] = &[
@@ -121,6 +122,54 @@ pub const ALL: &[Scenario] = &[
         software: &[Software::Nginx],
         needs: &[],
         play: nginx_into_a_bad_configuration,
+    },
+    Scenario {
+        name: "mosquitto_into_a_bad_configuration",
+        sentence: "Mosquitto, which gives up root when it starts, is restarted with an unknown setting.",
+        cause: Cause::NeverListened,
+        software: &[Software::Mosquitto],
+        needs: &[],
+        play: mosquitto_into_a_bad_configuration,
+    },
+    Scenario {
+        name: "mosquitto_daemon_into_a_bad_configuration",
+        sentence: "The same as a daemon, whose first process has ended by the time that it listens.",
+        cause: Cause::NeverListened,
+        software: &[Software::Mosquitto],
+        needs: &[],
+        play: mosquitto_daemon_into_a_bad_configuration,
+    },
+    Scenario {
+        name: "mariadb_under_its_user_into_a_bad_configuration",
+        sentence: "MariaDB gives up root and listens; it is restarted with an option that it does not know.",
+        cause: Cause::NeverListened,
+        software: &[Software::MariaDb],
+        needs: &[],
+        play: mariadb_into_a_bad_configuration,
+    },
+    Scenario {
+        name: "mosquitto_of_another_user",
+        sentence: "Mosquitto, started by root, ends; another user starts one of its own, which ends without listening.",
+        cause: Cause::Stopped,
+        software: &[Software::Mosquitto],
+        needs: &[],
+        play: mosquitto_of_another_user,
+    },
+    Scenario {
+        name: "socat_without_fork",
+        sentence: "socat without `fork` has taken its one connection.",
+        cause: Cause::Stopped,
+        software: &[Software::Socat],
+        needs: &[],
+        play: socat_without_fork,
+    },
+    Scenario {
+        name: "netcat_serves_one_connection",
+        sentence: "netcat without `-k` has served its one connection.",
+        cause: Cause::Stopped,
+        software: &[Software::Netcat],
+        needs: &[],
+        play: netcat_serves_one_connection,
     },
     Scenario {
         name: "uvicorn_with_an_import_error",
@@ -307,9 +356,6 @@ pub const ALL: &[Scenario] = &[
         play: another_application_of_the_unit,
     },
 ];
-
-/// Longer than the 50 ms for which a listener is a probe.
-const MORE_THAN_A_PROBE: Duration = Duration::from_millis(120);
 
 fn gunicorn_arbiter_is_killed(stage: &mut Stage) {
     stage.trace();
@@ -510,6 +556,87 @@ fn nginx_into_a_bad_configuration(stage: &mut Stage) {
     assert_eq!(bad.ended().code(), Some(1), "{}", bad.log());
     let refusal = stage.refused(LOOPBACK);
     refusal.server(bad.pid, KnownBy::Service).mentions("code 1");
+}
+
+fn mosquitto_into_a_bad_configuration(stage: &mut Stage) {
+    stage.trace();
+    let listener = format!("listener {} {LOOPBACK}", stage.port);
+    let mut server = stage.start(mosquitto(stage, &listener)).up(stage.port);
+    pass(MORE_THAN_A_PROBE);
+    server.end_by(Signal::TERM);
+    is_of_the_service_of_mosquitto(stage);
+}
+
+fn mosquitto_daemon_into_a_bad_configuration(stage: &mut Stage) {
+    stage.trace();
+    let listener = format!("listener {} {LOOPBACK}", stage.port);
+    let mut starter = stage.start(mosquitto(stage, &listener).with(&["-d"]));
+    assert!(starter.ended().success(), "{}", starter.log());
+    let daemon = stage.process("mosquitto");
+    poll("mosquitto's listener", || is_listening(daemon, stage.port).then_some(()));
+    pass(MORE_THAN_A_PROBE);
+    signal(daemon, Signal::TERM);
+    poll("the end of mosquitto", || has_ended(daemon).then_some(()));
+    is_of_the_service_of_mosquitto(stage);
+}
+
+/// It is restarted with a setting that it does not know, and fails before it gives up root.
+fn is_of_the_service_of_mosquitto(stage: &mut Stage) {
+    stage.not_listening(stage.port);
+    let mut bad = stage.start(mosquitto(stage, "no_such_setting true"));
+    let code = bad.ended().code().expect("an exit code");
+    assert_ne!(code, 0, "{}", bad.log());
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(bad.pid, KnownBy::Service).mentions(&format!("code {code}")).hint_names_not(bad.pid);
+}
+
+fn mariadb_into_a_bad_configuration(stage: &mut Stage) {
+    let port = stage.port.to_string();
+    let arguments = ["--bind-address=127.0.0.1", "--port", &port];
+    stage.trace();
+    let mut server = stage.start(mariadb_of(stage, "nobody", &arguments)).up(stage.port);
+    pass(MORE_THAN_A_PROBE);
+    server.end_by(Signal::TERM);
+    let mut bad = stage.start(mariadb_of(stage, "nobody", &arguments).with(&["--no-such-option"]));
+    let code = bad.ended().code().expect("an exit code");
+    assert_ne!(code, 0, "{}", bad.log());
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(bad.pid, KnownBy::Service).mentions(&format!("code {code}")).hint_names_not(bad.pid);
+}
+
+fn mosquitto_of_another_user(stage: &mut Stage) {
+    stage.trace();
+    let listener = format!("listener {} {LOOPBACK}", stage.port);
+    let mut server = stage.start(mosquitto(stage, &listener)).up(stage.port);
+    pass(MORE_THAN_A_PROBE);
+    server.end_by(Signal::TERM);
+    let mut other = stage.start(mosquitto(stage, "no_such_setting true").by_user("mosquitto"));
+    assert!(!other.ended().success(), "{}", other.log());
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(server.pid, KnownBy::Listener).not_a_server(other.pid);
+}
+
+fn socat_without_fork(stage: &mut Stage) {
+    stage.trace();
+    let listen = format!("TCP-LISTEN:{},bind={LOOPBACK},reuseaddr", stage.port);
+    let mut server = stage.start(socat(&listen, "PIPE")).up(stage.port);
+    pass(MORE_THAN_A_PROBE);
+    stage.answered(LOOPBACK);
+    server.ended();
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(server.pid, KnownBy::Listener).hint_has("start it again with fork");
+    refusal.hint_names_not(server.pid);
+}
+
+fn netcat_serves_one_connection(stage: &mut Stage) {
+    stage.trace();
+    let mut server = stage.start(netcat(LOOPBACK, stage.port)).up(stage.port);
+    pass(MORE_THAN_A_PROBE);
+    stage.answered(LOOPBACK);
+    server.ended();
+    let refusal = stage.refused(LOOPBACK);
+    refusal.server(server.pid, KnownBy::Listener).hint_has("start it again with -k");
+    refusal.hint_names_not(server.pid);
 }
 
 fn uvicorn_with_an_import_error(stage: &mut Stage) {

@@ -13,9 +13,9 @@ use crate::model::escape::{escape, quoted};
 use crate::model::process::{ExitStatus, OwnerEnd, Process};
 use crate::model::socket::Listener;
 use crate::output::subject::{PortHolder, Subject};
-use crate::output::words::{unit_of, who};
-use crate::products::hint::HintFacts;
-use crate::products::{Origin, ServerSettings};
+use crate::output::words::unit_of;
+use crate::products::hint::{HintFacts, in_url};
+use crate::products::{Origin, ServerSettings, unasked};
 use crate::state::settings::Rewrite;
 
 /// What a row of the table sees.
@@ -47,8 +47,10 @@ impl<'a> Case<'a> {
     pub(super) fn of(subject: &'a Subject<'a>) -> Self {
         let socket = subject.socket();
         let process = match subject.verdict.cause {
+            // What held the port and has ended is to be found anew.
             Cause::BindFailed if subject.errno() == Some(Errno::EADDRINUSE) => {
-                subject.holder().map(PortHolder::process)
+                let holder = subject.holder().map(PortHolder::process);
+                holder.filter(|holder| !subject.view.state.has_ended(holder))
             }
             Cause::Starting | Cause::NeverListened | Cause::NotOnTcp => {
                 subject.candidate().map(|(candidate, _)| &candidate.process)
@@ -64,6 +66,16 @@ impl<'a> Case<'a> {
         let kind = process.map_or(Kind::Unknown, |process| owner::recognise(process, product));
         let facts = facts(subject, socket, process, settings);
         Self { subject, facts, socket, process, kind }
+    }
+
+    /// What it is about has ended.
+    pub fn has_ended(&self) -> bool {
+        self.process.is_some_and(|process| self.subject.view.state.has_ended(process))
+    }
+
+    /// What to do about authentication where a server is to listen on the address that was asked for.
+    pub fn guard(&self) -> String {
+        if self.facts.dst().is_loopback() { String::new() } else { format!(", and {}", self.facts.keep()) }
     }
 
     /// The socket's address is one that its namespace has.
@@ -165,14 +177,15 @@ fn facts<'a>(
     process: Option<&'a Process>,
     settings: Option<&'a ServerSettings>,
 ) -> HintFacts<'a> {
-    let pid = process.and_then(|process| process.pid);
+    let running = process.filter(|process| !subject.view.state.has_ended(process));
+    let pid = running.and_then(|process| process.pid);
     let asks = socket.and_then(|socket| socket.process.pid);
     HintFacts {
         cause: subject.verdict.cause,
         destination: SocketAddr::new(subject.dst(), subject.port()),
         bound_to: socket.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |socket| socket.addr),
         at: socket.map_or_else(String::new, |socket| at(subject, socket)),
-        owner: process.map_or_else(|| "the server".to_owned(), who),
+        owner: process.map_or_else(|| "the server".to_owned(), |process| subject.name(process)),
         pid: pid.map_or_else(|| "PID".to_owned(), |pid| pid.to_string()),
         unit: process.filter(|process| process.container.is_none()).and_then(unit_of),
         settings,
@@ -183,7 +196,38 @@ fn facts<'a>(
         in_other_netns: subject.is_elsewhere(),
         netns: subject.show_netns(subject.netns()),
         counterpart: subject.answered_counterpart(),
+        asks_by: process.and_then(unasked::asks_by),
+        is_there_now: socket.is_some_and(|socket| subject.is_address(socket.addr)),
+        before_it_is_there: socket
+            .map_or_else(String::new, |socket| before_it_is_there(subject, socket.addr)),
+        narrower: narrower(subject),
     }
+}
+
+/// How an address can be bound that comes after its interface, or after the server; empty where that makes no sense.
+fn before_it_is_there(subject: &Subject<'_>, addr: IpAddr) -> String {
+    if addr.is_loopback() || addr.is_unspecified() {
+        return String::new();
+    }
+    let (late, family) = if addr.is_ipv6() {
+        ("An IPv6 address cannot be bound until duplicate address detection has ended", "ipv6")
+    } else {
+        ("An address can come later than its interface (VRRP, DHCP, a VPN)", "ipv4")
+    };
+    format!(
+        ". {late}: to start before that, FreeBind=yes in a .socket unit, or net.{family}.ip_nonlocal_bind=1{}; or let its \
+         service manager start it again until it succeeds (Restart=on-failure)",
+        subject.inside_destination().trim_start_matches(';')
+    )
+}
+
+/// The address that the client asked for, where the server asked for all of them and another listener has one.
+fn narrower(subject: &Subject<'_>) -> Option<String> {
+    let Some(PortHolder::Listener(holder)) = subject.holder() else { return None };
+    let is_in_use = subject.verdict.cause == Cause::BindFailed && subject.errno() == Some(Errno::EADDRINUSE);
+    let is_one = !holder.addr.is_unspecified() && subject.is_free_by_itself();
+    (is_in_use && is_one)
+        .then(|| format!("let the server listen on {} alone, which no listener has", in_url(subject.dst())))
 }
 
 /// Where a socket is, as it stands in a URL; of several loopback addresses of its owner the one in the client's family.

@@ -18,6 +18,8 @@ pub enum Kind {
     Sshd,
     Kubectl,
     Systemd,
+    Socat,
+    Netcat,
     Unknown,
 }
 
@@ -31,7 +33,7 @@ pub struct Recognised {
 }
 
 /// Programs that serve or forward ports for others, and belong to no product: the first that fits.
-const KINDS: [Recognised; 8] = [
+const KINDS: [Recognised; 10] = [
     Recognised {
         kind: Kind::DockerProxy,
         name: "docker-proxy",
@@ -73,6 +75,18 @@ const KINDS: [Recognised; 8] = [
         name: "systemd socket",
         by: "the name or the program `systemd`, whatever its process id: a user's own has another than 1",
         is_it: |one| goes_by(one, "systemd"),
+    },
+    Recognised {
+        kind: Kind::Socat,
+        name: "socat",
+        by: "the name or the program `socat`",
+        is_it: |one| goes_by(one, "socat") || goes_by(one, "socat1"),
+    },
+    Recognised {
+        kind: Kind::Netcat,
+        name: "nc -l",
+        by: "the name or the program `nc`, `nc.openbsd` or `ncat`",
+        is_it: |one| goes_by(one, "nc") || goes_by(one, "nc.openbsd") || goes_by(one, "ncat"),
     },
     Recognised { kind: Kind::Unknown, name: "unknown", by: "none of these", is_it: |_| true },
 ];
@@ -139,6 +153,8 @@ mod tests {
             ("kubectl", Some("/usr/local/bin/kubectl"), "kubectl"),
             ("systemd", Some("/usr/lib/systemd/systemd"), "systemd socket"),
             ("init", Some("/usr/lib/systemd/systemd"), "systemd socket"),
+            ("socat", Some("/usr/bin/socat1"), "socat"),
+            ("nc", Some("/usr/bin/nc.openbsd"), "nc -l"),
             ("node", Some("/usr/bin/node"), "unknown"),
             ("my-ssh", Some("/opt/ssh/server"), "unknown"),
         ] {

@@ -14,15 +14,15 @@ use crate::model::process::OwnerEnd;
 use crate::output::hints::case::Case;
 use crate::output::hints::owner::Kind;
 use crate::output::hints::words::{
-    RESTART, STRANGE, STRANGE_NAME, asker, asker_name, configured_port, device, enter, has_kept_ports,
-    is_held_by_own_service, is_in_use, is_killed, is_own, is_still_running, is_strange, listen_stream,
-    of_other_user, own, rewritten, rules, start, systemctl, use_now,
+    RESTART, STRANGE, STRANGE_NAME, asker, configured_port, device, enter, has_ended, has_kept_ports,
+    is_asked_for_by_client, is_held_by_connection, is_held_by_own_service, is_in_use, is_killed, is_own,
+    is_still_running, is_strange, listen_stream, of_other_user, own, restart_asker, rewritten, rules, start,
+    systemctl, takes_one_connection, use_now,
 };
 use crate::output::subject::PRIVILEGED;
-use crate::output::words::{service_name, who};
 use crate::products::hint::{HintRow, Place, in_url};
 use crate::products::{ProductRef, registry};
-use Kind::{DockerProxy, Kubectl, Podman, Ssh, Sshd, Systemd, Tailscaled};
+use Kind::{DockerProxy, Kubectl, Netcat, Podman, Socat, Ssh, Sshd, Systemd, Tailscaled};
 
 /// A generic hint.
 pub struct Row {
@@ -262,7 +262,9 @@ static TABLE: &[Entry] = &[
         format!("conntrack -L -p tcp --dport {}; {}", case.facts.port(), rules(case))
     }),
     // A listener is bound to another interface.
-    any(WrongDevice, STRANGE, is_strange, |case| of_other_user(case, "let it listen without the interface")),
+    any(WrongDevice, STRANGE, is_strange, |case| {
+        of_other_user(case, &format!("let it listen without the interface, and {}", case.facts.keep()))
+    }),
     any(
         WrongDevice,
         "a VRF is between the two",
@@ -272,15 +274,17 @@ static TABLE: &[Entry] = &[
     known(Some(Systemd), WrongDevice, "", |case| {
         Some(format!(
             "connect to an address of {}, or take BindToDevice= out of the .socket unit (`{systemctl} list-sockets` names \
-             it), then {systemctl} restart that unit",
+             it), then {systemctl} restart that unit; {}",
             device(case)?,
+            case.facts.keep(),
             systemctl = systemctl(case),
         ))
     }),
     known(None, WrongDevice, "", |case| {
         Some(format!(
-            "connect to an address of {}, or start the server without binding it to the interface (SO_BINDTODEVICE)",
-            device(case)?
+            "connect to an address of {}, or start the server without binding it to the interface (SO_BINDTODEVICE), and {}",
+            device(case)?,
+            case.facts.keep(),
         ))
     }),
     // The server asked for the port and did not get it: EADDRINUSE, by who holds it.
@@ -327,19 +331,45 @@ static TABLE: &[Entry] = &[
             )
         },
     ),
+    any(
+        BindFailed,
+        "EADDRINUSE, and another process asked for the port to connect from it",
+        |case| is_in_use(case) && is_asked_for_by_client(case),
+        |case| {
+            format!(
+                "{} asked for the port to connect from it: let it connect from another one; then start the server again",
+                case.facts.owner
+            )
+        },
+    ),
+    any(
+        BindFailed,
+        "EADDRINUSE, and the port is the local one of another process's connection",
+        |case| is_in_use(case) && is_held_by_connection(case),
+        |case| {
+            let port = case.facts.port();
+            let inside = case.subject.inside_destination();
+            format!(
+                "{} has the port as the local port of a connection: wait until that ends, then start the server again. \
+                 Permanent fix: add {port} to net.ipv4.ip_local_reserved_ports (sysctl{inside}), of which the kernel gives \
+                 none to a connection by itself",
+                case.facts.owner,
+            )
+        },
+    ),
     of(DockerProxy, BindFailed, "EADDRINUSE", is_in_use, |case| {
-        format!(
+        case.facts.beside(format!(
             "a container publishes this port: `docker ps --filter publish={port}` names it. Stop that container, or \
              publish it at another port (-p 127.0.0.1:OTHER:PORT); then start the server again. Ending docker-proxy \
              itself does not help",
             port = case.facts.port(),
-        )
+        ))
     }),
-    of(Podman, BindFailed, "EADDRINUSE", is_in_use, |_| {
-        "a container of Podman publishes this port: `podman port --all` names it. Stop that container, or publish it at another \
-         port (-p 127.0.0.1:OTHER:PORT); then start the server again. Ending the process that holds the port ends \
-         the container's supervision, too"
-            .to_owned()
+    of(Podman, BindFailed, "EADDRINUSE", is_in_use, |case| {
+        let hint = "a container of Podman publishes this port: `podman port --all` names it. Stop that container, or publish it \
+                    at another port (-p 127.0.0.1:OTHER:PORT); then start the server again. Ending the process that holds the \
+                    port ends the container's supervision, too";
+        case.facts.beside(hint.to_owned())
     }),
     of(Tailscaled, BindFailed, "EADDRINUSE", is_in_use, |case| {
         let on_loopback = match asker(case) {
@@ -355,40 +385,40 @@ static TABLE: &[Entry] = &[
         )
     }),
     of(Ssh, BindFailed, "EADDRINUSE", is_in_use, |case| {
-        format!(
+        case.facts.beside(format!(
             "an ssh forwards this port (-L): end it (kill {}), or let it forward another (-L 127.0.0.1:OTHER:HOST:PORT); \
              then start the server again",
             case.facts.pid
-        )
+        ))
     }),
     of(Sshd, BindFailed, "EADDRINUSE", is_in_use, |case| {
-        format!(
+        case.facts.beside(format!(
             "a logged-in user forwards this port to their own host (ssh -R): let that user end it, or end their \
              connection (kill {}); then start the server again",
             case.facts.pid
-        )
+        ))
     }),
     of(Kubectl, BindFailed, "EADDRINUSE", is_in_use, |case| {
-        format!(
+        case.facts.beside(format!(
             "a kubectl port-forward has this port: end it (kill {}), or let it take another (kubectl port-forward TARGET \
              OTHER:PORT); then start the server again",
             case.facts.pid
-        )
+        ))
     }),
     of(Systemd, BindFailed, "EADDRINUSE", is_in_use, |case| {
-        format!(
+        case.facts.beside(format!(
             "systemd holds the port for a .socket unit: `{systemctl} list-sockets` names it and the service that it \
              starts. Let that service have the port, or {systemctl} disable --now that .socket unit; then start the \
              server again. Do not end systemd",
             systemctl = systemctl(case),
-        )
+        ))
     }),
     products(BindFailed, Place::Last),
     any(
         BindFailed,
         "EADDRINUSE, and no process holds the port any more",
         |case| is_in_use(case) && case.subject.is_free_now(),
-        |case| format!("the port is free now: restart {}", asker_name(case)),
+        |case| format!("the port is free now: {}", restart_asker(case)),
     ),
     any(
         BindFailed,
@@ -407,11 +437,11 @@ static TABLE: &[Entry] = &[
         "EADDRINUSE, and another service holds the port",
         |case| is_in_use(case) && case.process.is_some_and(|holder| holder.pid.is_some()),
         |case| {
-            format!(
+            case.facts.beside(format!(
                 "{} has the port: give one of the two another port, or stop that service by its own means; then start the \
                  server again",
                 case.facts.owner
-            )
+            ))
         },
     ),
     any(
@@ -432,9 +462,27 @@ static TABLE: &[Entry] = &[
         |case| case.facts.errno == Some(Errno::EADDRNOTAVAIL) && case.subject.is_address(case.facts.bound_to),
         |case| {
             format!(
-                "{} is there now: restart {}, after its interface at each boot",
+                "{} is there now: {}{}",
                 in_url(case.facts.bound_to),
-                asker_name(case)
+                restart_asker(case),
+                case.facts.before_it_is_there
+            )
+        },
+    ),
+    any(
+        BindFailed,
+        "EADDRNOTAVAIL, for [::1]",
+        |case| {
+            let is_v6_loopback = case.facts.bound_to.is_ipv6() && case.facts.bound_to.is_loopback();
+            is_v6_loopback
+                && case.facts.errno == Some(Errno::EADDRNOTAVAIL)
+                && !case.subject.is_unread(case.subject.netns())
+        },
+        |case| {
+            format!(
+                "lo has no [::1]: `sysctl net.ipv6.conf.lo.disable_ipv6`{} shows whether IPv6 is off there; turn it on, or \
+                 let the server listen on 127.0.0.1 alone; then start it again",
+                case.subject.inside_destination().trim_start_matches(';')
             )
         },
     ),
@@ -445,8 +493,9 @@ static TABLE: &[Entry] = &[
         |case| {
             format!(
                 "bring up the interface that has {}, then start the server again; or let it listen on an address that is \
-                 there (ip addr)",
-                in_url(case.facts.bound_to)
+                 there (ip addr){}",
+                in_url(case.facts.bound_to),
+                case.facts.before_it_is_there
             )
         },
     ),
@@ -473,11 +522,12 @@ static TABLE: &[Entry] = &[
     // A listener closed.
     known(None, Stopped, "two services take the port in turn", |case| {
         let turns = case.subject.turns().filter(|turns| turns.is_trusted)?;
-        let [one, other] = turns.services.each_ref().map(service_name);
+        let [one, other] = turns.services.each_ref().map(|service| case.subject.service_name(service));
         Some(format!("two services take turns on {}: disable one, {one} or {other}", case.facts.port()))
     }),
     known(None, Stopped, "two services of different users take the port in turn", |case| {
-        let [one, other] = case.subject.turns()?.services.each_ref().map(service_name);
+        let services = case.subject.turns()?.services.each_ref();
+        let [one, other] = services.map(|service| case.subject.service_name(service));
         Some(format!(
             "two services of different users take turns on {}: before you start one again, find out which of them is to \
              serve it, {one} or {other}",
@@ -545,18 +595,29 @@ static TABLE: &[Entry] = &[
             systemctl = systemctl(case),
         )
     }),
+    of(Socat, Stopped, "its arguments have no `fork`", takes_one_connection, |case| {
+        format!(
+            "socat without `fork` takes one connection and closes its listener: start it again with fork \
+             (TCP-LISTEN:{},fork and what it had before)",
+            case.facts.port()
+        )
+    }),
+    of(Netcat, Stopped, "its arguments have no `-k`", takes_one_connection, |_| {
+        "nc without `-k` serves one connection and ends: start it again with -k".to_owned()
+    }),
     known(
         None,
         Stopped,
         "its server still listens on other ports, and the process that closed it failed",
         |case| {
-            let (closer, _) = case.subject.verdict.failed_closer.as_ref().filter(|_| has_kept_ports(case))?;
-            Some(format!(
-                "see the log of {} for the end of {}, and whether its configuration still has port {}",
-                case.facts.owner,
-                who(closer),
-                case.facts.port(),
-            ))
+            let has_failed = case.subject.verdict.failed_closer.is_some();
+            (has_failed && has_kept_ports(case)).then(|| {
+                format!(
+                    "see the log of {} for why one of its processes ended, and whether its configuration still has port {}",
+                    case.facts.owner,
+                    case.facts.port(),
+                )
+            })
         },
     ),
     any(Stopped, "its server still listens on other ports", has_kept_ports, |case| {
@@ -587,7 +648,7 @@ static TABLE: &[Entry] = &[
     // A listener has the other family only.
     any(WrongFamily, "the listener is the client's own", is_own, own),
     any(WrongFamily, STRANGE, is_strange, |case| {
-        of_other_user(case, &format!("let it listen on {} too", case.facts.addr()))
+        of_other_user(case, &format!("let it listen on {} too{}", case.facts.addr(), case.guard()))
     }),
     any(
         WrongFamily,
@@ -675,7 +736,7 @@ static TABLE: &[Entry] = &[
     // A listener is up, elsewhere. First where what is configured is not what is.
     any(WrongAddress, "the listener is the client's own", is_own, own),
     any(WrongAddress, STRANGE, is_strange, |case| {
-        of_other_user(case, &format!("let it listen on {} too", case.facts.addr()))
+        of_other_user(case, &format!("let it listen on {} too{}", case.facts.addr(), case.guard()))
     }),
     any(
         WrongAddress,
@@ -844,30 +905,32 @@ static TABLE: &[Entry] = &[
             "now: use {}. Permanent fix: let the server listen on {} too{}",
             case.facts.at,
             case.facts.addr(),
-            if case.facts.dst().is_loopback() {
-                String::new()
-            } else {
-                format!(", and {}", case.facts.keep())
-            },
+            case.guard(),
         )
     }),
     // A socket has the port and does not listen.
     any(BoundNotListening, STRANGE, is_strange, |case| {
         of_other_user(case, "its log shows why it does not listen")
     }),
+    any(BoundNotListening, "its process has ended", has_ended, |case| {
+        let inside = case.subject.inside_destination();
+        format!("see which process has the socket: ss -tanp 'sport = :{}'{inside}", case.facts.port())
+    }),
     any(BoundNotListening, "", ALWAYS, |case| {
         format!("it is still starting, or stuck: see its log, or `strace -f -p {}`", case.facts.pid)
     }),
     // The server is running, and not on TCP.
     any(NotOnTcp, STRANGE_NAME, is_strange, |case| {
-        of_other_user(case, &format!("let it listen on {}:{} too", case.facts.addr(), case.facts.port()))
+        let (addr, port) = (case.facts.addr(), case.facts.port());
+        of_other_user(case, &format!("let it listen on {addr}:{port} too{}", case.guard()))
     }),
     known(None, NotOnTcp, "", |case| {
         Some(format!(
-            "let the client use {}, or let the server listen on {}:{} too",
+            "let the client use {}, or let the server listen on {}:{} too{}",
             case.local()?,
             case.facts.addr(),
             case.facts.port(),
+            case.guard(),
         ))
     }),
     // A candidate is running.
@@ -924,7 +987,7 @@ static TABLE: &[Entry] = &[
     }),
     known(None, OtherNetns, "it can be entered", |case| {
         Some(format!(
-            "to reach it from inside its namespace: {} COMMAND; or, from the client's namespace: publish or forward the port (docker -p, kubectl port-forward)",
+            "to reach it from inside its namespace: {} COMMAND; or, from the client's namespace: publish or forward the port (docker run -p 127.0.0.1:PORT:PORT, kubectl port-forward)",
             enter(case)?
         ))
     }),
@@ -933,7 +996,8 @@ static TABLE: &[Entry] = &[
         "",
         |case| !case.facts.bound_to.is_loopback(),
         |_| {
-            "to reach it from the client's namespace, publish or forward the port (docker -p, kubectl port-forward)"
+            "to reach it from the client's namespace, publish or forward the port (docker run -p 127.0.0.1:PORT:PORT, kubectl \
+             port-forward)"
                 .to_owned()
         },
     ),

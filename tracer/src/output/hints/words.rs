@@ -2,12 +2,15 @@
 
 use crate::model::cause::Because;
 use crate::model::errno::Errno;
-use crate::model::escape::{in_quotes, quoted};
-use crate::model::process::ExitStatus;
+use crate::model::escape::{escape, in_quotes, quoted};
+use crate::model::process::{ExitStatus, Process};
+use crate::model::program;
 use crate::model::service;
+use crate::model::socket::{Holder, Listener, TcpState};
 use crate::model::trust;
 use crate::output::hints::case::Case;
 use crate::output::hints::owner::{self, Kind};
+use crate::output::subject::PortHolder;
 use crate::output::words::{ago, who};
 
 pub const RESTART: &str = "the file is already right. The process took its bind when it started: end it and start a new one (restart the \
@@ -44,9 +47,46 @@ pub fn asker(case: &Case<'_>) -> Option<Kind> {
     Some(owner::recognise(process, product))
 }
 
-/// The process that asked for the port.
-pub fn asker_name(case: &Case<'_>) -> String {
-    case.socket.map_or_else(|| "the server".to_owned(), |socket| who(&socket.process))
+/// How the process that asked for the port is brought back.
+pub fn restart_asker(case: &Case<'_>) -> String {
+    let restart = |socket: &Listener| case.subject.restart(&socket.process);
+    case.socket.map_or_else(|| "start the server again".to_owned(), restart)
+}
+
+/// The socket that has the port, where that is a connection of a process.
+fn connection<'a>(case: &Case<'a>) -> Option<&'a Holder> {
+    let is_connected =
+        |state| matches!(state, TcpState::SynSent | TcpState::Established | TcpState::CloseWait);
+    match case.subject.holder()? {
+        PortHolder::Other(holder) => {
+            let has_owner = case.process.is_some_and(|process| process.pid.is_some());
+            (has_owner && is_connected(holder.state)).then_some(holder)
+        }
+        PortHolder::Listener(_) => None,
+    }
+}
+
+/// The port is the local one of a connection that its process did not accept, as far as is known: what goes on with a
+/// connection to the server's own port mostly has its name, or had a listener there.
+pub fn is_held_by_connection(case: &Case<'_>) -> bool {
+    let Some(holder) = connection(case) else { return false };
+    let process = &holder.socket.process;
+    let is_own = |socket: &Listener| {
+        socket.process.comm == process.comm && service::is_same_program(&socket.process, process)
+    };
+    holder.state == TcpState::SynSent
+        || !case.socket.is_some_and(is_own) && !case.subject.has_accepted(process)
+}
+
+/// The same where its process asked for that port before it connected.
+pub fn is_asked_for_by_client(case: &Case<'_>) -> bool {
+    connection(case).is_some_and(|holder| case.subject.view.state.binds.is_client(&holder.socket))
+}
+
+/// Its arguments make it take one connection and close its listener.
+pub fn takes_one_connection(case: &Case<'_>) -> bool {
+    let script = case.process.and_then(|process| process.script.as_ref());
+    script.is_some_and(|script| script.as_bytes() == program::ONCE)
 }
 
 /// The process that holds the port is an instance of the one that asked for it, of its user, and has lost the process that
@@ -60,6 +100,11 @@ pub fn is_held_by_own_service(case: &Case<'_>) -> bool {
         && holder.pid.is_some_and(|pid| pid > 1)
         && service::is_same_user(holder, asker)
         && service::is_same(holder, asker)
+}
+
+/// What it is about has ended.
+pub fn has_ended(case: &Case<'_>) -> bool {
+    case.has_ended()
 }
 
 /// The listener that decides is the client's own.
@@ -97,6 +142,10 @@ pub fn of_other_user(case: &Case<'_>, remedy: &str) -> String {
     };
     let user = process.uid.map_or_else(|| "a user that is not known".to_owned(), |uid| format!("user {uid}"));
     let why = if case.socket.is_some() { STRANGE } else { STRANGE_NAME };
+    if case.subject.view.state.has_ended(process) {
+        let name = case.subject.name(process);
+        return format!("{name}, which has ended, belonged to {user}, and {why}: if it is, {remedy}");
+    }
     let command = process.pid.map_or_else(String::new, |pid| format!(" (ps -o user,lstart,args -p {pid})"));
     format!("{} belongs to {user}, and {why}: see what it is{command}; if it is, {remedy}", who(process))
 }
@@ -151,13 +200,18 @@ pub fn rewritten(case: &Case<'_>) -> Option<String> {
     let (first, last) = case.rewritten()?;
     let bind =
         |mode: &Option<String>| mode.as_ref().map_or_else(|| "nothing".to_owned(), |mode| in_quotes(mode));
+    // What writes a file mostly ends then.
+    let name = |process: &Process| {
+        let name = process.comm.as_ref().map(|comm| quoted(&escape(comm.as_bytes())).into_owned());
+        name.unwrap_or_else(|| "a process".to_owned())
+    };
     Some(format!(
         "something rewrites the file: {} set {} to {}, and {} after that {} set it back to {}. End that first",
-        who(&first.process),
+        name(&first.process),
         first.what,
         bind(&first.to),
         ago(last.time.since(first.time).max(1)),
-        who(&last.process),
+        name(&last.process),
         bind(&last.to),
     ))
 }
@@ -166,7 +220,8 @@ pub fn rewritten(case: &Case<'_>) -> Option<String> {
 pub fn enter(case: &Case<'_>) -> Option<String> {
     let socket = case.socket?;
     let is_plain = |name: &String| quoted(name) == name.as_str() && !name.starts_with('-');
-    match (case.subject.view.netns(socket.netns).name.filter(is_plain), socket.process.pid) {
+    let pid = socket.process.pid.filter(|_| !case.subject.view.state.has_ended(&socket.process));
+    match (case.subject.view.netns(socket.netns).name.filter(is_plain), pid) {
         (Some(name), _) => Some(format!("ip netns exec {name}")),
         (None, Some(pid)) => Some(format!("nsenter -t {pid} -n")),
         (None, None) => None,

@@ -15,11 +15,11 @@ pub static ROWS: [HintRow; 8] = [
         when: "EADDRINUSE, and another process asks",
         fits: |facts| facts.errno == Some(Errno::EADDRINUSE) && !facts.holds_it_itself,
         hint: |facts| {
-            format!(
+            facts.beside(format!(
                 "PostgreSQL holds this port: give one of the two servers another port, or stop {} by a fast shutdown \
                  (kill -INT {}, never -9); then start the server again",
                 facts.owner, facts.pid
-            )
+            ))
         },
     },
     HintRow {
@@ -28,10 +28,16 @@ pub static ROWS: [HintRow; 8] = [
         when: "EADDRNOTAVAIL",
         fits: |facts| facts.errno == Some(Errno::EADDRNOTAVAIL),
         hint: |facts| {
+            let addr = in_url(facts.bound_to);
+            let first = if facts.is_there_now {
+                format!("{addr} is there now: {RESTART}")
+            } else {
+                format!("bring up the interface that has {addr}, then {RESTART}")
+            };
             format!(
-                "bring up the interface that has {}, then {RESTART}: it binds its addresses when it starts, and goes on \
-                 without one that it cannot bind; or take the address out of {LISTEN_ADDRESSES}",
-                in_url(facts.bound_to)
+                "{first}: it binds its addresses when it starts, and goes on without one that it cannot bind; or take the \
+                 address out of {LISTEN_ADDRESSES}{}",
+                facts.before_it_is_there
             )
         },
     },

@@ -184,7 +184,8 @@ const SCENARIOS: &[Scenario] = &[
                 refused("curl", Nonblocking, &["127.0.0.1"], BindFailed)
                     .failed_binds(&[failed_bind("server", "0.0.0.0", "EADDRINUSE")
                         .held_by(&[Holder::Client("busy", "127.0.0.1")])])
-                    .summary(&["held by {busy} on 127.0.0.1:{port}, ESTAB"]),
+                    .summary(&["held by {busy} on 127.0.0.1:{port}, ESTAB"])
+                    .hints(&["add {port} to net.ipv4.ip_local_reserved_ports"]),
             ),
         ],
     ),
@@ -200,7 +201,8 @@ const SCENARIOS: &[Scenario] = &[
                 refused("curl", Blocking, &["[::1]"], BindFailed)
                     .failed_binds(&[failed_bind("server", "[::]", "EADDRINUSE")
                         .held_by(&[Holder::Client("busy", "[::1]")])])
-                    .summary(&["held by {busy} on [::1]:{port}, ESTAB"]),
+                    .summary(&["held by {busy} on [::1]:{port}, ESTAB"])
+                    .hints(&["{busy} asked for the port to connect from it"]),
             ),
         ],
     ),

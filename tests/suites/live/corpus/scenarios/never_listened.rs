@@ -78,7 +78,7 @@ const SCENARIOS: &[Scenario] = &[
                     .candidates(&[("gateway", End::Code(78))])
                     .never_shows(&["gateway.auth.token"])
                     .summary(&["with exit code 78"])
-                    .hints(&["see the log for the end of {gateway}"]),
+                    .hints(&["see the log for the end of my-very-own-ser"]),
             ),
         ],
     )

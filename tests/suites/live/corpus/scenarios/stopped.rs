@@ -104,7 +104,7 @@ const SCENARIOS: &[Scenario] = &[
                 refused("node", Nonblocking, &["[::1]"], Stopped)
                     .evaluates(&[("gateway", Closed)])
                     .summary(&["{gateway} exited with code 7"])
-                    .hints(&["see its log for the end of {gateway}"]),
+                    .hints(&["see its log for the end of gateway"]),
             ),
         ],
     )
