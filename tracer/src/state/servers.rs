@@ -66,12 +66,6 @@ impl ServerCandidate {
         self.listened.get(&port).is_some_and(|listened| listened.is_none_or(|listened| listened <= at))
     }
 
-    /// When it first listened on a port, if it had by that time; before the trace: at zero.
-    pub fn first_listened(&self, port: u16, at: Mono) -> Option<Mono> {
-        let listened = self.listened.get(&port)?.unwrap_or(Mono(0));
-        (listened <= at).then_some(listened)
-    }
-
     /// When it ended, and how.
     pub fn end(&self) -> Option<(Mono, ExitStatus)> {
         self.instance.end()

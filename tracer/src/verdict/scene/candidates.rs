@@ -1,12 +1,13 @@
 //! The server candidates of the destination: which are running, starting, ended, or on no TCP port.
 
 use super::Scene;
-use super::elsewhere::SETTLED_NS;
+use super::elsewhere::{SETTLED_NS, Tried};
 use crate::model::cause::Cause;
 use crate::model::process::Process;
 use crate::model::time::Mono;
 use crate::model::unit::Unit;
 use crate::query::{Candidate, LocalEndpoint};
+use crate::state::binds::FailedBind;
 use crate::state::listeners::ClosedListener;
 use crate::state::servers::ServerCandidate;
 use crate::verdict::coverage::Destination;
@@ -135,18 +136,17 @@ impl<'a> Scene<'a> {
             .any(|known| end(&known).is_some() && !known.had_listened(port, now))
     }
 
-    /// When an instance first held the port, or failed to take it; `None`: it has not.
-    pub(super) fn first_tried(&self, known: &ServerCandidate) -> Option<Mono> {
+    /// What an instance has done on the port.
+    pub(super) fn tried(&self, known: &ServerCandidate) -> Tried {
         let Destination { netns, port, .. } = self.destination;
+        if known.had_listened(port, self.refused.time) {
+            return Tried::Held;
+        }
         let failures = self.state.binds.failures(netns, port, self.refused.time, |_| false);
-        let failed = failures.filter(|failed| {
+        let is_own = |failed: &&FailedBind| {
             failed.socket.process.pid.is_some_and(|pid| known.instance.had(pid, failed.first))
-        });
-        known
-            .first_listened(port, self.refused.time)
-            .into_iter()
-            .chain(failed.map(|failed| failed.first))
-            .min()
+        };
+        failures.filter(is_own).map(|failed| failed.first).min().map_or(Tried::Not, Tried::FailedAt)
     }
 
     /// The running instances of the server that listen on no TCP port of the namespace, and on something else: on what. One
@@ -155,7 +155,7 @@ impl<'a> Scene<'a> {
         let mut found = Vec::new();
         for known in self.running().into_iter().filter(|known| self.is_instance(known)) {
             let is_old = self.refused.time.since(known.candidate.since) >= SETTLED_NS;
-            if (is_old || self.first_tried(known).is_some())
+            if (is_old || self.tried(known) != Tried::Not)
                 && !known.had_listened(self.destination.port, self.refused.time)
                 && self.elsewhere_of_instance(known).next().is_none()
             {

@@ -30,6 +30,16 @@ impl Beside<'_> {
     }
 }
 
+/// What a process has done on the port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tried {
+    /// It has listened on it.
+    Held,
+    /// It has failed to take it, first at this time.
+    FailedAt(Mono),
+    Not,
+}
+
 /// A listener of a server on another port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OtherPort<'a> {
@@ -66,15 +76,19 @@ impl<'a> Scene<'a> {
         on_others.chain(watched).filter(move |beside| was_there(beside.listener, refused.time))
     }
 
-    /// Whether a process has settled where it listens, which held the port or failed on it at `tried`. `since`: when it was
-    /// there.
-    fn settled_on(&self, beside: Beside<'a>, tried: Option<Mono>, since: Mono) -> Option<OtherPort<'a>> {
+    /// Whether a process has settled where it listens. `since`: when it was there.
+    fn settled_on(&self, beside: Beside<'a>, tried: Tried, since: Mono) -> Option<OtherPort<'a>> {
         let Beside { listener, .. } = beside;
-        // A port that was open before, such as one for metrics, does not show that it gave this one up.
-        let because = match tried.map(|tried| beside.is_after(tried)) {
-            Some(Some(true)) => None,
-            Some(None) => Some(Because::HistoryForgotten),
-            Some(Some(false)) | None => {
+        let is_instead = match tried {
+            Tried::Held => Some(true),
+            // A port that was open before, such as one for metrics, does not show that it gave this one up.
+            Tried::FailedAt(time) => beside.is_after(time),
+            Tried::Not => Some(false),
+        };
+        let because = match is_instead {
+            Some(true) => None,
+            None => Some(Because::HistoryForgotten),
+            Some(false) => {
                 let age = self.refused.time.since(listener.since.unwrap_or(since).max(since));
                 if age < SETTLED_NS || EPHEMERAL.contains(&listener.port) {
                     return None;
@@ -93,7 +107,7 @@ impl<'a> Scene<'a> {
             let setting = port.and_then(|port| self.state.settings.of(process)?.effective(port));
             setting.is_some_and(|set| set.value.parse() == Ok(listener.port))
         };
-        let tried = self.first_tried(known);
+        let tried = self.tried(known);
         self.elsewhere_of_instance(known).find_map(|beside| {
             if is_set(beside.listener) {
                 return Some(OtherPort { listener: beside.listener, since: *since, because: None });
@@ -134,14 +148,18 @@ impl<'a> Scene<'a> {
         let may_be = |process: &Process| self.server.is_none_or(|server| server.may_be(process));
         let of_server = self.failures().filter(|failed| may_be(&failed.socket.process));
         let failed = of_server.flat_map(|failed| acted_by(&failed.socket.process, failed.first));
-        let mut acted: BTreeMap<u32, Mono> = BTreeMap::new();
-        for (pid, time) in failed.chain(last_owner.into_iter().flatten()) {
-            let first = acted.entry(pid).or_insert(time);
-            *first = time.min(*first);
+        let mut acted: BTreeMap<u32, (Tried, Mono)> = BTreeMap::new();
+        for (pid, time) in failed {
+            let (tried, first) = acted.entry(pid).or_insert((Tried::FailedAt(time), time));
+            (*tried, *first) = (Tried::FailedAt(time.min(*first)), time.min(*first));
         }
-        let of_acted = acted.iter().flat_map(|(pid, acted)| {
-            let since = started(*pid).unwrap_or(*acted);
-            self.elsewhere_of(*pid).filter_map(move |beside| self.settled_on(beside, Some(*acted), since))
+        for (pid, time) in last_owner.into_iter().flatten() {
+            let (tried, first) = acted.entry(pid).or_insert((Tried::Held, time));
+            (*tried, *first) = (Tried::Held, time.min(*first));
+        }
+        let of_acted = acted.iter().flat_map(|(pid, (tried, first))| {
+            let since = started(*pid).unwrap_or(*first);
+            self.elsewhere_of(*pid).filter_map(move |beside| self.settled_on(beside, *tried, since))
         });
         let of_named = running.iter().filter(|known| self.is_instance(known)).filter_map(|known| {
             let has_acted = known.candidate.process.pid.is_some_and(|pid| acted.contains_key(&pid));
