@@ -35,14 +35,9 @@ const RESET_JIFFIES: u64 = 10_000;
 /// What that is at least. It covers the answer to the fourth SYN, where the first ones found no neighbour.
 const RESET_NS: u64 = 10_000_000_000;
 
-/// When this host's TCP stack sent a reset for want of a socket: the
-/// number and the time, in the place that the SYN's sequence number has.
+/// The resets that this host's TCP stack sent for want of a socket, each in the place that the SYN's sequence number has.
 #[map]
-static RESETS: Array<u64> = Array::with_max_entries(RESETS_MAX, 0);
-
-/// Where the SYN of each was going to by then, as [`Destination::tag`] has it, in the same places.
-#[map]
-static RESET_TAGS: Array<u32> = Array::with_max_entries(RESETS_MAX, 0);
+static RESETS: Array<SentReset> = Array::with_max_entries(RESETS_MAX, 0);
 
 /// Sockets bound to a watched port, by the address of their `struct sock`.
 #[map]
@@ -98,6 +93,16 @@ static BINDING: LruHashMap<u64, Binding> = LruHashMap::with_max_entries(BINDING_
 /// What a thread has done that one of two redundant programs has seen, and the other one has not.
 #[map]
 static SEEN: LruHashMap<u64, Seen> = LruHashMap::with_max_entries(SEEN_MAX, 0);
+
+/// A reset that was sent for want of a socket.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SentReset {
+    /// The SYN's sequence number, and when the reset was sent.
+    pub number_and_time: u64,
+    /// Where the SYN was going to by then, as [`Destination::tag`] has it.
+    pub tag: u64,
+}
 
 /// What one of two redundant programs saw.
 #[repr(C)]
@@ -351,14 +356,14 @@ pub fn awaits_reset() -> bool {
 
 #[inline(always)]
 pub fn remember_reset(sequence: u32, tag: u32) {
-    // First: a reader that finds the number finds its tag.
-    if let Some(slot) = RESET_TAGS.get_ptr_mut(sequence & (RESETS_MAX - 1)) {
-        // SAFETY: as below.
-        unsafe { slot.write_volatile(tag) };
-    }
     if let Some(slot) = RESETS.get_ptr_mut(sequence & (RESETS_MAX - 1)) {
-        // SAFETY: map values stay valid while a program runs; one store, so that no reader sees half of it.
-        unsafe { slot.write_volatile(u64::from(sequence) << 32 | u64::from(short(now()))) };
+        // SAFETY: map values stay valid while a program runs. The tag first: a reader that finds the number finds its tag. And
+        // the number in one store, so that no reader sees half of it.
+        unsafe {
+            (&raw mut (*slot).tag).write_volatile(u64::from(tag));
+            (&raw mut (*slot).number_and_time)
+                .write_volatile(u64::from(sequence) << 32 | u64::from(short(now())));
+        }
     }
 }
 
@@ -373,15 +378,13 @@ pub fn reset_sent(sequence: u32, since: u64, now: u64) -> Reset {
         return Reset::Unknown;
     };
     // SAFETY: map values stay valid while a program runs.
-    let found = unsafe { slot.read_volatile() };
+    let found = unsafe { (&raw const (*slot).number_and_time).read_volatile() };
     let age = (found as u32).wrapping_sub(short(since));
     if age > u32::MAX / 2 {
         Reset::NotSent
-    } else if found >> 32 == u64::from(sequence)
-        && let Some(tag) = RESET_TAGS.get_ptr(sequence & (RESETS_MAX - 1))
-    {
+    } else if found >> 32 == u64::from(sequence) {
         // SAFETY: as above.
-        Reset::Sent(unsafe { tag.read_volatile() })
+        Reset::Sent(unsafe { (&raw const (*slot).tag).read_volatile() } as u32)
     } else {
         Reset::Unknown
     }

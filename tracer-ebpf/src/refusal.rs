@@ -53,12 +53,12 @@ unsafe fn fill<const TRUSTED: bool>(
 ) {
     // SAFETY: the caller's; every member behind the header is written.
     unsafe {
-        sock.describe_connecting(&raw mut (*record).socket);
+        let tcp = sock.describe_connecting(&raw mut (*record).socket);
         (&raw mut (*record).task).write((*attempt).task);
         let started = (*attempt).started;
         (&raw mut (*record).started).write(started);
         maps::remember_refusal((*attempt).task.pid, now);
-        let sequence = sock.tcp().initial_sequence();
+        let sequence = tcp.initial_sequence();
         let reset =
             if config::send_hook() { maps::reset_sent(sequence, started, now) } else { Reset::Unknown };
         // An ICMPv6 error is queued only for a socket that asked for it: what no reset has refused, ICMP has. What an earlier

@@ -259,17 +259,20 @@ impl<const TRUSTED: bool> Sock<TRUSTED> {
         }
     }
 
-    /// Fills in what a record holds of a socket that connects, without the key, which only a listener needs.
+    /// Fills in what a record holds of a socket that connects, without the key, which only a listener needs. Gives it as a TCP
+    /// socket.
     ///
     /// # Safety
     /// `out` must be valid for writes.
     #[inline(always)]
-    pub unsafe fn describe_connecting(self, out: *mut Socket) {
+    pub unsafe fn describe_connecting(self, out: *mut Socket) -> TcpSock<TRUSTED> {
+        let tcp = self.tcp();
         // SAFETY: the caller's.
         unsafe {
             self.describe(NO_KEY, out);
-            (&raw mut (*out).local_port).write(self.tcp().source_port());
+            (&raw mut (*out).local_port).write(tcp.source_port());
         }
+        tcp
     }
 
     /// Distinguishes where a socket connects to from other destinations: see [`Destination::tag`].

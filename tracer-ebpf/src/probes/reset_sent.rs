@@ -25,19 +25,24 @@ fn reset_sent(ctx: BtfTracePointContext) -> i32 {
     let transport: u16 = member::<_, true>(skb, offset!(skb_transport_header), 0);
     let network: u16 = member::<_, true>(skb, offset!(skb_network_header), 0);
     let head = head as *const c_void;
-    // Each call of the helper costs the refused connect, so that both headers are read by one each. Behind a short header the
-    // buffer still has `struct skb_shared_info`.
-    let ip: [u32; 10] = probe_read(head.wrapping_byte_add(usize::from(network)), [0; 10]);
-    let tcp: [u32; 2] = probe_read(head.wrapping_byte_add(usize::from(transport)), [0; 2]);
+    // Each call of the helper costs the refused connect: one reads both headers, where the IP header has its usual length.
+    // Behind a short segment the buffer still has `struct skb_shared_info`.
+    let ip: [u32; 12] = probe_read(head.wrapping_byte_add(usize::from(network)), [0; 12]);
+    let is_ipv6 = ip[0] & 0xf0 == 0x60;
+    let (ports, sequence) = match (is_ipv6, transport.wrapping_sub(network)) {
+        (false, 20) => (ip[5], ip[6]),
+        (true, 40) => (ip[10], ip[11]),
+        _ => probe_read(head.wrapping_byte_add(usize::from(transport)), [0; 2]).into(),
+    };
     // The destination is the last address of either header.
-    let addr = if ip[0] & 0xf0 == 0x60 {
+    let addr = if is_ipv6 {
         [u64::from(ip[6]) | u64::from(ip[7]) << 32, u64::from(ip[8]) | u64::from(ip[9]) << 32]
     } else {
         Destination::mapped(ip[4])
     };
-    // The second half of the first word, and the second word.
-    let port = u16::from_be((tcp[0] >> 16) as u16);
-    let sequence = u32::from_be(tcp[1]);
+    // The second of the two ports.
+    let port = u16::from_be((ports >> 16) as u16);
+    let sequence = u32::from_be(sequence);
     maps::remember_reset(sequence, Destination { addr, port }.tag());
     0
 }
