@@ -49,6 +49,11 @@ const ENDING_MS: u64 = 200;
 /// Events of a burst whose memory is given back when it is over.
 const BURST: usize = 32 * crate::stream::BATCH;
 
+/// Events after which memory is given back once nothing has happened for [`QUIET`], the pages of the program's code
+/// included: what the next event needs of it comes back in a few faults.
+const MANY: usize = 1_000;
+const QUIET: Duration = Duration::from_millis(100);
+
 /// Runs the trace to its end; `recording` is the file that its inputs are written to.
 ///
 /// # Errors
@@ -108,6 +113,8 @@ struct Session {
     sink: Sink,
     /// Events taken since the stream was last found empty.
     burst: usize,
+    /// Events taken since memory was last given back.
+    taken: usize,
 }
 
 impl Session {
@@ -150,7 +157,7 @@ impl Session {
         sink.flush()?;
         let host = Host::new(&ports, recognition, process::own_line(), Arc::clone(&kernel.openings));
         let stream = EventStream::new(ring);
-        Ok(Self { ports, kernel, stream, host, config_watch, run, recorder, sink, burst: 0 })
+        Ok(Self { ports, kernel, stream, host, config_watch, run, recorder, sink, burst: 0, taken: 0 })
     }
 
     /// The main loop: until a signal, the time or the count ends it; `None`: nothing reads the log any more.
@@ -182,8 +189,16 @@ impl Session {
                 () = self.config_watch.readable() => self.config_changes()?,
                 () = readers.closed() => return Ok(None),
                 () = sleep_until(deadline), if deadline.is_some() => {}
+                () = tokio::time::sleep(QUIET), if !has_more && self.taken > MANY => self.rest(),
             }
         }
+    }
+
+    /// Nothing has happened for a moment, after much had.
+    fn rest(&mut self) {
+        self.taken = 0;
+        memory::release();
+        memory::release_code();
     }
 
     /// One turn: a batch of the stream, the answers that are there, and time. Returns whether there may be more.
@@ -192,6 +207,7 @@ impl Session {
         let now = clock::now();
         let Batch { events, watermark, has_more } = self.stream.take(&self.kernel);
         self.burst = self.burst.saturating_add(events.len());
+        self.taken = self.taken.saturating_add(events.len());
         for event in events {
             self.take(Input::Event { event, now })?;
         }
