@@ -96,25 +96,6 @@ pub const SESSION: &[u8] = b"session";
 /// [`script`]. No pattern that a user gives is part of it.
 pub const ONCE: &[u8] = b"\0";
 
-/// Servers that root starts and that give up root before they listen. Their starts are recorded from the beginning, for the
-/// user that started them, which nothing shows later.
-pub const GIVE_UP_ROOT: [&str; 14] = [
-    "mosquitto",
-    "mariadbd",
-    "mysqld",
-    "memcached",
-    "haproxy",
-    "lighttpd",
-    "named",
-    "dnsmasq",
-    "unbound",
-    "pdns_server",
-    "slapd",
-    "squid",
-    "vsftpd",
-    "beanstalkd",
-];
-
 /// Whether a program of this file name starts others, and is not a server itself.
 pub fn is_launcher(program: &[u8], arguments: &[&[u8]]) -> bool {
     let is_named = |names: &[&str]| names.iter().any(|name| name.as_bytes() == program);

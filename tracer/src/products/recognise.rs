@@ -12,6 +12,25 @@ use crate::model::process::Text;
 use crate::model::program;
 use crate::products::{ProductRef, registry};
 
+/// Servers that root starts and that give up root before they listen. Their starts are recorded from the beginning, for the
+/// user that started them, which nothing shows later.
+const GIVE_UP_ROOT: [&str; 14] = [
+    "mosquitto",
+    "mariadbd",
+    "mysqld",
+    "memcached",
+    "haproxy",
+    "lighttpd",
+    "named",
+    "dnsmasq",
+    "unbound",
+    "pdns_server",
+    "slapd",
+    "squid",
+    "vsftpd",
+    "beanstalkd",
+];
+
 /// Arguments that are examined: the options of a program come before its command.
 const ARGUMENTS_MAX: usize = 32;
 
@@ -52,11 +71,11 @@ pub enum Named {
 }
 
 impl Recognition {
-    /// The names of programs that may become a server, or whose user at the start is to be known, of which the kernel compares the first fifteen bytes; `None`: any
-    /// program may.
+    /// The names of programs that may become a server, or whose user at the start is to be known, of which the kernel compares
+    /// the first fifteen bytes; `None`: any program may.
     pub fn runners(&self) -> Option<Vec<&'static str>> {
         let of_products = || registry().iter().flat_map(|product| product.runners());
-        let runners = || of_products().chain(&program::GIVE_UP_ROOT).copied().collect();
+        let runners = || of_products().chain(&GIVE_UP_ROOT).copied().collect();
         self.patterns.is_empty().then(runners)
     }
 
