@@ -14,9 +14,9 @@ use tracer::model::container::Container;
 use tracer::model::errno::Errno;
 use tracer::model::forward::{Forward, Target};
 use tracer::model::kernel_event::{
-    Bound, Closed, Closer, Connected, Destroyed, Executed, ExecutedProgram, Exited, Failed, Forked,
-    IcmpSender, KernelEvent, Listened, Lost, LostWhere, Opened, Reached, Refused, Role, SentBy, Shutdown,
-    Via,
+    Bound, Closed, ClosedElsewhere, Closer, Connected, Destroyed, Executed, ExecutedProgram, Exited, Failed,
+    Forked, IcmpSender, KernelEvent, Listened, Lost, LostWhere, Opened, Reached, Refused, Role, SentBy,
+    Shutdown, Via,
 };
 use tracer::model::namespace::{Link, LocalRoute, Namespace};
 use tracer::model::ports::Ports;
@@ -855,6 +855,23 @@ impl Simulation {
             .map(|server| &server.listener)
             .map(|one| Listener { since: since(one), ..one.clone() })
             .collect();
+        self
+    }
+
+    /// A followed process listens on a port that is not watched, and is seen to.
+    pub fn opens_elsewhere(mut self, server: &Server) -> Self {
+        let listener = Listener { since: Some(self.now), ..server.listener.clone() };
+        let (tid, time) = (listener.process.pid.unwrap_or_default(), self.now);
+        let netns_cookie = u64::from(listener.netns.0);
+        let opened = Opened { time, listener, tid, netns_cookie, was_hashed: None };
+        self.apply(KernelEvent::OpenedElsewhere(Box::new(opened)));
+        self
+    }
+
+    /// It listens there no more.
+    pub fn closes_elsewhere(mut self, server: &Server) -> Self {
+        let Listener { netns, key, .. } = server.listener;
+        self.apply(KernelEvent::ClosedElsewhere(ClosedElsewhere { time: self.now, netns, key }));
         self
     }
 

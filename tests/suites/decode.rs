@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use proptest::prelude::*;
-use tracer::model::kernel_event::{Closer, ExecutedProgram, KernelEvent};
+use tracer::model::kernel_event::{ClosedElsewhere, Closer, ExecutedProgram, KernelEvent};
 use tracer::model::kernel_event::{IcmpSender, SentBy, Via};
 use tracer::model::process::{ExitStatus, Text};
-use tracer::model::socket::{NetnsId, SocketKey};
+use tracer::model::socket::{Listener, NetnsId, SocketKey};
 use tracer::model::time::Mono;
 use tracer::model::time::StartTime;
 use tracer::stream::decode::{DecodeError, decode, is_loss};
@@ -144,6 +144,30 @@ fn a_listener_opens_and_closes() {
     assert_eq!(opened.was_hashed, None);
     let record = wire::Opened { hashed: 3, ..record };
     assert_eq!(decode(&bytes(&record)), Err(DecodeError::UnknownValue { field: "hashed", value: 3 }));
+
+    let record = wire::Opened {
+        header: header::<wire::Opened>(wire::kind::OPENED_ELSEWHERE),
+        hashed: wire::hashed::UNKNOWN,
+        ..record
+    };
+    let KernelEvent::OpenedElsewhere(elsewhere) = decode(&bytes(&record)).unwrap() else {
+        panic!("not an opening on another port")
+    };
+    assert_eq!(elsewhere, opened);
+    let record = wire::Closed {
+        header: header::<wire::Closed>(wire::kind::CLOSED_ELSEWHERE),
+        socket,
+        task: task(b"node"),
+        shutdown: 3,
+        closer: wire::closer::PROCESS,
+        exit_code: 0,
+        hashed: wire::hashed::ONCE,
+    };
+    let KernelEvent::ClosedElsewhere(closed) = decode(&bytes(&record)).unwrap() else {
+        panic!("not a closing on another port")
+    };
+    let Listener { netns, key, .. } = elsewhere.listener;
+    assert_eq!(closed, ClosedElsewhere { time: Mono(7_000), netns, key });
 
     let closed = |closer, exit_code| {
         let record = wire::Closed {

@@ -229,6 +229,85 @@ fn a_port_that_was_open_before_is_not_where_a_server_went() {
     assert_eq!(refused(moved, LOCALHOST).cause, Cause::OtherPort);
 }
 
+/// The same on a port that is not watched: the kernel side remembers since when it is open, or it was seen to open.
+#[test]
+fn an_unwatched_port_that_was_open_before_is_not_where_a_server_went() {
+    let metrics = server("0.0.0.0:9100").by("exporter", 22);
+    let wanted = server("192.168.50.9:18789").by("exporter", 22);
+    let failed = |up: Simulation| up.bind(&wanted, Some(Errno::EADDRNOTAVAIL)).after_millis(300);
+    let ready = || simulation().ready();
+    let remembered = ready().elsewhere(&[&metrics]).after_millis(2_000);
+    assert_certain(&refused(failed(remembered), LOCALHOST), Cause::BindFailed);
+    let seen = ready().start("exporter", 22).opens_elsewhere(&metrics).after_millis(2_000);
+    assert_certain(&refused(failed(seen), LOCALHOST), Cause::BindFailed);
+    for moved in [
+        failed(ready()).elsewhere(&[&metrics]).after_millis(300),
+        failed(ready()).opens_elsewhere(&metrics).after_millis(300),
+    ] {
+        assert_certain(&refused(moved, LOCALHOST), Cause::OtherPort);
+    }
+    // More sockets have begun to listen since than the kernel side remembers.
+    let forgotten = failed(ready()).finds_elsewhere(&[&metrics]).forgets_openings();
+    let verdict = refused(forgotten, LOCALHOST);
+    assert_eq!((verdict.cause, &*verdict.because), (Cause::OtherPort, &[Because::HistoryForgotten][..]));
+}
+
+/// What a server listened on when its client was refused closes before a query of the namespace shows it.
+#[test]
+fn an_unwatched_port_that_closes_while_a_refusal_waits_was_open() {
+    let wanted = server("192.168.50.9:18789").by("relay", 22);
+    let other = server("0.0.0.0:9100").by("relay", 22);
+    let up = || {
+        let failed = simulation().ready().bind(&wanted, Some(Errno::EADDRNOTAVAIL)).after_millis(5);
+        failed.opens_elsewhere(&other).after_millis(5).without_answers().refuse(&connect(LOCALHOST))
+    };
+    let closed = up().after_millis(1).closes_elsewhere(&other).with_answers();
+    assert_certain(&closed.after_millis(200).verdict(), Cause::OtherPort);
+    // It had closed before.
+    let before = simulation().ready().bind(&wanted, Some(Errno::EADDRNOTAVAIL)).after_millis(5);
+    let before = before.opens_elsewhere(&other).after_millis(5).closes_elsewhere(&other).after_millis(5);
+    assert_certain(&refused(before, LOCALHOST), Cause::BindFailed);
+}
+
+/// A listener that refuses IPv4 takes nothing of what a bind for both families did not get.
+#[test]
+fn a_wildcard_for_ipv6_alone_makes_no_failure_of_both_families_good() {
+    let loopback = server(LOCALHOST).by("relay", 22);
+    let both = server("[::]:18789").by("relay", 22);
+    let ipv6 = server("[::]:18789").v6only().by("relay", 22);
+    let failed = simulation().ready().open(&loopback).bind(&both, Some(Errno::EADDRINUSE)).after_millis(5);
+    let opened = failed.open(&ipv6).after_millis(200);
+    assert_certain(&refused(opened, LAN), Cause::BindFailed);
+    // A second failure, of another endpoint, does not replace it.
+    let held = server("[::1]:18789").by("relay", 22);
+    let failed = simulation().ready().open(&held).bind(&both, Some(Errno::EADDRINUSE)).after_millis(5);
+    let again = failed.bind(&ipv6, Some(Errno::EADDRINUSE)).after_millis(5);
+    assert_certain(&refused(again, LAN), Cause::BindFailed);
+}
+
+/// Whether an instance ever listened counts every process of it, and what it has inherited.
+#[test]
+fn what_any_process_of_an_instance_listened_on_counts() {
+    let first = server("[::1]:18789").by("relay", 10);
+    let missing = |pid: u32| server("10.99.9.9:18789").by("relay", pid);
+    let up = || simulation().ready().execute("relay", 10).open(&first).after_millis(2_000);
+    // A fork of a fork fails, and the first process had listened.
+    let closed = up().close(&first, Close::Owner).after_millis(5);
+    let forked = closed.fork("relay", 10, 11).fork("relay", 11, 12).after_millis(5);
+    let failed = forked.bind(&missing(12), Some(Errno::EADDRNOTAVAIL)).after_millis(200);
+    assert_ne!(refused(failed, LOCALHOST).cause, Cause::BindFailed);
+    // It fails, ends, and a fork closes last.
+    let failed = up().fork("relay", 10, 11).bind(&missing(10), Some(Errno::EADDRNOTAVAIL)).after_millis(5);
+    let mut of_fork = first.clone();
+    of_fork.listener.process.pid = Some(11);
+    let ended = failed.exit(10, ExitStatus::Code(1)).after_millis(5).close(&of_fork, Close::Owner);
+    assert_ne!(refused(ended.after_millis(200), LOCALHOST).cause, Cause::BindFailed);
+    // It has executed another program since.
+    let failed = up().bind(&missing(10), Some(Errno::EADDRNOTAVAIL)).after_millis(5);
+    let replaced = failed.execute("other", 10).after_millis(1).close(&first, Close::Owner);
+    assert_ne!(refused(replaced.after_millis(200), LOCALHOST).cause, Cause::BindFailed);
+}
+
 /// It listened for a moment, and the record of its end came before that of its listener's.
 #[test]
 fn what_listened_and_ended_immediately_has_listened() {

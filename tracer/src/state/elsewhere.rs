@@ -91,12 +91,20 @@ impl Elsewhere {
 
     /// What a process listened on at that time besides the watched ports, as far as it was read, or seen since.
     pub fn other_listeners(&self, netns: NetnsId, pid: u32, at: Mono) -> impl Iterator<Item = &Listener> {
-        let listeners = self.all_other_listeners(netns, at);
-        listeners.filter(move |listener| listener.process.pid == Some(pid))
+        self.asked_for(netns, at, move |listener| listener.process.pid == Some(pid))
     }
 
     /// The same of every process of a namespace that had not ended by that time.
     pub fn all_other_listeners(&self, netns: NetnsId, at: Mono) -> impl Iterator<Item = &Listener> {
+        self.asked_for(netns, at, |_| true)
+    }
+
+    fn asked_for(
+        &self,
+        netns: NetnsId,
+        at: Mono,
+        is_asked: impl Fn(&Listener) -> bool + Copy,
+    ) -> impl Iterator<Item = &Listener> {
         let read = self.other_ports.get(&netns);
         let has_ended = move |listener: &Listener| {
             let mut ended = read.into_iter().flat_map(|other| &other.ended);
@@ -110,11 +118,13 @@ impl Elsewhere {
         let is_read = move |listener: &Listener| {
             read.is_some_and(|other| other.listeners.iter().any(|one| one.key.is_same(listener.key)))
         };
+        // First what costs least: there may be many of others.
         let read_here = read.into_iter().flat_map(|other| &other.listeners);
-        let read_here = read_here.filter(move |listener| !has_ended(listener) && !had_closed(listener));
+        let read_here = read_here
+            .filter(move |listener| is_asked(listener) && !has_ended(listener) && !had_closed(listener));
         let seen = self.seen.iter().filter(move |Seen { listener, closed }| {
             let is_open = listener.since <= Some(at) && closed.is_none_or(|closed| closed > at);
-            is_open && listener.netns == netns && !is_read(listener)
+            is_open && listener.netns == netns && is_asked(listener) && !is_read(listener)
         });
         read_here.chain(seen.map(|seen| &seen.listener))
     }
