@@ -33,7 +33,7 @@ pub fn forgetful_by_thread<const BYTES: usize>(pid: u32, name: &str) -> HashMap<
     HashMap::try_from(Map::LruHashMap(find(pid, name))).expect("a map of threads")
 }
 
-/// One of numbers.
-pub fn numbers(pid: u32, name: &str) -> Array<MapData, u64> {
-    Array::try_from(Map::Array(find(pid, name))).expect("an array of numbers")
+/// One of pairs of numbers.
+pub fn pairs(pid: u32, name: &str) -> Array<MapData, [u64; 2]> {
+    Array::try_from(Map::Array(find(pid, name))).expect("an array of pairs of numbers")
 }

@@ -226,9 +226,9 @@ fn resets_that_meet() {
     // Of another number, and sent later than any connect of this test: half a word of each, the time in units of 2^16 ns.
     let later = ((mono_now_us() * 1_000) >> 16) + 1_000_000;
     let other = 1 << 32 | later & u64::from(u32::MAX);
-    let mut resets = maps::numbers(fixture.tracer().pid(), "RESETS");
+    let mut resets = maps::pairs(fixture.tracer().pid(), "RESETS");
     for place in 0..RESETS_MAX {
-        resets.set(place, other, 0).expect("to set a number");
+        resets.set(place, [other, 0], 0).expect("to set a number");
     }
     assert_eq!(refused(&mut fixture, "another"), None);
     fixture.end();

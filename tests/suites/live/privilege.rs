@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use libtest_mimic::Trial;
+use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 use tracer::output::schema::{Because, Body, Cause, Line, Mismatch};
 
@@ -108,18 +109,29 @@ fn held_by(refusal: &Refusal, pid: Option<u32>) {
     assert_eq!((process.pid, process.uid), (pid, Some(0)), "{}", refusal.shown());
 }
 
-/// `CapEff` and the like of each thread of a process.
+/// What reading a file of a thread that has ended gives: before and after it is opened.
+fn has_ended(error: &std::io::Error) -> bool {
+    let errno = error.raw_os_error();
+    errno == Some(Errno::NOENT.raw_os_error()) || errno == Some(Errno::SRCH.raw_os_error())
+}
+
+/// `CapEff` and the like of each thread of a process. One that reads namespaces for a scan may end meanwhile.
 fn privileges(pid: u32) -> Vec<BTreeMap<String, u64>> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
-    let read = |path: &Path| -> BTreeMap<String, u64> {
-        let text = fs::read_to_string(path.join("status")).expect("a thread's status");
+    let read = |path: &Path| -> Option<BTreeMap<String, u64>> {
+        let text = match fs::read_to_string(path.join("status")) {
+            Ok(text) => text,
+            Err(error) if has_ended(&error) => return None,
+            Err(error) => panic!("a thread's status: {error}"),
+        };
         let lines = text.lines().filter_map(|line| line.split_once(":\t"));
-        lines
-            .filter(|(name, _)| name.starts_with("Cap") || *name == "NoNewPrivs")
-            .map(|(name, value)| (name.to_owned(), u64::from_str_radix(value, 16).expect("a number")))
-            .collect()
+        let lines = lines.filter(|(name, _)| name.starts_with("Cap") || *name == "NoNewPrivs");
+        let number = |value: &str| u64::from_str_radix(value, 16).expect("a number");
+        Some(lines.map(|(name, value)| (name.to_owned(), number(value))).collect())
     };
-    threads.map(|entry| read(&entry.expect("a thread").path())).collect()
+    let read: Vec<_> = threads.filter_map(|entry| read(&entry.expect("a thread").path())).collect();
+    assert!(!read.is_empty(), "its first thread has ended");
+    read
 }
 
 fn assert_reduced(pid: u32, kept: CapabilitySet, bounding: u64) {
