@@ -863,6 +863,7 @@ impl Simulation {
         let listener = Listener { since: Some(self.now), ..server.listener.clone() };
         let (tid, time) = (listener.process.pid.unwrap_or_default(), self.now);
         let netns_cookie = u64::from(listener.netns.0);
+        self.other_ports.push(listener.clone());
         let opened = Opened { time, listener, tid, netns_cookie, was_hashed: None };
         self.apply(KernelEvent::OpenedElsewhere(Box::new(opened)));
         self
@@ -871,6 +872,7 @@ impl Simulation {
     /// It listens there no more.
     pub fn closes_elsewhere(mut self, server: &Server) -> Self {
         let Listener { netns, key, .. } = server.listener;
+        self.other_ports.retain(|one| one.key != key);
         self.apply(KernelEvent::ClosedElsewhere(ClosedElsewhere { time: self.now, netns, key }));
         self
     }

@@ -1381,8 +1381,8 @@ fn a_worker_that_was_told_to_end_is_not_the_end_of_the_server() {
         let up = up.after_millis(50).open(&worker).after_millis(5_000);
         up.close(&worker, Close::End(status)).exit(11, status).after_millis(500)
     };
-    let told = refused(closed(ExitStatus::Code(0)), LOCALHOST);
-    assert_goes_on(&told, (10, KnownBy::Service), "gunicorn", &[11]);
+    let verdict = refused(closed(ExitStatus::Code(0)), LOCALHOST);
+    assert_goes_on(&verdict, (10, KnownBy::Service), "gunicorn", &[11]);
     // One that failed is why nothing answers.
     let failed = refused(closed(ExitStatus::Code(3)), LOCALHOST);
     assert_certain(&failed, Cause::Stopped);

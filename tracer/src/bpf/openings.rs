@@ -57,7 +57,7 @@ mod tests {
 
     const NONE: Recorded = Recorded { count: 0, last: [Opening { inode: 0, time: 0 }; OPENINGS_MAX] };
 
-    /// Openings 0 to `count`, each a second after the one before.
+    /// As many openings as `count`, each a nanosecond after the one before.
     fn recorded(count: u64) -> Recorded {
         let mut recorded = NONE;
         for number in 0..count {

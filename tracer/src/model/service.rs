@@ -146,7 +146,10 @@ mod tests {
     fn a_service_that_gives_up_root_is_known_by_its_user_at_exec() {
         let redis = |pid, at_exec, uid| Process { uid_at_exec: at_exec, ..process(pid, "redis-server", uid) };
         assert!(is_same(&redis(1, Some(0), 104), &redis(2, Some(0), 0)), "it has not given up root yet");
-        assert!(is_same(&redis(1, Some(0), 104), &redis(2, None, 0)), "root's, whoever started it");
+        assert!(
+            is_same(&redis(1, Some(0), 104), &redis(2, None, 0)),
+            "a process of root, whoever started it"
+        );
         assert!(is_same(&redis(1, None, 104), &redis(2, Some(0), 104)), "as both were read");
         for other in [redis(2, Some(104), 104), redis(2, Some(1000), 1000), redis(2, Some(1000), 104)] {
             assert!(!is_same(&redis(1, Some(0), 104), &other), "{other:?}");

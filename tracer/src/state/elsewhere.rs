@@ -6,6 +6,7 @@ use crate::model::hash::HashMap;
 use crate::model::local_socket::{LocalEndpoint, LocalSocket};
 use crate::model::socket::{Listener, NetnsId, SocketKey};
 use crate::model::time::{Interval, Mono};
+use crate::state::quota;
 
 /// Namespaces of which it is remembered what servers listen on besides the watched ports.
 const OTHER_PORTS_MAX: usize = 256;
@@ -58,6 +59,8 @@ pub struct Elsewhere {
     seen: VecDeque<Seen>,
     /// In the order in which they closed.
     closings: VecDeque<SeenClosing>,
+    /// When records were lost last.
+    lost_until: Mono,
     local_sockets: HashMap<u32, LocalSockets>,
 }
 
@@ -75,13 +78,21 @@ impl Elsewhere {
                 self.other_ports.iter().min_by_key(|(_, other)| other.read.ended).map(|(netns, _)| *netns);
             oldest.and_then(|netns| self.other_ports.remove(&netns));
         }
+        // One that the dump does not list has closed, though that was not recorded.
+        let is_listed = |seen: &Seen| listeners.iter().any(|one| one.key.is_same(seen.listener.key));
+        self.seen.retain(|seen| {
+            seen.listener.netns != netns
+                || seen.closed.is_some()
+                || seen.listener.since >= Some(read.began)
+                || is_listed(seen)
+        });
         let dated_since = dated_since.unwrap_or(read.ended);
         self.other_ports.insert(netns, OtherPorts { read, listeners, dated_since, ended: Vec::new() });
     }
 
     /// By when those listeners of a namespace were open of which it is not known when they opened.
     pub fn dated_since(&self, netns: NetnsId) -> Option<Mono> {
-        self.other_ports.get(&netns).map(|other| other.dated_since)
+        self.other_ports.get(&netns).map(|other| other.dated_since.max(self.lost_until))
     }
 
     /// When the other ports of a namespace were read.
@@ -132,11 +143,20 @@ impl Elsewhere {
     /// A followed process listens on a port that is not watched.
     pub fn opened(&mut self, listener: Listener) {
         if self.seen.len() >= SEEN_MAX {
-            // One that has closed explains the least.
-            let place = self.seen.iter().position(|seen| seen.closed.is_some()).unwrap_or(0);
+            // One that has closed explains the least; of those that are open, no user drops another's.
+            let owners = self.seen.iter().map(|seen| quota::owner(&seen.listener));
+            let closed = self.seen.iter().position(|seen| seen.closed.is_some());
+            let place = closed.or_else(|| quota::first_of_most(owners)).unwrap_or(0);
             self.seen.remove(place);
         }
         self.seen.push_back(Seen { listener, closed: None });
+    }
+
+    /// Records were lost until then, perhaps that of a closing: what is open is for a dump to show. And a listener without a
+    /// time may have opened while a program was skipped.
+    pub fn lost(&mut self, until: Mono) {
+        self.lost_until = self.lost_until.max(until);
+        self.seen.retain(|seen| seen.closed.is_some());
     }
 
     /// The listeners of followed processes that were seen to open, and are open.
@@ -211,7 +231,66 @@ impl Elsewhere {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+    use crate::model::process::Process;
+
+    const HERE: NetnsId = NetnsId(1);
+
+    fn listener(inode: u64, uid: u32, since: u64) -> Listener {
+        Listener {
+            key: SocketKey { inode, cookie: 0 },
+            netns: HERE,
+            addr: Ipv4Addr::UNSPECIFIED.into(),
+            port: 9_100,
+            v6only: None,
+            device: None,
+            backlog: None,
+            since: Some(Mono(since)),
+            process: Process { pid: Some(7), uid: Some(uid), ..Process::default() },
+            opener: None,
+        }
+    }
+
+    fn count(elsewhere: &Elsewhere, at: u64) -> usize {
+        elsewhere.other_listeners(HERE, 7, Mono(at)).count()
+    }
+
+    #[test]
+    fn a_closing_that_was_not_recorded_leaves_no_listener() {
+        let opened = || {
+            let mut elsewhere = Elsewhere::default();
+            elsewhere.opened(listener(1, 0, 10));
+            elsewhere
+        };
+        assert_eq!((count(&opened(), 9), count(&opened(), 20)), (0, 1));
+        let read = |began| Interval { began: Mono(began), ended: Mono(began + 5) };
+        let mut elsewhere = opened();
+        elsewhere.set_other_ports(HERE, Vec::new(), None, read(5));
+        assert_eq!(count(&elsewhere, 30), 1, "it opened while the namespace was read");
+        elsewhere.set_other_ports(HERE, Vec::new(), None, read(20));
+        assert_eq!(count(&elsewhere, 30), 0);
+        let mut elsewhere = opened();
+        elsewhere.set_other_ports(HERE, vec![listener(1, 0, 10)], None, read(20));
+        assert_eq!(count(&elsewhere, 30), 1, "once, though it was read and seen");
+        let mut elsewhere = opened();
+        elsewhere.set_other_ports(HERE, Vec::new(), Some(Mono(4)), read(5));
+        assert_eq!(elsewhere.dated_since(HERE), Some(Mono(4)));
+        elsewhere.lost(Mono(25));
+        assert_eq!((count(&elsewhere, 30), elsewhere.dated_since(HERE)), (0, Some(Mono(25))));
+    }
+
+    #[test]
+    fn no_user_drops_what_another_listens_on() {
+        let mut elsewhere = Elsewhere::default();
+        elsewhere.opened(listener(1, 0, 10));
+        for inode in 2..3 * SEEN_MAX as u64 {
+            elsewhere.opened(listener(inode, 1_001, 10));
+        }
+        assert!(elsewhere.seen.len() <= SEEN_MAX);
+        assert!(elsewhere.is_known(HERE, SocketKey { inode: 1, cookie: 0 }));
+    }
 
     #[test]
     fn other_ports_take_no_more_room_than_their_bound() {

@@ -1,6 +1,7 @@
 //! Kernel events, in order: how each changes what is known.
 
-use super::listeners::{ClosedListener, EXEC_CLOSES_NS};
+use super::elsewhere::Elsewhere;
+use super::listeners::{ClosedListener, EXEC_CLOSES_NS, Listeners};
 use super::openings;
 use super::{HostState, Transition};
 use crate::model::errno::Errno;
@@ -200,21 +201,13 @@ impl HostState {
 
     /// Notes which instances have ended by now, of those that a process is, or was, of.
     pub(super) fn see_ends(&mut self, pid: u32, time: Mono) {
-        let (listeners, elsewhere) = (&self.listeners, &self.elsewhere);
-        let holds = |pid: u32| {
-            let mut open = listeners.open().chain(elsewhere.open());
-            open.any(|listener| listener.process.pid == Some(pid))
-        };
+        let holds = holds(&self.listeners, &self.elsewhere);
         self.servers.see_ends(pid, time, holds);
     }
 
     /// A process has executed a program.
     pub fn executed(&mut self, process: &Process, time: Mono) {
-        let (listeners, elsewhere) = (&self.listeners, &self.elsewhere);
-        let holds = |pid: u32| {
-            let mut open = listeners.open().chain(elsewhere.open());
-            open.any(|listener| listener.process.pid == Some(pid))
-        };
+        let holds = holds(&self.listeners, &self.elsewhere);
         self.servers.executed(process, time, holds);
         self.users_at_exec.executed(process);
         self.processes.acts(process.pid);
@@ -227,11 +220,7 @@ impl HostState {
         self.refused.ended(exited.pid);
         self.processes.ended(exited.pid, exited.time);
         self.users_at_exec.ended(exited.pid);
-        let (listeners, elsewhere) = (&self.listeners, &self.elsewhere);
-        let holds = |pid: u32| {
-            let mut open = listeners.open().chain(elsewhere.open());
-            open.any(|listener| listener.process.pid == Some(pid))
-        };
+        let holds = holds(&self.listeners, &self.elsewhere);
         // What it closed before it executed a program is another instance's.
         let since = self.servers.last_execution(exited.pid);
         self.servers.ended(exited.pid, exited.time, exited.status, holds);
@@ -270,6 +259,7 @@ impl HostState {
             LostWhere::Ring | LostWhere::Decode | LostWhere::Recursion => {
                 self.servers.lost(lost.to);
                 self.users_at_exec.lost();
+                self.elsewhere.lost(lost.to);
             }
             LostWhere::Followed => self.servers.lost(Mono::MAX),
             LostWhere::Attempts | LostWhere::Names => {}
@@ -279,6 +269,14 @@ impl HostState {
             self.health.lost_until = self.health.lost_until.max(Some(lost.to));
             self.binds.lost();
         }
+    }
+}
+
+/// Whether a process holds a listener, on any port where that is known.
+fn holds(listeners: &Listeners, elsewhere: &Elsewhere) -> impl Fn(u32) -> bool {
+    |pid| {
+        let mut open = listeners.open().chain(elsewhere.open());
+        open.any(|listener| listener.process.pid == Some(pid))
     }
 }
 

@@ -277,7 +277,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "php_fpm_reload_drops_a_pool",
-        sentence: "PHP-FPM's master executes itself for a reload, and closes the socket of a pool that is no more.",
+        sentence: "PHP-FPM's master executes itself for a reload, and closes the socket of a pool that is not configured any more.",
         cause: Cause::OtherPort,
         software: &[Software::PhpFpm],
         needs: &[],
