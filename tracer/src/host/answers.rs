@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::config_watch::{self, FileInUse};
 use super::fanotify::Marker;
 use super::openings::{self, OpeningTimes};
+use super::process::Described;
 use super::scan::Scanner;
 use super::{clock, forwarders, local_sockets, netns, process, settings};
 use crate::model::time::Interval;
@@ -26,9 +27,18 @@ pub struct Answerer {
     pub hasher: RandomState,
 }
 
+/// What was found beside an answer, for those who ask and watch.
+#[derive(Default)]
+pub struct Beside {
+    /// The configuration file that is in use.
+    pub in_use: Option<FileInUse>,
+    /// The processes that hold listeners.
+    pub described: Vec<Described>,
+}
+
 impl Answerer {
-    /// Answers a query, and gives the configuration file that was found to be in use.
-    pub fn answer(&mut self, query: Query) -> (Answer, Option<FileInUse>) {
+    /// Answers a query.
+    pub fn answer(&mut self, query: Query) -> (Answer, Beside) {
         let began = clock::now();
         let mut in_use = None;
         self.scanner.set_added_ports(query.added_ports);
@@ -72,7 +82,8 @@ impl Answerer {
             }),
             QueryKind::Named { netns, name } => Some(Observation::Named(netns::is_named(netns, &name))),
         };
-        (Answer { id: query.id, interval: Interval { began, ended: clock::now() }, result }, in_use)
+        let beside = Beside { in_use, described: self.scanner.take_described() };
+        (Answer { id: query.id, interval: Interval { began, ended: clock::now() }, result }, beside)
     }
 
     /// The processes of the host that may be the server.

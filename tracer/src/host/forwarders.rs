@@ -80,6 +80,7 @@ fn forwarding(pid: u32, port: u16) -> Option<Forwarding> {
     }
     let process = handle
         .describe()
+        .map(|described| described.process)
         .filter(|process| process.exe.as_ref().map(Text::as_bytes) == Some(exe.as_bytes()))?;
     Some(Forwarding { handle, process, forwards })
 }

@@ -14,7 +14,7 @@ use std::thread;
 use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::answers::Answerer;
+use super::answers::{Answerer, Beside};
 use super::clock;
 use super::config_watch::FileInUse;
 use super::fanotify::Watch;
@@ -41,7 +41,7 @@ struct Message {
     id: QueryId,
     deadline: Mono,
     frame: Bytes,
-    in_use: Option<FileInUse>,
+    beside: Beside,
 }
 
 /// The state of one lane: its thread, and what was handed to it.
@@ -233,9 +233,10 @@ impl Host {
     }
 
     fn take(&mut self, message: Message) -> Option<Answer> {
-        let Message { lane, id, deadline, frame, in_use } = message;
+        let Message { lane, id, deadline, frame, beside } = message;
         self.lanes[lane as usize].outstanding.retain(|handed| handed.id != id);
-        self.in_use.extend(in_use);
+        self.in_use.extend(beside.in_use);
+        beside.described.into_iter().for_each(|described| self.scanner.set_described(described));
         if clock::now().since(deadline) > LATE_NS {
             return None;
         }
@@ -292,14 +293,14 @@ fn run(
         let (id, deadline, max_bytes) = (query.id, query.deadline, query.max_bytes as usize);
         let now = clock::now();
         // Nothing waits for it any more: what is behind it is more urgent.
-        let (answer, in_use) =
-            if deadline <= now { (unknown(id, now), None) } else { answerer.answer(query) };
+        let (answer, beside) =
+            if deadline <= now { (unknown(id, now), Beside::default()) } else { answerer.answer(query) };
         let interval = answer.interval;
         let whole = frame::encode(&answer).ok().filter(|frame| frame.len() <= max_bytes);
         let Some(frame) = whole.or_else(|| frame::encode(&Answer { id, interval, result: None }).ok()) else {
             continue;
         };
-        if sender.send(Message { lane, id, deadline, frame, in_use }).is_err() {
+        if sender.send(Message { lane, id, deadline, frame, beside }).is_err() {
             return;
         }
     }

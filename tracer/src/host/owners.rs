@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use rustix::fs::{Mode, OFlags, RawDir, openat, readlinkat_raw};
 
 use crate::host::netns;
-use crate::host::process::{ANCESTORS, Handle};
+use crate::host::process::{ANCESTORS, Described, Handle};
 use crate::model::process::{INIT, Process};
 use crate::model::socket::{Listener, NetnsId};
 use crate::query::KnownSocket;
@@ -56,8 +56,8 @@ pub fn fill(listeners: Vec<&mut Listener>, processes: &[(u32, Option<NetnsId>)])
     for listener in listeners {
         if let Some(pid) = holders.get(&listener.key.inode).copied().flatten() {
             let handle = first_holder(pid, listener.key.inode);
-            if let Some(process) = handle.and_then(|handle| handle.describe()) {
-                listener.process = process;
+            if let Some(described) = handle.and_then(|handle| handle.describe()) {
+                listener.process = described.process;
             }
         }
     }
@@ -76,10 +76,11 @@ pub fn refresh(
     for listener in listeners {
         let holder = owner(listener).and_then(|before| {
             let pid = before.pid?;
-            known.entry(pid).or_insert_with(|| Holder::open(pid, &before)).as_mut()
+            known.entry(pid).or_insert_with(|| Holder::open(pid, Handle::describe)).as_mut()
         });
-        let process = holder
-            .and_then(|holder| holder.holds(listener.key.inode, descriptors).then_some(&holder.process));
+        let process = holder.and_then(|holder| {
+            holder.holds(listener.key.inode, descriptors).then_some(&holder.described.process)
+        });
         match process {
             Some(process) => listener.process = process.clone(),
             None => others.push(listener),
@@ -90,23 +91,22 @@ pub fn refresh(
     }
 }
 
-/// Describes the process that holds each socket again, if it is still the one that is known to hold it: of every one, else
-/// `None`. `before` is what was read of a process.
+/// Describes the process that holds each socket, by `describe`, if it is still the one that is known to hold it: of every
+/// one, else `None`.
 pub fn confirm(
     known: &[KnownSocket],
-    before: impl Fn(u32) -> Option<Process>,
+    describe: impl Fn(&Handle) -> Option<Described>,
     descriptors: &mut Descriptors,
-) -> Option<Vec<(u64, Process)>> {
+) -> Option<Vec<(u64, Described)>> {
     let mut holders: HashMap<u32, Option<Holder>> = HashMap::new();
     let mut owners = Vec::new();
     for KnownSocket { inode, pid } in known {
         let pid = (*pid)?;
-        let open = || Holder::open(pid, &before(pid).unwrap_or_default());
-        let holder = holders.entry(pid).or_insert_with(open).as_mut()?;
+        let holder = holders.entry(pid).or_insert_with(|| Holder::open(pid, &describe)).as_mut()?;
         if !holder.holds(*inode, descriptors) {
             return None;
         }
-        owners.push((*inode, holder.process.clone()));
+        owners.push((*inode, holder.described.clone()));
     }
     Some(owners)
 }
@@ -119,16 +119,16 @@ pub struct Descriptors(HashMap<u64, u32>);
 /// A process, and of its sockets what has been asked for.
 struct Holder {
     handle: Handle,
-    process: Process,
+    described: Described,
     /// Each of its sockets, and a descriptor of it, where they had to be read.
     sockets: Option<HashMap<u64, u32>>,
 }
 
 impl Holder {
-    fn open(pid: u32, before: &Process) -> Option<Self> {
+    fn open(pid: u32, describe: impl Fn(&Handle) -> Option<Described>) -> Option<Self> {
         let handle = Handle::open(pid).ok()?;
-        let process = handle.describe_again(before)?;
-        Some(Self { handle, process, sockets: None })
+        let described = describe(&handle)?;
+        Some(Self { handle, described, sockets: None })
     }
 
     fn holds(&mut self, inode: u64, Descriptors(found): &mut Descriptors) -> bool {
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn a_socket_is_found_where_it_was_and_where_it_is_now() {
         let mut descriptors = Descriptors::default();
-        let holder = || Holder::open(std::process::id(), &Process::default()).unwrap();
+        let holder = || Holder::open(std::process::id(), Handle::describe).unwrap();
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let inode = rustix::fs::fstat(&socket).unwrap().st_ino;
         assert!(holder().holds(inode, &mut descriptors));

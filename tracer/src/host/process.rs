@@ -56,6 +56,23 @@ pub struct Stat {
     pub threads: u32,
     /// Start, in ticks since boot.
     pub start: u64,
+    /// `None`: tracer may not read it.
+    image: Option<Image>,
+}
+
+/// Where the memory of a process has its stack and its arguments: execve() places them anew, at random, and with room for
+/// other arguments; prctl(PR_SET_MM) moves them. Without address space randomization, arguments of one length look alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Image {
+    stack: u64,
+    arguments: (u64, u64),
+}
+
+/// A process, and by what the next look tells that it has executed nothing since.
+#[derive(Clone, Debug)]
+pub struct Described {
+    pub process: Process,
+    image: Option<Image>,
 }
 
 impl Handle {
@@ -64,6 +81,10 @@ impl Handle {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, format!("/proc/{pid}"), flags, Mode::empty())?;
         Ok(Self { pid, directory })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// `/proc/PID`, for paths below it.
@@ -78,47 +99,63 @@ impl Handle {
     }
 
     /// Everything that `/proc` shows of it now; `None`: it has ended.
-    pub fn describe(&self) -> Option<Process> {
-        self.describe_with_stat(&Process::default()).map(|(process, _)| process)
-    }
-
-    /// The same, but for its container where it has been described before: a process is put into one before it runs the
-    /// container's program.
-    pub fn describe_again(&self, before: &Process) -> Option<Process> {
-        self.describe_with_stat(before).map(|(process, _)| process)
-    }
-
-    fn describe_with_stat(&self, before: &Process) -> Option<(Process, Stat)> {
+    pub fn describe(&self) -> Option<Described> {
         let mut buffer = [0; 1024];
+        // Before the arguments: should it execute another program between the two, the next look reads both again.
         let (name, stat) = parse_stat(self.read(c"stat", &mut buffer)?)?;
-        let comm = Some(Text::new(name));
-        let mut buffer = [0; STATUS];
-        let status = self.read(c"status", &mut buffer).map(parse_status).unwrap_or_default();
-        let start = Some(StartTime::from_ticks(stat.start));
-        // One whose executable could not be read had not been described.
-        let is_known = before.exe.is_some() && (before.pid, before.start) == (Some(self.pid), start);
-        let (container, unit) =
-            if is_known { (before.container.clone(), before.unit.clone()) } else { self.cgroup() };
+        let (container, unit) = self.cgroup();
         let exe = self.exe();
+        let comm = Some(Text::new(name));
         let mut buffer = [0; PATH];
         let words = exe.as_ref().and_then(|_| self.read(c"cmdline", &mut buffer)).unwrap_or_default();
         let (script, arguments) =
             exe.as_ref().map_or((None, None), |exe| program::read(exe.file_name(), words));
+        let Status { uid, ns_pid } = self.status();
         let process = Process {
             pid: Some(self.pid),
-            ns_pid: status.ns_pid,
+            ns_pid,
             ppid: (stat.ppid != 0).then_some(stat.ppid),
-            uid: status.uid,
+            uid,
             uid_at_exec: None,
             comm,
             script,
             arguments,
             exe,
-            start,
+            start: Some(StartTime::from_ticks(stat.start)),
             container,
             unit,
         };
-        Some((process, stat))
+        Some(Described { process, image: stat.image })
+    }
+
+    /// The same of one that was described before and has executed nothing since; `None`: that does not show. What only
+    /// execve() changes is as it was, and so is the container: a process is put into one before it runs the container's
+    /// program.
+    ///
+    /// Its arguments are not read: they are memory of the process, and whoever reads them waits while a large process forks
+    /// (`get_mm_cmdline()`, fs/proc/base.c, and `dup_mmap()`, mm/mmap.c, which both lock it; Linux 6.18).
+    pub fn describe_again(&self, before: &Described) -> Option<Described> {
+        let mut buffer = [0; 1024];
+        let (name, stat) = parse_stat(self.read(c"stat", &mut buffer)?)?;
+        let Described { process, image } = before;
+        let is_same = (process.pid, process.start) == (Some(self.pid), Some(StartTime::from_ticks(stat.start)))
+            && image.is_some()
+            && stat.image == *image
+            && process.comm.as_ref().is_some_and(|comm| comm.as_bytes() == name)
+            // One whose executable could not be read had not been described.
+            && process.exe.is_some()
+            && self.exe() == process.exe;
+        if !is_same {
+            return None;
+        }
+        let Status { uid, ns_pid } = self.status();
+        let ppid = (stat.ppid != 0).then_some(stat.ppid);
+        Some(Described { process: Process { ns_pid, ppid, uid, ..process.clone() }, image: *image })
+    }
+
+    fn status(&self) -> Status {
+        let mut buffer = [0; STATUS];
+        self.read(c"status", &mut buffer).map(parse_status).unwrap_or_default()
     }
 
     /// Path of its executable, where that can be read.
@@ -149,7 +186,7 @@ impl Handle {
 
 /// The process that has a number now; `None`: none has.
 pub fn describe(pid: u32) -> Option<Process> {
-    Handle::open(pid).ok()?.describe()
+    Some(Handle::open(pid).ok()?.describe()?.process)
 }
 
 /// A process, if it still is the one that has its number.
@@ -228,8 +265,17 @@ pub(crate) fn parse_stat(bytes: &[u8]) -> Option<(&[u8], Stat)> {
         ppid: fields.next()?.parse().ok()?,
         threads: fields.nth(15)?.parse().ok()?,
         start: fields.nth(1)?.parse().ok()?,
+        image: parse_image(fields),
     };
     Some((&bytes[begin + 1..end], stat))
+}
+
+/// From the fields behind the start time. They are 0 for those who may not trace the process, and for a zombie
+/// (`do_task_stat()`, fs/proc/array.c).
+fn parse_image<'a>(mut fields: impl Iterator<Item = &'a str>) -> Option<Image> {
+    let stack = fields.nth(5)?.parse().ok()?;
+    let arguments = (fields.nth(19)?.parse().ok()?, fields.next()?.parse().ok()?);
+    (stack != 0).then_some(Image { stack, arguments })
 }
 
 /// Of `/proc/PID/status`.
@@ -264,7 +310,7 @@ mod tests {
     fn stat_is_read_past_a_name_that_imitates_it() {
         let line =
             b"4242 (a) Z 1 (\n) b) S 17 4242 4242 0 -1 4194304 91 0 0 0 0 0 0 0 20 0 3 0 123456 8 9 10\n";
-        let stat = Stat { state: b'S', ppid: 17, threads: 3, start: 123_456 };
+        let stat = Stat { state: b'S', ppid: 17, threads: 3, start: 123_456, image: None };
         assert_eq!(parse_stat(line), Some((&b"a) Z 1 (\n) b"[..], stat)));
         assert_eq!(parse_stat(&line[..60]), None);
         assert_eq!(parse_stat(b""), None);
@@ -281,21 +327,35 @@ mod tests {
     }
 
     #[test]
-    fn only_of_the_same_process_the_container_is_taken_to_be_the_same() {
+    fn only_one_that_has_executed_nothing_is_described_again() {
         let handle = Handle::open(std::process::id()).unwrap();
         let now = handle.describe().unwrap();
+        // What is not read again tells which of the two it was.
         let container = Some(Container {
             id: "0".repeat(64),
             runtime: Some("docker".to_owned()),
             name: None,
             pod_uid: None,
         });
-        let before = Process { container: container.clone(), ..now.clone() };
-        assert_eq!(handle.describe_again(&before).unwrap().container, container);
-        let earlier = Process { start: Some(StartTime::from_ticks(1)), ..before.clone() };
-        let unread = Process { exe: None, ..before };
-        for other in [earlier, unread] {
-            assert_eq!(handle.describe_again(&other).unwrap(), now);
+        let process = Process { container: container.clone(), uid: Some(4242), ..now.process.clone() };
+        let before = Described { process: process.clone(), ..now.clone() };
+        let again = handle.describe_again(&before).unwrap();
+        assert_eq!(again.process, Process { container, ..now.process.clone() });
+        let of = |process: Process| Described { process, image: now.image };
+        let image = now.image.unwrap();
+        for other in [
+            of(Process { start: Some(StartTime::from_ticks(1)), ..process.clone() }),
+            of(Process { exe: None, ..process.clone() }),
+            of(Process { exe: Some(Text::new(b"/bin/other")), ..process.clone() }),
+            of(Process { comm: Some(Text::new(b"other")), ..process.clone() }),
+            Described { image: None, ..before.clone() },
+            Described { image: Some(Image { stack: image.stack + 16, ..image }), ..before.clone() },
+            Described {
+                image: Some(Image { arguments: (image.arguments.0, image.arguments.1 + 1), ..image }),
+                ..before.clone()
+            },
+        ] {
+            assert!(handle.describe_again(&other).is_none(), "{other:?}");
         }
     }
 

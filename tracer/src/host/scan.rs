@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use crate::host::enter::{Failure, enter, on_threads, visit};
 use crate::host::netns::{self, Place};
 use crate::host::owners::{self, Descriptors};
+use crate::host::process::{Described, Handle};
 use crate::host::{namespace, sock_diag};
 use crate::model::namespace::Namespace;
 use crate::model::process::Process;
@@ -24,7 +25,7 @@ const READERS: usize = 4;
 /// Namespaces that are worth a thread.
 const SHARE: usize = 32;
 
-/// Listeners whose owners are remembered: more than a host has on a few ports.
+/// Listeners and processes that are remembered: more than a host has on a few ports.
 const OWNERS_MAX: usize = 16_384;
 
 /// Reads listeners on some ports. Blocks for as long as the kernel takes: about 0.1 ms a namespace, and 1 µs
@@ -38,8 +39,8 @@ pub struct Scanner {
     descriptors: Descriptors,
     /// The owner of each listener that was found, by inode number and cookie: it is searched for once.
     owners: HashMap<(u64, u64), Process>,
-    /// The owners that were confirmed last, by process number: a container is read once.
-    described: HashMap<u32, Process>,
+    /// What was read of the owners, by process number.
+    described: HashMap<u32, Described>,
 }
 
 impl Scanner {
@@ -145,7 +146,7 @@ impl Scanner {
     /// Which process holds each listener of a namespace now. Where all of `known` are still held by those that held them,
     /// the namespace is not read again.
     pub fn owners(&mut self, id: NetnsId, known: Option<Vec<KnownSocket>>) -> Observation {
-        if let Some(owners) = known.and_then(|known| self.confirm(id, &known)) {
+        if let Some(owners) = known.and_then(|known| self.confirm_whole(id, &known)) {
             return owners;
         }
         let ports = self.ports.clone();
@@ -161,14 +162,39 @@ impl Scanner {
         Observation::Scan(Scan { scope: ScanScope::Owners(id), namespaces, listeners, unreadable })
     }
 
-    /// The same where all of `known` are still held by those that held them; `None`: that takes a scan. Of each holder it
-    /// reads `stat` and `status` and two links, none of which waits for another process or for a file system
-    /// (`do_task_stat`, `proc_pid_status`, `proc_pid_readlink`; Linux 6.18).
+    /// The same where all of `known` are still held by those that held them, which have executed nothing since they were
+    /// described; `None`: that takes a scan. Of each holder it reads `stat` and `status` and two links, none of which waits
+    /// for another process or for a file system (`do_task_stat`, `proc_pid_status`, `proc_pid_readlink`; Linux 6.18).
     pub fn confirm(&mut self, id: NetnsId, known: &[KnownSocket]) -> Option<Observation> {
-        let before = |pid: u32| self.described.get(&pid).cloned();
-        let owners = owners::confirm(known, before, &mut self.descriptors)?;
-        self.described = owners.iter().filter_map(|(_, one)| Some((one.pid?, one.clone()))).collect();
+        let Self { described, descriptors, .. } = self;
+        let again = |handle: &Handle| handle.describe_again(described.get(&handle.pid())?);
+        let owners = owners::confirm(known, again, descriptors)?;
+        let owners = owners.into_iter().map(|(inode, described)| (inode, described.process)).collect();
         Some(Observation::Owners { netns: id, owners })
+    }
+
+    /// The same, with all read again.
+    fn confirm_whole(&mut self, id: NetnsId, known: &[KnownSocket]) -> Option<Observation> {
+        let mut owners = Vec::new();
+        for (inode, described) in owners::confirm(known, Handle::describe, &mut self.descriptors)? {
+            owners.push((inode, described.process.clone()));
+            self.set_described(described);
+        }
+        Some(Observation::Owners { netns: id, owners })
+    }
+
+    /// Takes what another scanner read of a process.
+    pub fn set_described(&mut self, described: Described) {
+        let Some(pid) = described.process.pid else { return };
+        if self.described.len() >= OWNERS_MAX && !self.described.contains_key(&pid) {
+            self.described.clear();
+        }
+        self.described.insert(pid, described);
+    }
+
+    /// What this scanner read of owners since the last call, for another.
+    pub fn take_described(&mut self) -> Vec<Described> {
+        self.described.drain().map(|(_, described)| described).collect()
     }
 
     /// What is listened to in one namespace on ports other than the watched ones.
