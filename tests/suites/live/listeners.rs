@@ -217,13 +217,14 @@ fn none_is_missed_while_it_starts() {
         .map(|churner| churner.must("cookies").split(' ').map(str::to_owned).collect())
         .collect();
     let gateway = fixture.listen_in(&netns, "127.0.0.1");
-    fixture
-        .refused_in(&netns, "[::1]")
-        .cause(Cause::WrongFamily)
-        .evaluates_only(1)
-        .evaluates(&gateway, Mismatch::Family);
+    let refusal = fixture.refused_in(&netns, "[::1]");
+    refusal.cause(Cause::WrongFamily).evaluates(&gateway, Mismatch::Family);
     let log = fixture.end();
     let skipped = if limits::is_expected("preempted-programs") { log.skipped() } else { 0 };
+    // One whose closing was skipped is still there until the next dump.
+    if skipped == 0 {
+        refusal.evaluates_only(1);
+    }
     let mut missed = 0;
     for (churner, cookies) in churners.iter().zip(cookies) {
         let shown = |cookie: &String| -> Vec<Change> {
@@ -244,7 +245,7 @@ fn none_is_missed_while_it_starts() {
         }
         assert_eq!(changes(&log, churner.pid).len(), lines, "no other listener of this process");
     }
-    assert!(missed <= skipped, "{missed} missed, {skipped} skipped: {}", log.text());
+    assert!(missed <= skipped, "{}\n{missed} missed, {skipped} skipped", log.text());
 }
 
 /// A multipath socket shows in the kernel twice, once for its TCP subflow.

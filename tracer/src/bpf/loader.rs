@@ -13,7 +13,7 @@ use tracer_ebpf::{Config, PORTS_MAX};
 use crate::bpf::counted_table::CountedTable;
 use crate::bpf::features::Features;
 use crate::bpf::kernel::Kernel;
-use crate::bpf::losses::{Counters, Pair};
+use crate::bpf::losses::{self, Counters, Pair};
 use crate::bpf::names::{self, Name};
 use crate::bpf::object::{self, Refusal};
 use crate::bpf::openings;
@@ -77,9 +77,6 @@ pub fn attach(
         attaching.listener_cookies();
     }
     attaching.tracepoints(&plan.probes)?;
-    if features.preempts_programs {
-        attaching.redundant_tracepoints(&plan.probes);
-    }
     let binds = attaching.binds(bind_hook);
     if features.preempts_programs {
         attaching.redundant_binds(binds);
@@ -207,36 +204,39 @@ impl<'a> Attaching<'a> {
         }
     }
 
+    /// Attaches the probes on tracepoints: each with its redundant partner immediately, where programs are skipped.
     fn tracepoints(&mut self, probes: &[&TracepointProbe]) -> Result<(), Failure> {
+        let tracefs = self.features.preempts_programs.then(Tracefs::open).and_then(Result::ok);
         for TracepointProbe { probe, .. } in probes {
             let program = &probe.program;
             let loaded = object::btf_tracepoint(&mut self.ebpf, program.name)
                 .map_err(|error| object::refused_program(program, &*error))?;
             loaded.attach().map_err(|error| object::refused_program(program, &error))?;
             self.hooks.push(program.hook());
+            if let Some(redundant) = probe.redundant.filter(|_| self.features.preempts_programs) {
+                self.redundant_tracepoint(program, &redundant, tracefs.as_ref());
+            }
         }
         Ok(())
     }
 
-    /// Attaches the redundant partners of probes on tracepoints, as far as this host has classic tracepoints.
-    fn redundant_tracepoints(&mut self, probes: &[&TracepointProbe]) {
-        let tracefs = Tracefs::open().ok();
-        for TracepointProbe { probe, .. } in probes {
-            let Some(redundant) = &probe.redundant else { continue };
-            let is_attached =
-                tracefs.as_ref().is_some_and(|tracefs| self.attach_event(tracefs, redundant).is_ok());
-            if is_attached {
-                self.hooks.push(redundant.hook());
-            }
-            // A skipped run of the others loses no refusal.
-            if probe.program.name == probes::STATE {
-                self.pairs.push(Pair {
-                    primary: probe.program.name,
-                    redundant: is_attached.then_some(redundant.name),
-                });
-                self.limits.push(Limit::PreemptedPrograms { is_redundant: is_attached });
-            }
+    /// Attaches the redundant partner of a probe, where this host has classic tracepoints.
+    fn redundant_tracepoint(&mut self, program: &Program, redundant: &Program, tracefs: Option<&Tracefs>) {
+        let is_attached = tracefs.is_some_and(|tracefs| self.attach_event(tracefs, redundant).is_ok());
+        if is_attached {
+            self.hooks.push(redundant.hook());
         }
+        // A skipped run of the others loses no refusal.
+        if program.name == probes::STATE {
+            self.pair(program.name, is_attached.then_some(redundant.name));
+            self.limits.push(Limit::PreemptedPrograms { is_redundant: is_attached });
+        }
+    }
+
+    /// Has it counted for what both programs were skipped.
+    fn pair(&mut self, primary: &'static str, redundant: Option<&'static str>) {
+        let alone = redundant.map_or(0, |_| losses::recursion_misses(&self.ebpf, primary));
+        self.pairs.push(Pair { primary, redundant, alone });
     }
 
     /// Follows `bind()`, by the best probe that this kernel loads. Gives the probes on functions.
@@ -289,10 +289,7 @@ impl<'a> Attaching<'a> {
     fn redundant_binds(&mut self, probes: &[Probe]) {
         for probe in probes {
             let attached = probe.redundant.filter(|redundant| self.attach_to_function(redundant).is_ok());
-            self.pairs.push(Pair {
-                primary: probe.program.name,
-                redundant: attached.map(|redundant| redundant.name),
-            });
+            self.pair(probe.program.name, attached.map(|redundant| redundant.name));
         }
     }
 

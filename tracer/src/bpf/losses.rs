@@ -24,6 +24,8 @@ pub struct Pair {
     pub primary: &'static str,
     /// `None`: it is not attached.
     pub redundant: Option<&'static str>,
+    /// How often the kernel had skipped the program when the redundant one was attached: it saw none of that.
+    pub alone: u64,
 }
 
 /// What has been lost since the programs were attached.
@@ -53,6 +55,9 @@ pub struct WithoutPlace {
 /// How often the kernel skipped each program of a [`Pair`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
+    /// Of the primary one, before the redundant one was attached.
+    pub alone: u64,
+    /// In all.
     pub primary: u64,
     pub redundant: u64,
 }
@@ -92,7 +97,7 @@ impl Counters {
             let primary = recursion_misses(programs, pair.primary);
             // An event is lost for which the only program is skipped.
             let redundant = pair.redundant.map_or(primary, |name| recursion_misses(programs, name));
-            Skipped { primary, redundant }
+            Skipped { alone: pair.alone, primary, redundant }
         };
         Ok(Totals {
             ring: sum(lost::RING),
@@ -139,7 +144,12 @@ impl Totals {
 
     /// An event is missed when both programs are skipped, which can lie far apart: of the totals, not of their differences.
     fn unseen_by_pairs(&self) -> u64 {
-        self.skipped.iter().map(|skipped| skipped.primary.min(skipped.redundant)).sum()
+        let unseen = |skipped: &Skipped| {
+            let Skipped { alone, primary, redundant } = *skipped;
+            // Where there is no redundant one, all of its own are: `alone` is 0.
+            alone + primary.saturating_sub(alone).min(redundant)
+        };
+        self.skipped.iter().map(unseen).sum()
     }
 }
 
@@ -150,7 +160,7 @@ impl Unseen {
 }
 
 /// How often the kernel has skipped a program, on any socket; 0 where it is not loaded.
-fn recursion_misses(programs: &Ebpf, name: &str) -> u64 {
+pub fn recursion_misses(programs: &Ebpf, name: &str) -> u64 {
     let program = programs.program(name).and_then(|program| program.fd().ok());
     program.map_or(0, |program| read_recursion_misses(program.as_fd()))
 }
@@ -182,13 +192,16 @@ mod tests {
 
     #[test]
     fn what_both_of_a_pair_were_skipped_for_is_counted_however_far_apart() {
-        let at = |[primary, redundant]: [u64; 2]| Totals {
-            skipped: vec![Skipped { primary, redundant }],
+        let after = |alone: u64, [primary, redundant]: [u64; 2]| Totals {
+            skipped: vec![Skipped { alone, primary, redundant }],
             ..Totals::default()
         };
+        let at = |skipped| after(0, skipped);
         let steps = [[0, 0], [1, 0], [1, 0], [1, 1], [5, 1], [5, 9], [5, 9]].map(at);
         let lost: Vec<u64> = steps.windows(2).map(|pair| pair[1].since(&pair[0]).unseen.by_pairs).collect();
         assert_eq!(lost, [0, 0, 1, 0, 4, 0]);
+        let none = Totals::default();
+        assert_eq!([[3, 0], [4, 0], [4, 2]].map(|at| after(3, at).since(&none).unseen.by_pairs), [3, 3, 4]);
     }
 
     #[test]
