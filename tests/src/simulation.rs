@@ -247,6 +247,8 @@ impl Connect {
 pub enum Close {
     /// Its owner closes it and is still running.
     Owner,
+    /// execve() of its program, before that runs.
+    Exec,
     /// Its owner ends.
     End(ExitStatus),
     /// Its `listen()` has failed.
@@ -640,6 +642,7 @@ impl Simulation {
         let tid = listener.process.pid.unwrap_or_default();
         let (shutdown, closer) = match how {
             Close::Owner => (Shutdown::Both, Closer::Process),
+            Close::Exec => (Shutdown::Both, Closer::Exec),
             Close::End(status) => (Shutdown::Both, Closer::Ending(status)),
             Close::Failure => (Shutdown::None, Closer::Process),
             Close::Force => {

@@ -187,6 +187,7 @@ fn a_listener_opens_and_closes() {
     assert_eq!(closed(1, 78 << 8), Closer::Ending(ExitStatus::Code(78)));
     assert_eq!(closed(1, 9), Closer::Ending(ExitStatus::Signal(9)));
     assert_eq!(closed(2, 0), Closer::Kernel);
+    assert_eq!(closed(3, 0), Closer::Exec);
     assert_eq!(closed(1, 139), Closer::Ending(ExitStatus::Signal(11)), "with a core dump");
 }
 

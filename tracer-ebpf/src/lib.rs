@@ -191,6 +191,8 @@ pub mod closer {
     /// The kernel itself, for a process that has released the socket: one that ended with the socket on its way
     /// through a Unix socket.
     pub const KERNEL: u32 = 2;
+    /// A process that has executed a program which has not run yet: execve() closes what is marked so.
+    pub const EXEC: u32 = 3;
 }
 
 /// Indexes of the per-CPU loss counters.
@@ -517,6 +519,9 @@ pub struct Offsets {
     pub task_thread_pid: u32,
     pub task_flags: u32,
     pub task_exit_code: u32,
+    /// Page faults of the thread, without and with input.
+    pub task_min_flt: u32,
+    pub task_maj_flt: u32,
     /// `signal`, shared by the threads of a process.
     pub task_signal: u32,
     /// `signal_struct.live`: threads that have not ended.
@@ -624,6 +629,8 @@ impl Offsets {
         task_thread_pid: MISSING,
         task_flags: MISSING,
         task_exit_code: MISSING,
+        task_min_flt: MISSING,
+        task_maj_flt: MISSING,
         task_signal: MISSING,
         signal_live: MISSING,
         task_nsproxy: MISSING,
@@ -690,6 +697,6 @@ const _: () = {
     assert!(size_of::<Forked>() == 16 + 56);
     assert!(size_of::<Connected>() == 16 + 72 + 56 + 8);
     assert!(size_of::<Failed>() == 16 + 72 + 56 + 16);
-    assert!(size_of::<Offsets>() == 67 * 4);
-    assert!(size_of::<Config>() == 67 * 4 + 28 + 32);
+    assert!(size_of::<Offsets>() == 69 * 4);
+    assert!(size_of::<Config>() == 69 * 4 + 28 + 32);
 };

@@ -434,9 +434,23 @@ pub fn unfollow_socket(sock: u64) -> bool {
 /// Has the end of a process recorded. Where the table is full it is not, which is counted.
 #[inline(always)]
 pub fn follow_process(pid: u32) {
-    if FOLLOWED.insert(pid, 1, u64::from(BPF_ANY)).is_err() {
+    follow_child(pid);
+}
+
+/// The same of one that has executed a program, having had so many page faults.
+#[inline(always)]
+pub fn follow_executed(pid: u32, faults: u32) {
+    if FOLLOWED.insert(pid, faults, u64::from(BPF_ANY)).is_err() {
         count(lost::FOLLOWED);
     }
+}
+
+/// How many page faults a followed process had had when it executed its program. Of one that did so before it was followed 1,
+/// which none has had: execve() takes more.
+#[inline(always)]
+pub fn faults_at_exec(pid: u32) -> Option<u32> {
+    // SAFETY: values are written whole.
+    unsafe { FOLLOWED.get(pid) }.copied()
 }
 
 /// Follows the child of a followed process too; false where it is followed already, or the table is full, which is counted.

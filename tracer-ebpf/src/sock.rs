@@ -14,6 +14,7 @@ use crate::{
     memory::{member, probe_read},
 };
 
+pub const AF_UNSPEC: u16 = 0;
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
 pub const IPPROTO_TCP: u16 = 6;

@@ -6,6 +6,7 @@ use tracer_ebpf::{MISSING, Task, closer};
 
 use crate::{
     config::{self, offset},
+    maps,
     memory::{member, probe_read},
 };
 
@@ -126,7 +127,28 @@ pub fn closer() -> (u32, u32) {
         (closer::KERNEL, 0)
     } else if flags & PF_EXITING != 0 {
         (closer::EXITING, probe_read(task.wrapping_byte_add(offset!(task_exit_code)), 0))
+    } else if has_only_executed(task) {
+        (closer::EXEC, 0)
     } else {
         (closer::PROCESS, 0)
     }
+}
+
+/// How many page faults the thread has had.
+#[inline(always)]
+pub fn faults(task: *const c_void) -> u32 {
+    let minor: u64 = probe_read(task.wrapping_byte_add(offset!(task_min_flt)), 0);
+    let major: u64 = probe_read(task.wrapping_byte_add(offset!(task_maj_flt)), 0);
+    minor.wrapping_add(major) as u32
+}
+
+/// Whether the current process has executed a program and not run in user mode since: the first instruction faults, for a
+/// new memory has no pages (`exec_mmap`, fs/exec.c). Files that execve() closes are released on the way there (`fput`,
+/// fs/file_table.c), behind `sched_process_exec`.
+#[inline(always)]
+fn has_only_executed(task: *const c_void) -> bool {
+    let pid_tgid = helpers::bpf_get_current_pid_tgid();
+    let (thread, pid) = (pid_tgid as u32, (pid_tgid >> 32) as u32);
+    // Afterwards it has one thread, the first.
+    thread == pid && maps::faults_at_exec(pid) == Some(faults(task))
 }

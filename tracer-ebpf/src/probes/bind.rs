@@ -11,7 +11,7 @@ use crate::{
     maps::{self, Request},
     memory::{member, probe_read},
     records,
-    sock::{AF_INET, AF_INET6, Sock},
+    sock::{AF_INET, AF_INET6, AF_UNSPEC, Sock},
     task,
 };
 
@@ -90,12 +90,14 @@ pub fn read_request(
 ) -> Request {
     // Family and port stand together, then the address: at 4 of IPv4, at 8 of IPv6.
     let head = words(address, 0);
-    let family = head as u16;
     let port = u16::from_be((head >> 16) as u16);
+    // Without a family the kernel takes an address for one of IPv4 (`__inet_bind()`, net/ipv4/af_inet.c).
+    let family = if head as u16 == AF_UNSPEC { AF_INET } else { head as u16 };
     let addr = match family {
         AF_INET => [u64::from(words(address.wrapping_byte_add(4), 0)), 0],
         AF_INET6 => addresses(address.wrapping_byte_add(8), [0; 2]),
-        _ => [0; 2],
+        // The call fails, and has asked for no port of TCP.
+        _ => return Request { addr: [0; 2], family, port: 0, reserved: 0 },
     };
     Request { addr, family, port, reserved: 0 }
 }

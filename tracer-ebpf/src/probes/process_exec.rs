@@ -51,7 +51,7 @@ fn process_starts() {
         return;
     };
     // One that ends before the user side has read its start is reported too.
-    maps::follow_process(pid);
+    maps::follow_executed(pid, task::faults(task));
     let record = entry.as_mut_ptr();
     // SAFETY: the record is reserved, and every member of it is written; of the arguments, as many bytes as are counted.
     unsafe {

@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, TracePointContext},
 };
 use core::ffi::c_void;
-use tracer_ebpf::{Closed, Connected, Failed, Opened, Task, kind, lost};
+use tracer_ebpf::{Closed, Connected, Failed, Opened, Task, closer, kind, lost};
 
 use crate::{
     config::{is_configured, is_watched, offset},
@@ -261,12 +261,15 @@ fn listener_closes<const TRUSTED: bool>(sock: Sock<TRUSTED>, is_watched: bool) {
         sock.describe_keyed(&raw mut (*record).socket);
         task::describe_current_by_probe_read(&raw mut (*record).task);
         (&raw mut (*record).shutdown).write(sock.shutdown());
-        let (closer, exit_code) = task::closer();
-        (&raw mut (*record).closer).write(closer);
+        let (how, exit_code) = task::closer();
+        (&raw mut (*record).closer).write(how);
         (&raw mut (*record).exit_code).write(exit_code);
         (&raw mut (*record).hashed).write(sock.hashed());
-        // Its end may follow: a server that ends in order closes its listeners first.
-        maps::follow_process((*record).task.pid);
+        // Its end may follow: a server that ends in order closes its listeners first. One that is ending has been reported, and
+        // nothing would remove it from the table.
+        if how != closer::EXITING {
+            maps::follow_process((*record).task.pid);
+        }
     }
     records::submit(entry);
 }

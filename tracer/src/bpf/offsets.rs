@@ -56,6 +56,8 @@ impl Btf<'_> {
             task_thread_pid: self.offset("task_struct.thread_pid")?,
             task_flags: self.offset("task_struct.flags")?,
             task_exit_code: self.offset("task_struct.exit_code")?,
+            task_min_flt: self.offset("task_struct.min_flt")?,
+            task_maj_flt: self.offset("task_struct.maj_flt")?,
             task_signal: self.offset("task_struct.signal")?,
             signal_live: self.offset("signal_struct.live")?,
             task_nsproxy: self.offset("task_struct.nsproxy")?,

@@ -100,6 +100,8 @@ pub enum Closer {
     Ending(ExitStatus),
     /// The kernel itself, in place of a process that had released it.
     Kernel,
+    /// execve(), in a process whose new program had not run yet.
+    Exec,
 }
 
 /// A connection attempt was refused.

@@ -1,7 +1,7 @@
 //! Kernel events, in order: how each changes what is known.
 
 use super::elsewhere::Elsewhere;
-use super::listeners::{ClosedListener, EXEC_CLOSES_NS, Listeners};
+use super::listeners::{ClosedListener, Listeners};
 use super::openings;
 use super::{HostState, Transition};
 use crate::model::errno::Errno;
@@ -114,10 +114,13 @@ impl HostState {
         }
         let end = match by {
             Closer::Ending(status) if shutdown != Shutdown::None => OwnerEnd::Ended(status),
-            Closer::Process if closer.pid.is_some() => OwnerEnd::Running,
-            Closer::Ending(_) | Closer::Process | Closer::Kernel => OwnerEnd::Unknown,
+            Closer::Process | Closer::Exec if closer.pid.is_some() => OwnerEnd::Running,
+            Closer::Ending(_) | Closer::Process | Closer::Exec | Closer::Kernel => OwnerEnd::Unknown,
         };
-        let by_exec = known.as_ref().and_then(|known| self.closed_by_exec(known, &closer, time));
+        let by_exec = known
+            .as_ref()
+            .filter(|_| by == Closer::Exec)
+            .and_then(|known| self.closed_by_exec(known, &closer));
         let is_own = known.as_ref().is_some_and(|known| known.process.pid == closer.pid);
         let (owner, end) = match (known.as_ref().map(|known| known.process.clone()), orphaned) {
             // The kernel closes it in place of a process that has ended.
@@ -139,7 +142,9 @@ impl HostState {
             opener: known.and_then(|known| known.opener),
             ..listener
         };
-        let closed = ClosedListener { before, root, ..ClosedListener::new(listener.clone(), time, end) };
+        let is_by_exec = by == Closer::Exec;
+        let closed =
+            ClosedListener { before, root, is_by_exec, ..ClosedListener::new(listener.clone(), time, end) };
         if closed.is_probe() {
             self.binds.was_probe(&listener);
         }
@@ -185,16 +190,11 @@ impl HostState {
         }
     }
 
-    /// The process that held a listener, of which exec has closed it: the descriptors that are marked so are closed once the
-    /// exec was reported, in the same process, which has its new name by then (`begin_new_exec`, fs/exec.c; `task_work_run`).
-    fn closed_by_exec(&self, known: &Listener, closer: &Process, time: Mono) -> Option<Process> {
+    /// The process that held a listener, of which exec has closed it: as it was before, for the one that closes has its new
+    /// name by then (`begin_new_exec`, fs/exec.c).
+    fn closed_by_exec(&self, known: &Listener, closer: &Process) -> Option<Process> {
         let pid = closer.pid?;
-        let executed = self.servers.last_execution(pid)?;
-        let is_inherited = self.owners_read(known.netns).is_some_and(|read| read.read.began > executed);
-        let is_it = time.since(executed) < EXEC_CLOSES_NS
-            && known.since.is_none_or(|since| since < executed)
-            && !is_inherited
-            && self.servers.was_of_one_instance(pid, known.process.pid?);
+        let is_it = self.servers.was_of_one_instance(pid, known.process.pid?);
         let Process { ns_pid, ppid, start, .. } = closer.clone();
         is_it.then(|| Process { pid: Some(pid), ns_pid, ppid, start, ..known.process.clone() })
     }

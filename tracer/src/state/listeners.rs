@@ -34,9 +34,6 @@ pub const ENDING_NS: u64 = 100_000_000;
 /// How long a listener is open to count as a server's: less is a probe of the port.
 pub const SERVED_NS: u64 = 50_000_000;
 
-/// Exec closes descriptors so soon after it is reported.
-pub const EXEC_CLOSES_NS: u64 = 10_000_000;
-
 /// A listener that has closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClosedListener {
@@ -47,12 +44,14 @@ pub struct ClosedListener {
     pub before: Option<Box<Process>>,
     /// The process whose fork closed it, and that executed the program of both.
     pub root: Option<u32>,
+    /// execve() closed it: it was the earlier program's.
+    pub is_by_exec: bool,
 }
 
 impl ClosedListener {
     /// One that nothing more is known of.
     pub fn new(listener: Listener, time: Mono, owner: OwnerEnd) -> Self {
-        Self { listener, time, owner, before: None, root: None }
+        Self { listener, time, owner, before: None, root: None, is_by_exec: false }
     }
 
     /// Whether the process that closed it had it from another one, as far as is known: that one may still run.
@@ -335,10 +334,7 @@ impl Listeners {
             // One that only tried the port went on without it.
             let was_probe = closed.is_probe() && time.since(closed.time) >= ENDING_NS;
             let has_ended = matches!(closed.owner, OwnerEnd::Ended(_));
-            // Exec closes a moment after it is reported.
-            let is_since = since.is_none_or(|since| {
-                closed.listener.since >= Some(since) || closed.time.since(since) >= EXEC_CLOSES_NS
-            });
+            let is_since = since.is_none_or(|since| closed.time >= since && !closed.is_by_exec);
             let is_of_it = closed.listener.process.pid == Some(pid) && is_since;
             if is_of_it && !has_ended && !was_probe {
                 closed.owner = OwnerEnd::Ended(status);

@@ -176,6 +176,7 @@ fn closed(record: wire::Closed) -> Result<KernelEvent, DecodeError> {
             wire::closer::PROCESS => Closer::Process,
             wire::closer::EXITING => Closer::Ending(ExitStatus::from_wait(record.exit_code)),
             wire::closer::KERNEL => Closer::Kernel,
+            wire::closer::EXEC => Closer::Exec,
             value => return Err(DecodeError::UnknownValue { field: "closer", value }),
         },
         netns_cookie: record.socket.netns_cookie,
