@@ -5,16 +5,20 @@ use super::process::Arguments;
 use super::text::Text;
 
 /// Programs that run another file, with the options that take a word of their own.
-const INTERPRETERS: [(&str, &[&str]); 9] = [
+const INTERPRETERS: [(&str, &[&str]); 13] = [
     ("node", &["-r", "--require", "--import", "--loader", "--experimental-loader", "-C", "--conditions"]),
     ("nodejs", &["-r", "--require", "--import"]),
     ("bun", &["-r", "--preload", "--cwd"]),
     ("deno", &["--config", "-c", "--import-map"]),
     ("ruby", &["-r", "-I", "-C"]),
     ("perl", &["-I"]),
-    ("php", &["-c", "-d", "-z"]),
+    ("php", &["-c", "-d", "-z", "-S", "-t"]),
+    ("lua", &["-l"]),
+    ("tclsh", &["-encoding"]),
+    ("dotnet", &["--additionalprobingpath", "--depsfile", "--runtimeconfig"]),
     ("java", &["-cp", "-classpath", "--class-path", "-p", "--module-path", "--add-modules"]),
     ("python", &["-W", "-X", "--check-hash-based-pycs"]),
+    ("pypy", &["-W", "-X"]),
 ];
 
 /// Shells: their script is a file, never the text behind `-c`.
@@ -122,13 +126,22 @@ pub fn is_reader(program: &[u8]) -> bool {
 
 /// Whether a program of this file name runs another file.
 pub fn is_interpreter(program: &[u8]) -> bool {
-    let is_named = |name: &str| name.as_bytes() == stem(program);
-    SHELLS.into_iter().any(is_named) || INTERPRETERS.iter().any(|(name, _)| is_named(name))
+    SHELLS.iter().any(|name| name.as_bytes() == program) || interpreter(program).is_some()
 }
 
-/// The name without a version: `python3.11` is `python`.
-fn stem(program: &[u8]) -> &[u8] {
-    if program.starts_with(b"python") { b"python" } else { program }
+/// The interpreter that a program is, whatever its version: `python3.11`, `ruby3.1` and `php8.2` are what they are called
+/// without it.
+fn interpreter(program: &[u8]) -> Option<&'static (&'static str, &'static [&'static str])> {
+    INTERPRETERS.iter().find(|(name, _)| {
+        let version = program.strip_prefix(name.as_bytes());
+        version.is_some_and(|version| version.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.'))
+    })
+}
+
+/// Whether two file names are of one program: `python3` is a link to `python3.11`.
+fn is_same_name(one: &[u8], other: &[u8]) -> bool {
+    one == other
+        || interpreter(one).zip(interpreter(other)).is_some_and(|((one, _), (other, _))| one == other)
 }
 
 /// The script that an interpreter runs: its file name, `-m` and the module, java's archive or main class; `None`: the
@@ -146,15 +159,12 @@ pub fn script(program: &[u8], arguments: &[&[u8]]) -> Option<Text> {
         return (title.starts_with(b"sshd: ") && !is_listener).then(|| Text::new(SESSION));
     }
     let is_shell = SHELLS.iter().any(|name| name.as_bytes() == program);
-    let with_value: &[&str] = if is_shell {
-        &["-o", "-O"]
-    } else {
-        INTERPRETERS.iter().find(|(name, _)| name.as_bytes() == stem(program))?.1
-    };
+    let with_value: &[&str] = if is_shell { &["-o", "-O"] } else { interpreter(program)?.1 };
+    let is_python = interpreter(program).is_some_and(|(name, _)| ["python", "pypy"].contains(name));
     let mut words = arguments.iter().skip(1).copied();
     while let Some(word) = words.next() {
         match word {
-            b"-m" if program.starts_with(b"python") => {
+            b"-m" if is_python => {
                 return words.next().map(|module| text(b"-m ", module));
             }
             b"-jar" => return words.next().map(|archive| text(b"", file_name(archive))),
@@ -165,7 +175,9 @@ pub fn script(program: &[u8], arguments: &[&[u8]]) -> Option<Text> {
             {
                 return None;
             }
+            b"-f" | b"--file" if program.starts_with(b"php") => {}
             b"run" if program == b"deno" || program == b"bun" => {}
+            b"exec" if program == b"dotnet" => {}
             _ if with_value.iter().any(|option| option.as_bytes() == word) => _ = words.next(),
             _ if word.starts_with(b"-") || word.is_empty() => {}
             _ => return Some(text(b"", file_name(word))),
@@ -212,7 +224,7 @@ pub fn read(program: &[u8], line: &[u8]) -> (Option<Text>, Option<Arguments>) {
     let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
     let script = script(program, &words);
     let whole = line.strip_suffix(&[0]).filter(|line| line.len() < ARGUMENTS_MAX);
-    let is_its_own = words.first().is_some_and(|first| file_name(first) == program)
+    let is_its_own = words.first().is_some_and(|first| is_same_name(file_name(first), program))
         || script.as_ref().is_some_and(|script| ![SESSION, ONCE].contains(&script.as_bytes()));
     let arguments = whole.filter(|_| is_its_own).map(|_| Arguments::of(&words[..words.len() - 1]));
     (script, arguments)
@@ -244,10 +256,35 @@ mod tests {
             ("bash -c exec server", None),
             ("nginx -g daemon", None),
             ("deno run --allow-net server.ts", Some("server.ts")),
+            ("/usr/bin/ruby3.1 -I lib bin/web.rb", Some("web.rb")),
+            ("/usr/bin/php8.2 artisan serve --port=8000", Some("artisan")),
+            ("php8.2 -S 0.0.0.0:8000 -t public router.php", Some("router.php")),
+            ("php -S 0.0.0.0:8000", None),
+            ("php -f server.php", Some("server.php")),
+            ("perl5.36.0 daemon.pl", Some("daemon.pl")),
+            ("dotnet exec --depsfile a.json Server.dll", Some("Server.dll")),
+            ("pypy3.9 -m aiohttp.web", Some("-m aiohttp.web")),
+            ("pythonista server.py", None),
+            ("phpmyadmin server.php", None),
             ("node", None),
             ("", None),
         ] {
             assert_eq!(of(line).as_deref(), script, "{line}");
+        }
+    }
+
+    /// A link, or another version's name, is its own; a title is not.
+    #[test]
+    fn arguments_are_read_where_they_are_the_processes_own() {
+        for (program, line, is_read) in [
+            ("python3.11", "python3\0-c\0print()\0", true),
+            ("ruby3.1", "/usr/bin/ruby\0-e\0sleep\0", true),
+            ("php8.2", "php\0artisan\0serve\0", true),
+            ("nginx", "/usr/sbin/nginx\0-t\0", true),
+            ("postgres", "postgres: checkpointer \0", false),
+            ("node", "a title\0", false),
+        ] {
+            assert_eq!(read(program.as_bytes(), line.as_bytes()).1.is_some(), is_read, "{line}");
         }
     }
 

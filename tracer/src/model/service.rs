@@ -47,6 +47,10 @@ pub fn is_same_program(one: &Process, other: &Process) -> bool {
     }
     match (&one.script, &other.script) {
         (Some(one), Some(other)) => one == other,
+        // A program that stands in the arguments themselves, as behind `-c`.
+        (None, None) if is_interpreter(one) && one.arguments.is_some() && other.arguments.is_some() => {
+            one.arguments == other.arguments || is_one_unit(one, other)
+        }
         // A process may have written over its arguments: then its name is what is left.
         _ => {
             one.script == other.script && !is_interpreter(one)
@@ -54,6 +58,13 @@ pub fn is_same_program(one: &Process, other: &Process) -> bool {
                 || is_one_unit(one, other)
         }
     }
+}
+
+/// Whether of two processes of one interpreter nothing but the name shows that they run the same: neither has a script, and
+/// the arguments of one are not known.
+pub fn is_by_name_only(one: &Process, other: &Process) -> bool {
+    let has_script = one.script.is_some() || other.script.is_some();
+    is_interpreter(one) && !has_script && (one.arguments.is_none() || other.arguments.is_none())
 }
 
 /// The file name of the executable; where it is not known, the name of the process.
@@ -73,7 +84,10 @@ fn is_one_unit(one: &Process, other: &Process) -> bool {
 
 fn is_same_place(one: &Process, other: &Process) -> bool {
     match (&one.container, &other.container) {
-        (Some(one), Some(other)) => return is_same_container(one, other),
+        // Any user makes directories with the names of containers below the own manager's.
+        (Some(container), Some(of_other)) => {
+            return is_same_container(container, of_other) && is_started_by_same_user(one, other);
+        }
         (None, None) => {}
         (Some(_), None) | (None, Some(_)) => return false,
     }

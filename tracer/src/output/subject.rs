@@ -326,7 +326,9 @@ impl<'a> Subject<'a> {
                 Some(opened) => *since > opened,
                 None => *since > closed.time || is_younger(),
             };
-            process.key() != former.key() && is_later
+            // A server that has a worker listen in its place goes on without it.
+            let is_parent = process.pid.is_some() && process.pid == former.ppid;
+            process.key() != former.key() && !is_parent && is_later
         };
         self.verdict.candidates.iter().find(is_another).map(|known| &known.candidate)
     }

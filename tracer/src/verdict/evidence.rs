@@ -276,7 +276,8 @@ fn server_of<'a>(
         Some(server)
             if server.is(process)
                 && otherwise != KnownBy::Listener
-                && server.known_by <= KnownBy::Service =>
+                && (server.known_by <= KnownBy::Service
+                    || server.known_by == KnownBy::Bind && otherwise == KnownBy::Name) =>
         {
             KnownBy::Service
         }

@@ -14,8 +14,8 @@ use crate::servers::{
 };
 use crate::software::Software;
 use crate::stage::{
-    LOOPBACK, Launch, MORE_THAN_A_PROBE, Scenario, Stage, Unit, comm, descendants, has_ended, is_listening,
-    pass, signal,
+    ETH0, LOOPBACK, Launch, MORE_THAN_A_PROBE, Scenario, Stage, Unit, comm, descendants, has_ended,
+    is_listening, pass, signal,
 };
 
 pub const ALL: &[Scenario] = &[
@@ -90,6 +90,22 @@ pub const ALL: &[Scenario] = &[
         software: &[Software::Haproxy],
         needs: &[],
         play: haproxy_executes_itself,
+    },
+    Scenario {
+        name: "haproxy_drains",
+        sentence: "HAProxy's worker closes its listeners while a connection is under way; its master goes on, and opens none.",
+        cause: Cause::Stopped,
+        software: &[Software::Haproxy, Software::Socat],
+        needs: &[],
+        play: haproxy_drains,
+    },
+    Scenario {
+        name: "another_program_of_the_interpreter",
+        sentence: "A server of Python is killed; then other programs of Python end and start that have nothing to do with it.",
+        cause: Cause::Stopped,
+        software: &[Software::Python],
+        needs: &[],
+        play: another_program_of_the_interpreter,
     },
     Scenario {
         name: "redis_under_another_user",
@@ -492,6 +508,48 @@ fn haproxy_executes_itself(stage: &mut Stage) {
     let name = refusal.line.verdict.server.as_ref().and_then(|server| server.process.comm.as_deref());
     assert_eq!(name, Some("haproxy"), "{}", refusal.shown());
     refusal.has_ended();
+}
+
+fn haproxy_drains(stage: &mut Stage) {
+    let behind = stage.another_port();
+    let sections = format!(
+        "listen web
+    bind {LOOPBACK}:{}
+    server behind {LOOPBACK}:{behind}",
+        stage.port
+    );
+    stage.trace();
+    let from = format!("TCP-LISTEN:{behind},bind={LOOPBACK},fork");
+    let mut silent = stage.start(socat(&from, "EXEC:sleep 60")).up(behind);
+    let mut server = stage.start(haproxy(stage, &sections).with(&["-W"])).up(stage.port);
+    let worker = server.wait_until("a worker", |server| server.children().first().copied());
+    pass(MORE_THAN_A_PROBE);
+    let to = format!("TCP:{LOOPBACK}:{}", stage.port);
+    let _client = stage.start(socat(&to, "EXEC:sleep 60"));
+    silent.wait_until("the connection", |silent| (!silent.children().is_empty()).then_some(()));
+    server.signal(Signal::USR1);
+    stage.not_listening(stage.port);
+    stage.refused(LOOPBACK).certain().server(worker, KnownBy::Listener).hint_names_not(server.pid);
+    // At another address nothing is about to listen either.
+    stage.refused_as(Cause::NothingListening, ETH0);
+}
+
+fn another_program_of_the_interpreter(stage: &mut Stage) {
+    let python = |text: &str| Launch::new(["/usr/bin/python3", "-c", text]);
+    let served = format!(
+        "import socket, time\nserver = socket.create_server(('{LOOPBACK}', {}))\ntime.sleep(60)",
+        stage.port
+    );
+    stage.trace();
+    let mut server = stage.start(python(&served)).up(stage.port);
+    pass(MORE_THAN_A_PROBE);
+    server.end_by(Signal::KILL);
+    stage.refused(LOOPBACK).certain().server(server.pid, KnownBy::Listener).summary_has("SIGKILL");
+    let mut ends = stage.start(python("print()"));
+    ends.ended();
+    stage.refused(LOOPBACK).certain().server(server.pid, KnownBy::Listener).summary_has("SIGKILL");
+    let other = stage.start(python("import time; print('runs', flush=True); time.sleep(60)")).printed("runs");
+    stage.refused(LOOPBACK).certain().server(server.pid, KnownBy::Listener).hint_names_not(other.pid);
 }
 
 fn redis_under_another_user(stage: &mut Stage) {

@@ -4,6 +4,7 @@ use super::Scene;
 use super::elsewhere::{SETTLED_NS, Tried};
 use crate::model::cause::Cause;
 use crate::model::process::Process;
+use crate::model::service;
 use crate::model::time::Mono;
 use crate::model::unit::Unit;
 use crate::query::{Candidate, LocalEndpoint};
@@ -55,7 +56,8 @@ impl<'a> Scene<'a> {
     pub(super) fn is_instance(&self, known: &ServerCandidate) -> bool {
         let process = &known.candidate.process;
         self.server.is_none_or(|server| {
-            server.known_by >= KnownBy::Bind
+            server.known_by == KnownBy::Name
+                || server.known_by == KnownBy::Bind && self.may_be_by_bind(server, process)
                 || server.is(process)
                 || known.candidate.product.is_some() && server.may_be(process)
         })
@@ -78,11 +80,26 @@ impl<'a> Scene<'a> {
         let is_young = |known: &ServerCandidate| now.since(known.candidate.since) < STARTING_NS;
         starting.retain(|known| {
             !known.had_listened(self.destination.port, now)
+                && !self.is_parent_of_holder(known)
                 && is_young(known)
                 && self.is_instance(known)
                 && self.settled(known).is_none()
         });
         starting
+    }
+
+    /// Whether it started the process that held the port last, and has executed its own program again since: a server that
+    /// has a worker listen in its place is not one that is still to listen.
+    fn is_parent_of_holder(&self, known: &ServerCandidate) -> bool {
+        let Candidate { process, since, .. } = &known.candidate;
+        let Destination { netns, port, .. } = self.destination;
+        let closed = self.state.listeners.closed_in(netns).filter(|closed| closed.listener.port == port);
+        let mut holders =
+            closed.map(|closed| &closed.listener).filter(|listener| !listener.process.is_same(process));
+        process.pid.is_some()
+            && holders.any(|listener| {
+                listener.process.ppid == process.pid && listener.since.is_none_or(|opened| opened < *since)
+            })
     }
 
     /// Whether an instance that started after that is still to open the port, as where a second one was started with it.
@@ -187,10 +204,12 @@ impl<'a> Scene<'a> {
         !is_main
             && !self.state.binds.has_called(process)
             && holders.all(|holder| {
-                holder.key() != process.key()
-                    && holder.arguments.is_some()
-                    && process.arguments.is_some()
-                    && holder.arguments != process.arguments
+                let differ = match (holder.arguments, process.arguments) {
+                    (Some(one), Some(other)) => one != other,
+                    // Of an interpreter without a script, the arguments alone say what it runs.
+                    _ => service::is_by_name_only(holder, process),
+                };
+                holder.key() != process.key() && differ
             })
     }
 
