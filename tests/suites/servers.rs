@@ -7,7 +7,8 @@ use tracer::model::errno::Errno;
 use tracer::model::forward::Target;
 use tracer::model::kernel_event::LostWhere;
 use tracer::model::namespace::LocalRoute;
-use tracer::model::process::ExitStatus;
+use tracer::model::process::{ExitStatus, Process};
+use tracer::model::socket::TcpState;
 use tracer::model::unit::Unit;
 use tracer::output::schema::{Because, Body, Cause, Confidence, KnownBy, Verdict};
 
@@ -489,15 +490,20 @@ fn a_listener_that_exec_closes_is_of_the_old_instance() {
             .execute("other", 11)
             .after_millis(after)
     };
-    let closed = executed(1).close(&gateway("other"), Close::Owner).after_millis(500);
-    let verdict = refused(closed, LOCALHOST);
-    assert_certain(&verdict, Cause::Stopped);
     let name = |verdict: &Verdict| verdict.server.as_ref().and_then(|server| server.process.comm.clone());
-    assert_eq!(name(&verdict).as_deref(), Some("relay"));
-    // Later, the program that inherited it has closed it.
-    let kept = executed(1).holds(&gateway("relay"), "other", 11).after_millis(500);
-    let verdict = refused(kept.close(&gateway("other"), Close::Owner).after_millis(500), LOCALHOST);
-    assert_eq!(name(&verdict).as_deref(), Some("other"));
+    // However long it takes.
+    for after in [1, 400] {
+        let closed = executed(after).close(&gateway("other"), Close::Exec).after_millis(500);
+        let verdict = refused(closed, LOCALHOST);
+        assert_certain(&verdict, Cause::Stopped);
+        assert_eq!(name(&verdict).as_deref(), Some("relay"));
+    }
+    // However soon, the program that inherited it has closed it.
+    for after in [1, 500] {
+        let kept = executed(1).holds(&gateway("relay"), "other", 11).after_millis(after);
+        let verdict = refused(kept.close(&gateway("other"), Close::Owner).after_millis(500), LOCALHOST);
+        assert_eq!(name(&verdict).as_deref(), Some("other"));
+    }
 }
 
 /// It asked whether another one serves, then took the port itself.
@@ -524,12 +530,29 @@ fn a_bind_that_failed_after_an_exec_of_the_same_program_is_the_cause() {
     let wanted = server("10.99.9.9:18789").by("relay", 11);
     let failed = || {
         let executed = simulation().ready().open(&before).after_millis(5_000).execute("relay", 11);
-        let closed = executed.after_millis(1).close(&before, Close::Owner).after_millis(2);
+        let closed = executed.after_millis(1).close(&before, Close::Exec).after_millis(2);
         closed.bind(&wanted, Some(Errno::EADDRNOTAVAIL)).after_millis(1)
     };
     assert_certain(&refused(failed(), LOCALHOST), Cause::BindFailed);
     let ended = failed().exit(11, ExitStatus::Signal(9)).after_millis(1);
     assert_certain(&refused(ended, LOCALHOST), Cause::BindFailed);
+}
+
+/// A connection that kept the server from the address ends, which nothing shows: the port is asked about again.
+#[test]
+fn a_connection_that_held_the_port_is_not_believed_to_stay() {
+    let failed = || {
+        let failed = simulation().ready().start("relay", 11).after_millis(5);
+        let failed = failed.bind(&server(LOCALHOST).by("relay", 11), Some(Errno::EADDRINUSE)).after_millis(5);
+        failed.held("127.0.0.1", TcpState::CloseWait, Process::default()).after_millis(5)
+    };
+    assert_certain(&refused(failed(), LOCALHOST), Cause::BindFailed);
+    let ended = || failed().exit(11, ExitStatus::Code(78)).after_millis(2_000);
+    let held = ended().held("127.0.0.1", TcpState::CloseWait, Process::default()).after_millis(1);
+    assert_certain(&refused(held, LOCALHOST), Cause::BindFailed);
+    // As the second refusal finds it.
+    let free = ended().without_answers().refuse(&connect(LOCALHOST));
+    assert_certain(&free.after_millis(1).held_by_none().with_answers().verdict(), Cause::NeverListened);
 }
 
 /// What kept the server from the address closes while the refusal waits: it was there when the client was refused.
@@ -907,18 +930,52 @@ fn what_belongs_to_an_unknown_user_is_not_certain() {
     );
 }
 
-/// The last process on the port was root's, and what decides is another user's.
+/// Root's server was on the port: what another user binds there decides nothing.
 #[test]
-fn another_users_bind_is_not_certain_by_what_root_did_beside_it() {
+fn another_users_bind_decides_nothing_beside_what_root_did() {
     let root = server("127.0.0.9:18789").by("nginx", 10).of_user(ROOT);
     let stranger = server(LOCALHOST).by("nc", 66).of_user(NOBODY);
     let bound = simulation().ready().open(&root).after_millis(1_000).bind(&stranger, None).after_millis(100);
     let verdict = refused(bound.close(&root, Close::Owner).after_millis(200), LOCALHOST);
-    assert_eq!(
-        (verdict.cause, &*verdict.because),
-        (Cause::BoundNotListening, &[Because::UnverifiedServer][..]),
-        "{verdict:?}"
-    );
+    assert_certain(&verdict, Cause::NothingListening);
+    assert_eq!(server_pid(&verdict), Some(10), "{verdict:?}");
+}
+
+/// Another user's listener is older, and its bind fails because root's server is there: it is root's that is elsewhere.
+#[test]
+fn an_older_listener_of_another_user_is_not_the_server_beside_roots() {
+    let stranger = |at: &str| server(at).by("nc", 66).of_user(NOBODY);
+    let root = server(LOCALHOST).by("nginx", 10).of_user(ROOT);
+    let opened = simulation().ready().open(&stranger("127.9.9.9:18789")).after_millis(500).open(&root);
+    let failed = opened.after_millis(500).bind(&stranger("[::]:18789"), Some(Errno::EADDRINUSE));
+    let verdict = failed.after_millis(200).refuse(&connect("127.0.0.5:18789").of_user(ROOT)).verdict();
+    assert_eq!((verdict.cause, server_pid(&verdict)), (Cause::WrongAddress, Some(10)), "{verdict:?}");
+    assert_eq!(verdict.because, [Because::SeveralOwners]);
+    assert!(!hint_of(&verdict).contains("127.9.9.9"), "{verdict:?}");
+}
+
+/// Any other user can come later, or be there before: a client of root's server is told what that did.
+#[test]
+fn root_that_failed_is_the_server_whatever_others_do_after_it() {
+    let root = server(LOCALHOST).by("nginx", 10).of_user(ROOT);
+    let failed = || {
+        let failed = simulation().ready().bind(&root, Some(Errno::EADDRNOTAVAIL));
+        failed.after_millis(100)
+    };
+    let stranger = |at: &str| server(at).by("nc", 66).of_user(NOBODY);
+    let elsewhere = failed().bind(&stranger(LOCALHOST), Some(Errno::EACCES)).after_millis(1);
+    for staged in [
+        failed(),
+        failed().bind(&stranger(LOCALHOST), Some(Errno::EADDRNOTAVAIL)).after_millis(100),
+        failed().bind(&stranger("127.8.8.8:18789"), None).after_millis(100),
+        elsewhere.open(&stranger("127.0.0.1:6123")).after_millis(100),
+    ] {
+        let refused = staged.refuse(&connect(LOCALHOST).of_user(ROOT));
+        let verdict = refused.verdict();
+        assert_certain(&verdict, Cause::BindFailed);
+        assert_eq!(server_pid(&verdict), Some(10), "{verdict:?}");
+        assert!(!verdict.summary.contains("6123"), "{verdict:?}");
+    }
 }
 
 /// In another namespace too, the server is named, and not what a stranger has opened beside it.

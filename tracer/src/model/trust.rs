@@ -4,16 +4,51 @@ use super::process::Process;
 use super::service::is_same_user;
 use super::unit::Unit;
 
-/// Services that run what any user asks them to.
-const RUN_FOR_USERS: [&str; 6] =
-    ["cron.service", "crond.service", "atd.service", "ssh.service", "sshd.service", "getty.service"];
+/// Services that run what any user asks them to: their names without an instance, `getty@tty1.service` is one of `getty`.
+const RUN_FOR_USERS: [&str; 28] = [
+    "anacron",
+    "at",
+    "atd",
+    "autovt",
+    "cockpit",
+    "console-getty",
+    "container-getty",
+    "cron",
+    "crond",
+    "cronie",
+    "dovecot",
+    "dropbear",
+    "exim4",
+    "fcron",
+    "gdm",
+    "getty",
+    "jupyterhub",
+    "lightdm",
+    "postfix",
+    "sddm",
+    "sendmail",
+    "serial-getty",
+    "slurmd",
+    "ssh",
+    "sshd",
+    "ttyd",
+    "xrdp",
+    "xrdp-sesman",
+];
+
+/// Whether a service runs what any user asks it to.
+fn runs_for_users(service: &str) -> bool {
+    let name = service.strip_suffix(".service").unwrap_or(service);
+    let name = name.split_once('@').map_or(name, |(template, _)| template);
+    RUN_FOR_USERS.contains(&name)
+}
 
 /// Whether only root can have started a process: it is root's, or in a unit of the system that is made for it.
 ///
 /// Any other user can open a socket on a port in the name of a server. A container proves nothing: a user makes directories
 /// with the names of containers below the own manager's.
 pub fn is_of_system(process: &Process) -> bool {
-    let is_made_for_it = |unit: &Unit| unit.is_of_system() && !RUN_FOR_USERS.contains(&unit.name.as_str());
+    let is_made_for_it = |unit: &Unit| unit.is_of_system() && !runs_for_users(&unit.name);
     process.uid == Some(0) || process.unit.as_ref().is_some_and(is_made_for_it)
 }
 
@@ -42,6 +77,15 @@ mod tests {
         let unknown = Process { uid: None, ..process(2, "/usr/bin/nginx", 0) };
         assert!(!is_known_to(&client(Some(1000)), &unknown) && !is_known_to(&client(None), &unknown));
         assert!(is_known_to(&client(None), &process(2, "/usr/bin/nginx", 0)), "root's");
-        assert!(is_known_to(&client(None), &in_unit("nginx.service", unknown)), "a unit of the system");
+        for (unit, is_known) in [
+            ("nginx.service", true),
+            ("web@main.service", true),
+            ("getty@tty1.service", false),
+            ("ssh@0-10.0.0.1:22-10.0.0.9:51000.service", false),
+            ("cronie.service", false),
+            ("postfix@-.service", false),
+        ] {
+            assert_eq!(is_known_to(&client(None), &in_unit(unit, unknown.clone())), is_known, "{unit}");
+        }
     }
 }

@@ -262,9 +262,10 @@ impl Binds {
         client
     }
 
-    /// The process that took a port last by then, whatever became of its socket.
-    pub fn last_caller(&self, netns: NetnsId, port: u16, at: Mono) -> Option<&Caller> {
-        self.ports.get(&(netns, port))?.callers.last(at)
+    /// The processes that had taken a port by then, whatever became of their sockets.
+    pub fn takers(&self, netns: NetnsId, port: u16, at: Mono) -> impl Iterator<Item = &Caller> {
+        let callers = self.ports.get(&(netns, port)).into_iter().flat_map(|port| port.callers.iter());
+        callers.filter(move |caller| caller.time <= at)
     }
 
     /// The processes that have taken a port, or tried to, after one time and by another.
@@ -385,6 +386,11 @@ impl Binds {
     /// Which sockets hold a port, as far as it was queried since the last failure.
     pub fn holders(&self, netns: NetnsId, port: u16) -> Option<&[Holder]> {
         self.ports.get(&(netns, port))?.sockets.holders()
+    }
+
+    /// Whether a socket that was read to hold a port is one whose end no event shows.
+    pub fn has_unfollowed_holder(&self, netns: NetnsId, port: u16) -> bool {
+        self.ports.get(&(netns, port)).is_some_and(|port| port.sockets.has_unfollowed_holder())
     }
 
     /// When it was read which sockets hold a port.

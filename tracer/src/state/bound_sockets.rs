@@ -155,6 +155,14 @@ impl BoundSockets {
         Some(&self.holders.as_ref()?.sockets)
     }
 
+    /// Whether one of them is neither a listener nor followed: nothing shows its end.
+    pub(super) fn has_unfollowed_holder(&self) -> bool {
+        let is_followed =
+            |holder: &&Holder| self.followed.iter().any(|one| one.socket.key.is_same(holder.socket.key));
+        let mut held = self.holders.iter().flat_map(|holders| &holders.sockets);
+        held.any(|holder| holder.state != TcpState::Listen && !is_followed(&holder))
+    }
+
     /// When it was read which sockets hold the port.
     pub(super) fn holders_read(&self) -> Option<Interval> {
         Some(self.holders.as_ref()?.read)

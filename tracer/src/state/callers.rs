@@ -40,11 +40,6 @@ impl Callers {
         self.0.retain(|caller| !caller.key.is_same(key));
     }
 
-    /// The last call by that time.
-    pub(super) fn last(&self, at: Mono) -> Option<&Caller> {
-        self.0.iter().rev().find(|caller| caller.time <= at)
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = &Caller> {
         self.0.iter()
     }

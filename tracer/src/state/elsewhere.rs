@@ -126,13 +126,20 @@ impl Elsewhere {
             let mut closings = self.closings.iter().filter(|one| one.netns == netns && one.time <= at);
             closings.any(|one| one.key.is_same(listener.key) && listener.since <= Some(one.time))
         };
+        // A dump that was read while its process ended does not show which one that was.
         let is_read = move |listener: &Listener| {
-            read.is_some_and(|other| other.listeners.iter().any(|one| one.key.is_same(listener.key)))
+            let is_it = |one: &Listener| one.key.is_same(listener.key) && one.process.pid.is_some();
+            read.is_some_and(|other| other.listeners.iter().any(is_it))
+        };
+        let is_seen = move |listener: &Listener| {
+            let is_it = |seen: &Seen| seen.listener.key.is_same(listener.key);
+            listener.process.pid.is_none() && self.seen.iter().any(is_it)
         };
         // First what costs least: there may be many of others.
         let read_here = read.into_iter().flat_map(|other| &other.listeners);
-        let read_here = read_here
-            .filter(move |listener| is_asked(listener) && !has_ended(listener) && !had_closed(listener));
+        let read_here = read_here.filter(move |listener| {
+            is_asked(listener) && !has_ended(listener) && !had_closed(listener) && !is_seen(listener)
+        });
         let seen = self.seen.iter().filter(move |Seen { listener, closed }| {
             let is_open = listener.since <= Some(at) && closed.is_none_or(|closed| closed > at);
             is_open && listener.netns == netns && is_asked(listener) && !is_read(listener)
@@ -274,6 +281,11 @@ mod tests {
         let mut elsewhere = opened();
         elsewhere.set_other_ports(HERE, vec![listener(1, 0, 10)], None, read(20));
         assert_eq!(count(&elsewhere, 30), 1, "once, though it was read and seen");
+        let mut elsewhere = opened();
+        let of_nobody = Listener { process: Process::default(), ..listener(1, 0, 10) };
+        elsewhere.set_other_ports(HERE, vec![of_nobody], None, read(20));
+        assert_eq!(count(&elsewhere, 30), 1, "it was read while its process ended");
+        assert_eq!(elsewhere.all_other_listeners(HERE, Mono(30)).count(), 1);
         let mut elsewhere = opened();
         elsewhere.set_other_ports(HERE, Vec::new(), Some(Mono(4)), read(5));
         assert_eq!(elsewhere.dated_since(HERE), Some(Mono(4)));

@@ -144,7 +144,11 @@ impl Plan<'_> {
             PlannedQuery::EveryNamespace | PlannedQuery::AbsenceVerified => None,
             PlannedQuery::BoundSockets => self.of_bound_sockets(classification),
             PlannedQuery::PortHolders => {
-                let is_due = state.binds.holders_read(netns, port).is_none();
+                // Of a connection that held the port, nothing shows that it has ended.
+                let is_due = state.binds.holders_read(netns, port).is_none_or(|read| {
+                    state.binds.has_unfollowed_holder(netns, port)
+                        && read.is_due(refused.time, self.now, FRESH_NS)
+                });
                 (is_due && self.may_be_held_unseen(netns, port)).then_some(QueryKind::Holders { netns, port })
             }
             PlannedQuery::Candidates => {

@@ -8,6 +8,7 @@ use super::scene::Scene;
 use crate::model::process::Process;
 use crate::model::service;
 use crate::model::socket::Listener;
+use crate::model::trust;
 use crate::state::listeners::ClosedListener;
 
 /// How a server is known, the strongest first.
@@ -98,19 +99,35 @@ fn by_cover<'a>(scene: &Scene<'a>) -> Option<Server<'a>> {
     open.or_else(closed).map(|listener| Server::of_listener(listener, true))
 }
 
-/// The process that holds the oldest listener on the port.
+/// The process that holds the oldest listener on the port: of those that the client can take for its server, where there are
+/// such.
 fn by_port<'a>(scene: &Scene<'a>) -> Option<Server<'a>> {
-    scene.oldest().map(|listener| Server::of_listener(listener, false))
+    let is_known = |listener: &Listener| {
+        let opener = listener.opener.as_deref().unwrap_or(&listener.process);
+        trust::is_known_to(&scene.refused.client, opener)
+    };
+    let oldest = scene.oldest()?;
+    let known = || {
+        let known = scene.on_port().filter(|listener| is_known(listener));
+        known
+            .filter(|listener| was_there(listener, scene.refused.started))
+            .min_by_key(|listener| listener.since)
+    };
+    let server = if is_known(oldest) { oldest } else { known().unwrap_or(oldest) };
+    Some(Server::of_listener(server, false))
 }
 
-/// The process that took the port last, or tried to.
+/// The process that took the port last, or tried to: of those that the client can take for its server, where there are such.
+/// Any other user can come later.
 fn by_bind<'a>(scene: &Scene<'a>) -> Option<Server<'a>> {
-    let failed = scene.last_failure().map(|failed| (failed.last, &failed.socket.process));
-    let closed =
-        scene.closed_on_port().map(|ClosedListener { time, listener, .. }| (*time, &listener.process));
-    let called = scene.last_caller().map(|caller| (caller.time, &caller.process));
-    let bound = scene.any_bound().map(|(socket, time)| (time.unwrap_or_default(), &socket.process));
-    let newest = [failed, closed, called, bound].into_iter().flatten().max_by_key(|(time, _)| *time);
+    let failed = scene.failures().map(|failed| (failed.last, &failed.socket.process));
+    let closed = scene.every_closed_on_port();
+    let closed = closed.map(|ClosedListener { time, listener, .. }| (*time, &listener.process));
+    let called = scene.takers().map(|caller| (caller.time, &caller.process));
+    let bound = scene.bound_sockets().map(|(socket, time)| (time.unwrap_or_default(), &socket.process));
+    let all = failed.chain(closed).chain(called).chain(bound);
+    let newest =
+        all.max_by_key(|(time, process)| (trust::is_known_to(&scene.refused.client, process), *time));
     newest.map(|(_, process)| Server::by(KnownBy::Bind, process))
 }
 

@@ -166,7 +166,10 @@ fn identity(cause: Cause, scene: &Scene<'_>) -> Option<Because> {
         }
         KnownBy::Listener => {
             let failed = scene.failed_bind().filter(|_| cause == Cause::BindFailed);
-            let is_another = failed.is_some_and(|failed| !server.is(&failed.socket.process));
+            let is_another = failed.is_some_and(|failed| {
+                let process = &failed.socket.process;
+                !server.is(process) || server.is_by_opener_only(process)
+            });
             if is_another || scene.has_several_users() {
                 return Some(Because::SeveralOwners);
             }

@@ -9,16 +9,11 @@ use crate::model::time::Mono;
 use crate::state::HostState;
 use crate::state::binds::FailedBind;
 use crate::state::callers::Caller;
-use crate::state::listeners::{ClosedListener, EXEC_CLOSES_NS};
+use crate::state::listeners::ClosedListener;
 use crate::verdict::conflict;
 use crate::verdict::coverage::{self, Destination, was_there};
 
 impl<'a> Scene<'a> {
-    /// The bind that failed last on the port, and is not made good.
-    pub(in crate::verdict) fn last_failure(&self) -> Option<&'a FailedBind> {
-        self.failures().next()
-    }
-
     /// The binds that failed on the port and are not made good, the last first.
     pub fn failures(&self) -> impl Iterator<Item = &'a FailedBind> + use<'a> {
         let Self { refused, destination, state, .. } = *self;
@@ -128,13 +123,12 @@ impl<'a> Scene<'a> {
         let executed = executed
             .filter(|executed| *executed <= failed.first)
             .or_else(|| known.map(|known| known.candidate.since));
-        let is_it = |(listener, closed): (&Listener, Option<Mono>)| {
+        let is_it = |(listener, closed): (&Listener, Option<&ClosedListener>)| {
             let holder = &listener.process;
             // A fork is part of the instance that its parent is of. An exec replaces it, also by the same program; a listener
             // that it does not close is the new one's.
             let is_over = executed.zip(closed).is_some_and(|(executed, closed)| {
-                let is_by_exec = closed < failed.first && closed.since(executed) < EXEC_CLOSES_NS;
-                closed < executed || is_by_exec
+                closed.time < executed || closed.is_by_exec && closed.time < failed.first
             });
             let is_before = executed > listener.since && is_over;
             let is_parents = holder.pid.is_some()
@@ -142,7 +136,7 @@ impl<'a> Scene<'a> {
                 && service::is_same_program(holder, process);
             let other = holder.pid.filter(|_| holder.pid != process.pid);
             let is_of_instance = known.zip(other).is_some_and(|(known, pid)| {
-                let mut then = [listener.since, closed].into_iter().flatten();
+                let mut then = [listener.since, closed.map(|closed| closed.time)].into_iter().flatten();
                 known.instance.had(pid, failed.first) || then.any(|then| known.instance.had(pid, then))
             });
             listener.port == port
@@ -150,22 +144,20 @@ impl<'a> Scene<'a> {
                 && was_there(listener, self.refused.time)
         };
         let closed = listeners.closed_in(netns).filter(|closed| !closed.is_short());
-        let closed = closed.map(|closed| (&closed.listener, Some(closed.time)));
+        let closed = closed.map(|closed| (&closed.listener, Some(closed)));
         closed.chain(listeners.open_in(netns).map(|listener| (listener, None))).any(is_it)
     }
 
-    /// The process that took the port last, whatever became of its socket.
-    pub(in crate::verdict) fn last_caller(&self) -> Option<&'a Caller> {
+    /// The processes that took the port, whatever became of their sockets.
+    pub(in crate::verdict) fn takers(&self) -> impl Iterator<Item = &'a Caller> + use<'a> {
         let Destination { netns, port, .. } = self.destination;
-        self.state.binds.last_caller(netns, port, self.refused.time)
+        self.state.binds.takers(netns, port, self.refused.time)
     }
 
-    /// A socket that is bound to the port and does not listen, and since when; `None`: since before the trace.
-    pub(in crate::verdict) fn any_bound(&self) -> Option<(&'a Listener, Option<Mono>)> {
-        self.bound_sockets().next()
-    }
-
-    fn bound_sockets(&self) -> impl Iterator<Item = (&'a Listener, Option<Mono>)> + use<'a> {
+    /// The sockets that are bound to the port and do not listen, and since when; `None`: since before the trace.
+    pub(in crate::verdict) fn bound_sockets(
+        &self,
+    ) -> impl Iterator<Item = (&'a Listener, Option<Mono>)> + use<'a> {
         let Self { refused, destination: Destination { netns, port, .. }, state, .. } = *self;
         let HostState { listeners, binds, .. } = state;
         let is_before = move |time: Option<Mono>| time.is_none_or(|time| time <= refused.time);

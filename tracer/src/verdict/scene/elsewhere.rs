@@ -126,7 +126,9 @@ impl<'a> Scene<'a> {
 
     /// What the processes that failed to take the port listen on instead.
     pub fn elsewhere_of_failed(&self) -> Vec<&'a Listener> {
-        let failed = self.failures().map(|failed| self.processes_of(&failed.socket.process, failed.first));
+        let may_be = |process: &Process| self.server.is_none_or(|server| server.may_be(process));
+        let failed = self.failures().filter(|failed| may_be(&failed.socket.process));
+        let failed = failed.map(|failed| self.processes_of(&failed.socket.process, failed.first));
         let failed: BTreeSet<u32> = failed.flatten().collect();
         failed.into_iter().flat_map(|pid| self.elsewhere_of(pid)).map(|beside| beside.listener).collect()
     }

@@ -90,6 +90,13 @@ impl<'a> Scene<'a> {
         listeners.count_in(netns, port) + closed_since > too_late
     }
 
+    /// The listeners on the port of the namespace, those included that have closed since the connect: all of them, so that it
+    /// is for what rarely has to be known.
+    pub(in crate::verdict) fn on_port(&self) -> impl Iterator<Item = &'a Listener> + use<'a> {
+        let Destination { netns, port, .. } = self.destination;
+        self.state.listeners.open_on(netns, port).chain(self.closed_here_since())
+    }
+
     /// The listener on the port of the namespace that opened first, of those that were open when the connect began.
     pub(in crate::verdict) fn oldest(&self) -> Option<&'a Listener> {
         let Destination { netns, port, .. } = self.destination;

@@ -36,6 +36,7 @@ use super::server::{self, KnownBy, Server};
 use crate::model::kernel_event::Refused;
 use crate::model::process::Process;
 use crate::model::socket::Listener;
+use crate::model::trust;
 use crate::state::HostState;
 
 /// A refusal among what is known.
@@ -74,7 +75,14 @@ impl<'a> Scene<'a> {
         self.server.is_none_or(|server| match server.known_by {
             KnownBy::Listener if server.has_covered => server.is(process),
             KnownBy::Listener | KnownBy::Service => server.may_be(process),
-            KnownBy::Bind | KnownBy::Name => true,
+            KnownBy::Bind => self.may_be_by_bind(server, process),
+            KnownBy::Name => true,
         })
+    }
+
+    /// Whether a process may be the server that is known by a bind: of one that the client cannot take for its server, any
+    /// process may be in its place.
+    fn may_be_by_bind(&self, server: Server<'_>, process: &Process) -> bool {
+        !trust::is_known_to(&self.refused.client, server.process) || server.may_be(process)
     }
 }

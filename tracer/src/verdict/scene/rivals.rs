@@ -27,22 +27,22 @@ impl<'a> Scene<'a> {
         let (Some(server), Some(closed)) = (self.server, self.closed()) else { return false };
         let Destination { netns, port, .. } = self.destination;
         let state = self.state;
+        let is_another = |process: &Process| !server.is(process) || server.is_by_opener_only(process);
         let is_rival = |process: &Process, since: Option<Mono>| {
-            let is_another = !server.is(process) || server.is_by_opener_only(process);
-            since.is_some_and(|since| since > closed.time) && is_another && server.may_be(process)
+            since.is_some_and(|since| since > closed.time) && is_another(process) && server.may_be(process)
         };
         let mut on_port = self.state.listeners.open_on(netns, port);
         let has_tried = |failed: &FailedBind| {
             let process = &failed.socket.process;
             closed.listener.since.is_none_or(|since| failed.last > since)
-                && !server.is(process)
+                && is_another(process)
                 && server.may_be(process)
         };
         let since = self.state.binds.callers(netns, port, (closed.time, self.refused.time));
         self.predecessor().is_some()
             || since.map(|process| state.processes.describe(process)).any(|process| {
                 // By its name alone it may be of the server's own program.
-                process.exe.is_some() && !server.is(&process) && server.may_be(&process)
+                process.exe.is_some() && is_another(&process) && server.may_be(&process)
             })
             || on_port.any(|listener| is_rival(&listener.process, listener.since))
             || self.failures().any(has_tried)

@@ -40,9 +40,15 @@ impl<'a> Scene<'a> {
 
     /// The listener on the port of the namespace that closed last before the refusal, whatever it covered.
     pub(in crate::verdict) fn closed_on_port(&self) -> Option<&'a ClosedListener> {
+        self.every_closed_on_port().next()
+    }
+
+    /// Those that did, the last first.
+    pub(in crate::verdict) fn every_closed_on_port(
+        &self,
+    ) -> impl Iterator<Item = &'a ClosedListener> + use<'a> {
         let Self { refused, destination, state, .. } = *self;
-        let mut closed = state.listeners.closed_in(destination.netns);
-        closed.find(|closed| {
+        state.listeners.closed_in(destination.netns).filter(move |closed| {
             closed.listener.port == destination.port && closed.time <= refused.time && !closed.is_probe()
         })
     }
