@@ -941,6 +941,29 @@ fn another_users_bind_decides_nothing_beside_what_root_did() {
     assert_eq!(server_pid(&verdict), Some(10), "{verdict:?}");
 }
 
+/// A listener that was open for a moment does not take the place in the history of the one that served.
+#[test]
+fn what_was_open_for_a_moment_does_not_hide_what_served() {
+    let root = server(LOCALHOST).by("nginx", 10).of_user(ROOT);
+    let stopped = || {
+        let opened = simulation().ready().open(&root).after_millis(1_000);
+        opened.close(&root, Close::End(ExitStatus::Signal(9))).after_millis(500)
+    };
+    let asked = |scene: Simulation| scene.refuse(&connect(LOCALHOST).of_user(ROOT)).verdict();
+    assert_eq!(server_pid(&asked(stopped())), Some(10));
+    // By another user, who ends with it.
+    let stranger = server(LOCALHOST).by("nc", 66).of_user(NOBODY);
+    let staged = stopped().open(&stranger).after_millis(1).close(&stranger, Close::End(ExitStatus::Code(0)));
+    let verdict = asked(staged.exit(66, ExitStatus::Code(0)).after_millis(500));
+    assert_eq!((verdict.cause, server_pid(&verdict)), (Cause::Stopped, Some(10)), "{verdict:?}");
+    // By its own successor, after the refusal and before its verdict.
+    let next = server(LOCALHOST).by("nginx", 11).of_user(ROOT);
+    let waits = stopped().without_answers().refuse(&connect(LOCALHOST).of_user(ROOT));
+    let opened = waits.open(&next).after_millis(1).close(&next, Close::End(ExitStatus::Signal(9)));
+    let verdict = opened.exit(11, ExitStatus::Signal(9)).after_millis(20).with_answers().verdict();
+    assert_eq!((verdict.cause, server_pid(&verdict)), (Cause::Stopped, Some(10)), "{verdict:?}");
+}
+
 /// Another user's listener is older, and its bind fails because root's server is there: it is root's that is elsewhere.
 #[test]
 fn an_older_listener_of_another_user_is_not_the_server_beside_roots() {

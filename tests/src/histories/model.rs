@@ -197,7 +197,10 @@ impl World {
                         if socket.is_listening() {
                             self.instances[new].listened.push((place, *number));
                         }
-                        (socket.holder, socket.last) = (new, *process);
+                        // Where another process holds it too, that one goes on.
+                        if socket.last == *process || !socket.holders.contains(&socket.last) {
+                            (socket.holder, socket.last) = (new, *process);
+                        }
                     }
                 }
             }
@@ -723,7 +726,10 @@ impl Question<'_> {
     }
 
     fn has_failed(&self, server: Service, newest: &Instance, answers: &mut Answers) -> Match {
-        let nothing_listens = !self.on_port().any(Socket::is_listening);
+        // Another user's listener decides nothing: whether it is nothing that listens can be read either way.
+        let nothing_listens =
+            !self.on_port().any(|socket| socket.is_listening() && socket.opener.uid == newest.service.uid);
+        let is_only_others = nothing_listens && self.on_port().any(Socket::is_listening);
         let has_listened = self.has_served(newest);
         let counts =
             |failure: &&Failure| covers(failure.address, self.to) || nothing_listens && !has_listened;
@@ -775,7 +781,7 @@ impl Question<'_> {
                 && (covers(socket.address, self.to) || conflict(socket.address, last.address))
                 && self.world.service(socket) == server
         });
-        if is_of_another || is_own {
+        if is_of_another || is_own || is_only_others && !covers(last.address, self.to) {
             return Match::Either;
         }
         if last.errno != libc::EADDRINUSE {

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
@@ -77,10 +78,16 @@ pub struct Stage {
     files: Cell<u32>,
     ports: Vec<Port>,
     others: Vec<Rc<Netns>>,
+    /// From 1 to 250, and of no other scenario that runs beside this one.
+    number: u8,
 }
+
+/// How many scenarios have been staged.
+static STAGED: AtomicU32 = AtomicU32::new(0);
 
 impl Stage {
     fn new(cause: Cause) -> Self {
+        let number = STAGED.fetch_add(1, Ordering::Relaxed) % 250 + 1;
         let directory = tempfile::tempdir().expect("a directory");
         let port = Port::take();
         let stage = Self {
@@ -94,6 +101,7 @@ impl Stage {
             files: Cell::new(0),
             ports: vec![port],
             others: Vec::new(),
+            number: u8::try_from(number).expect("at most 250"),
         };
         // Servers of other users read it.
         open_to_all(stage.directory.path(), 0o755);
@@ -128,8 +136,13 @@ impl Stage {
         netns
     }
 
+    /// The address of a container: no other scenario's has it, for a tracer sees all of the host.
+    pub fn inside(&self) -> String {
+        format!("172.17.{}.2", self.number)
+    }
+
     /// A namespace on a bridge, as container engines make them: 172.17.0.1 on `docker0` of the scenario's namespace,
-    /// 172.17.0.2 on `eth0` of the container.
+    /// [`Self::inside`] on `eth0` of the container.
     pub fn container(&mut self) -> Rc<Netns> {
         let container = self.another_netns();
         self.netns.ip("link add docker0 type bridge
@@ -137,8 +150,11 @@ impl Stage {
             link set docker0 up");
         self.netns.join("veth0", &container, "eth0");
         self.netns.ip("link set veth0 master docker0");
-        container.ip("addr add 172.17.0.2/16 dev eth0
-            route add default via 172.17.0.1");
+        container.ip(&format!(
+            "addr add {}/16 dev eth0
+            route add default via 172.17.0.1",
+            self.inside()
+        ));
         container
     }
 

@@ -127,6 +127,7 @@ pub fn is_same_user(one: &Process, other: &Process) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::process::Arguments;
 
     fn process(pid: u32, exe: &str, uid: u32) -> Process {
         Process { pid: Some(pid), exe: Some(exe.into()), uid: Some(uid), ..Process::default() }
@@ -183,6 +184,38 @@ mod tests {
         assert!(!is_another(&unit, &unread), "its unit is not known");
         let started = Process { exe: Some("redis-server".into()), ..redis(2) };
         assert!(!is_another(&unit, &started), "only its start was recorded");
+    }
+
+    #[test]
+    fn a_container_is_the_same_only_of_the_same_user() {
+        let of = |uid_at_exec, uid| {
+            let container = Container { id: "0".repeat(64), runtime: None, name: None, pod_uid: None };
+            Process { uid_at_exec, container: Some(container), ..process(1, "/usr/bin/redis-server", uid) }
+        };
+        let other = |uid_at_exec, uid| Process { pid: Some(2), ..of(uid_at_exec, uid) };
+        assert!(is_same(&of(Some(0), 999), &other(Some(0), 0)), "it has not given up root yet");
+        assert!(is_same(&of(Some(100_999), 100_999), &other(Some(100_999), 100_999)));
+        assert!(
+            !is_same(&of(Some(0), 0), &other(Some(1000), 1000)),
+            "a cgroup with that name in the user's own"
+        );
+    }
+
+    /// What stands behind `-c` is in the arguments, and nowhere else.
+    #[test]
+    fn programs_that_stand_in_the_arguments_are_told_apart_by_them() {
+        let python = |pid, text: &str| {
+            let arguments = Some(Arguments::of(&[b"python3", b"-c", text.as_bytes()]));
+            Process { arguments, comm: Some("python3".into()), ..process(pid, "/usr/bin/python3.11", 1000) }
+        };
+        assert!(is_same(&python(1, "serve()"), &python(2, "serve()")));
+        assert!(!is_same(&python(1, "serve()"), &python(2, "work()")));
+        let in_unit = |process| in_unit("web.service", process);
+        assert!(is_same(&in_unit(python(1, "serve()")), &in_unit(python(2, "work()"))));
+        let titled = Process { arguments: None, ..python(2, "") };
+        assert!(is_same(&python(1, "serve()"), &titled) && is_by_name_only(&python(1, "serve()"), &titled));
+        let script = |pid| runs("serve.py", python(pid, ""));
+        assert!(!is_by_name_only(&script(1), &script(2)));
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl ClosedListener {
 #[derive(Debug, Default)]
 struct Local {
     open: OpenListeners,
-    /// The last to close of each endpoint, the newest last.
+    /// The last to close of each endpoint, and before one that was open for a moment the last that served; the newest last.
     closed: VecDeque<ClosedListener>,
     /// Those that the bounds have dropped, by port.
     forgotten: HashMap<u16, Dropped>,
@@ -288,7 +288,8 @@ impl Listeners {
         if closed.is_probe() && local.closed.iter().any(|other| is_same(other) && !other.is_probe()) {
             return;
         }
-        local.closed.retain(|other| !is_same_endpoint(&other.listener, &closed.listener));
+        // Beside one that was open for a moment the last that served stays.
+        local.closed.retain(|other| !is_same(other) || closed.is_short() && !other.is_short());
         local.closed.push_back(closed);
         if local.closed.len() > CLOSED_PER_NETNS
             && let Some(place) =

@@ -332,7 +332,7 @@ fn ssh_tunnel(stage: &mut Stage) {
 
 fn docker_publishes_on_loopback(stage: &mut Stage) {
     let _container = stage.container();
-    let proxy = stage.start(docker_proxy((LOOPBACK, stage.port), ("172.17.0.2", 80))).up(stage.port);
+    let proxy = stage.start(docker_proxy((LOOPBACK, stage.port), (&stage.inside(), 80))).up(stage.port);
     stage.trace();
     let refusal = stage.refused(ETH0);
     refusal.server(proxy.pid, KnownBy::Listener).certain().mentions(LOOPBACK);

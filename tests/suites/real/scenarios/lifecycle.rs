@@ -954,7 +954,8 @@ fn docker_proxy_is_killed(stage: &mut Stage) {
     let container = stage.container();
     let inside = stage.another_port();
     let _server = stage.start_in(&container, python(stage, "0.0.0.0", inside)).up(inside);
-    let mut proxy = stage.start(docker_proxy(("0.0.0.0", stage.port), ("172.17.0.2", inside))).up(stage.port);
+    let mut proxy =
+        stage.start(docker_proxy(("0.0.0.0", stage.port), (&stage.inside(), inside))).up(stage.port);
     stage.trace();
     proxy.end_by(Signal::KILL);
     let refusal = stage.refused(LOOPBACK);

@@ -261,7 +261,7 @@ fn published_at_another_port(stage: &mut Stage) {
     let container = stage.container();
     let address = format!("0.0.0.0:{}", stage.port);
     let _server = stage.start_in(&container, nginx_at(stage, &[&address])).up(stage.port);
-    let proxy = docker_proxy(("0.0.0.0", published), ("172.17.0.2", stage.port));
+    let proxy = docker_proxy(("0.0.0.0", published), (&stage.inside(), stage.port));
     let _proxy = stage.start(proxy).up(published);
     stage.trace();
     let refusal = stage.refused(LOOPBACK);
@@ -274,7 +274,8 @@ fn socat_publishes_the_port(stage: &mut Stage) {
     stage.trace();
     let _server = stage.start_in(&container, redis(stage.port, "0.0.0.0")).up(stage.port);
     let from = format!("TCP4-LISTEN:{published},bind={LOOPBACK},fork,reuseaddr");
-    let mut proxy = stage.start(socat(&from, &format!("TCP4:172.17.0.2:{}", stage.port))).up(published);
+    let mut proxy =
+        stage.start(socat(&from, &format!("TCP4:{}:{}", stage.inside(), stage.port))).up(published);
     let refusal = stage.refused(LOOPBACK);
     refusal.hint_has(&format!("published here as {published}: use {LOOPBACK}:{published}"));
     // The port is published no longer.
@@ -288,11 +289,11 @@ fn socat_publishes_the_port(stage: &mut Stage) {
 fn ssh_tunnel_from_another_port(stage: &mut Stage) {
     let (published, ssh_port) = (stage.another_port(), stage.another_port());
     let container = stage.container();
-    let configuration = format!("Port {ssh_port}\nListenAddress 172.17.0.2\nAllowTcpForwarding yes");
+    let configuration = format!("Port {ssh_port}\nListenAddress {}\nAllowTcpForwarding yes", stage.inside());
     let _sshd = stage.start_in(&container, sshd(stage, &configuration)).up(ssh_port);
     let _server = stage.start_in(&container, python(stage, LOOPBACK, stage.port)).up(stage.port);
     let forward = format!("-NL{published}:localhost:{}", stage.port);
-    let tunnel = stage.start(ssh_to(stage, ("172.17.0.2", ssh_port), &[&forward])).up(published);
+    let tunnel = stage.start(ssh_to(stage, (&stage.inside(), ssh_port), &[&forward])).up(published);
     stage.trace();
     let refusal = stage.refused(LOOPBACK);
     // What the other side has behind the name is not seen.
@@ -303,9 +304,9 @@ fn ssh_tunnel_from_another_port(stage: &mut Stage) {
 fn socat_of_another_user(stage: &mut Stage) {
     let published = stage.another_port();
     let container = stage.container();
-    let _server = stage.start_in(&container, python(stage, "172.17.0.2", stage.port)).up(stage.port);
+    let _server = stage.start_in(&container, python(stage, &stage.inside(), stage.port)).up(stage.port);
     let from = format!("TCP-LISTEN:{published},fork,reuseaddr");
-    let proxy = socat(&from, &format!("TCP:172.17.0.2:{}", stage.port)).by_user("nobody");
+    let proxy = socat(&from, &format!("TCP:{}:{}", stage.inside(), stage.port)).by_user("nobody");
     let _proxy = stage.start(proxy).up(published);
     stage.trace();
     let refusal = stage.refused(LOOPBACK);
@@ -317,7 +318,7 @@ fn socat_of_another_user(stage: &mut Stage) {
 fn published_and_down(stage: &mut Stage) {
     let published = stage.another_port();
     let _container = stage.container();
-    let proxy = docker_proxy(("127.0.0.1", published), ("172.17.0.2", stage.port));
+    let proxy = docker_proxy(("127.0.0.1", published), (&stage.inside(), stage.port));
     let _proxy = stage.start(proxy).up(published);
     stage.trace();
     let refusal = stage.refused(LOOPBACK);

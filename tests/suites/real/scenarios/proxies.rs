@@ -154,7 +154,7 @@ fn container_on_its_own_loopback(stage: &mut Stage) {
     let inside = stage.another_port();
     let address = format!("{LOOPBACK}:{inside}");
     let server = stage.start_in(&container, nginx_at(stage, &[&address])).up(inside);
-    let proxy = docker_proxy(("0.0.0.0", stage.port), ("172.17.0.2", inside));
+    let proxy = docker_proxy(("0.0.0.0", stage.port), (&stage.inside(), inside));
     let proxy = stage.start(proxy).up(stage.port);
     stage.trace();
     request(stage);
@@ -166,7 +166,7 @@ fn container_on_its_own_loopback(stage: &mut Stage) {
 fn container_without_a_listener(stage: &mut Stage) {
     let container = stage.container();
     let inside = stage.another_port();
-    let proxy = docker_proxy(("0.0.0.0", stage.port), ("172.17.0.2", inside));
+    let proxy = docker_proxy(("0.0.0.0", stage.port), (&stage.inside(), inside));
     let proxy = stage.start(proxy).up(stage.port);
     // An unrelated listener on the port changes nothing.
     let unrelated = stage.another_netns();
@@ -182,7 +182,7 @@ fn container_on_another_port(stage: &mut Stage) {
     let container = stage.container();
     let (inside, listened) = (stage.another_port(), stage.another_port());
     let server = stage.start_in(&container, redis(listened, "0.0.0.0")).up(listened);
-    let proxy = docker_proxy(("0.0.0.0", stage.port), ("172.17.0.2", inside));
+    let proxy = docker_proxy(("0.0.0.0", stage.port), (&stage.inside(), inside));
     let _proxy = stage.start(proxy).up(stage.port);
     pass(Duration::from_millis(5_200));
     stage.trace_with(&["--server", &format!("{inside}=redis-server")]);
@@ -193,12 +193,13 @@ fn container_on_another_port(stage: &mut Stage) {
 
 fn socat_to_nothing(stage: &mut Stage) {
     let container = stage.container();
+    let inside = stage.inside();
     let from = format!("TCP-LISTEN:{},fork,reuseaddr", stage.port);
-    let to = format!("TCP:172.17.0.2:{}", stage.port);
+    let to = format!("TCP:{inside}:{}", stage.port);
     let proxy = stage.start(socat(&from, &to)).up(stage.port);
     stage.trace();
     stage.answered(LOOPBACK);
-    let refusal = stage.refusal("the refusal of socat", |line| line.dst.addr == "172.17.0.2");
+    let refusal = stage.refusal("the refusal of socat", |line| line.dst.addr == inside);
     stage.expect(&refusal, Cause::NothingListening);
     assert_eq!(refusal.line.client.comm.as_deref(), Some("socat"), "{}", refusal.shown());
     refusal.summary_has(&container.name).not_a_server(proxy.pid);
@@ -314,7 +315,7 @@ fn chain_into_a_container(stage: &mut Stage) {
     let (inside, last) = (stage.another_port(), stage.another_port());
     let sections = format!("listen proxy\n    bind 0.0.0.0:{inside}\n    server one {LOOPBACK}:{last}");
     let haproxy = stage.start_in(&container, haproxy(stage, &sections)).up(inside);
-    let proxy = docker_proxy((LOOPBACK, stage.port), ("172.17.0.2", inside));
+    let proxy = docker_proxy((LOOPBACK, stage.port), (&stage.inside(), inside));
     let _proxy = stage.start(proxy).up(stage.port);
     stage.trace();
     requests(stage);

@@ -4,6 +4,7 @@ use super::Scene;
 use crate::model::cause::Cause;
 use crate::model::kernel_event::Refused;
 use crate::model::process::OwnerEnd;
+use crate::model::service;
 use crate::model::socket::Listener;
 use crate::model::time::Mono;
 use crate::state::listeners::ClosedListener;
@@ -28,14 +29,21 @@ pub fn may_be_ending(refused: &Refused, cause: Cause, state: &HostState, within:
 impl<'a> Scene<'a> {
     /// The listener that covered the destination and closed last before the refusal, or so shortly after the
     /// connect that it was on its way out.
+    ///
+    /// What another service opened for a moment, and ended with, takes nothing from the one that served before.
     pub fn closed(&self) -> Option<&'a ClosedListener> {
         let Self { refused, destination, state, .. } = *self;
-        state
+        let mut closed = state
             .listeners
             .closed_in(destination.netns)
             .filter(|closed| closed.time.since(refused.started) < CHANGING_NS)
             .filter(|closed| was_there(&closed.listener, refused.time) && !closed.is_probe())
-            .find(|closed| coverage::mismatch(&closed.listener, &destination).is_none())
+            .filter(|closed| coverage::mismatch(&closed.listener, &destination).is_none());
+        let last = closed.next()?;
+        let served = last.is_short().then(|| closed.find(|closed| !closed.is_short())).flatten();
+        let is_another =
+            |served: &&ClosedListener| !service::is_same(&served.listener.process, &last.listener.process);
+        Some(served.filter(is_another).unwrap_or(last))
     }
 
     /// The listener on the port of the namespace that closed last before the refusal, whatever it covered.
