@@ -917,7 +917,15 @@ impl Question<'_> {
         let by_end =
             instances.iter().filter(|instance| instance.has_ended()).max_by_key(|instance| instance.ended);
         let last_ended = by_end.as_ref().filter(|instance| ended_silent(instance)).is_some();
+        // One that served on after that has given the port up since: whether it is the last to have ended can be read either way.
+        let has_served_since = instances.iter().any(|instance| {
+            instance.listened.iter().map(|(_, socket)| &self.world.sockets[socket]).any(|socket| {
+                socket.port == self.port
+                    && socket.closed.map(|closed| closed.place) > by_end.and_then(|ended| ended.ended)
+            })
+        });
         match (newest, last_ended) {
+            (true, true) if has_served_since => Match::Either,
             (true, true) => Match::Yes,
             (false, false) => Match::No,
             _ => Match::Either,

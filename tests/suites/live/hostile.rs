@@ -202,7 +202,7 @@ fn a_repeat_names_its_namespace() {
     assert!(line.contains("2 more") && line.contains(&other.name), "{text}");
 }
 
-/// Another user fails as often as it likes: what the server failed to do is still known.
+/// Another user fails as often as it likes: what root's server failed to do is what the client is told.
 fn failed_binds_of_another_user() {
     let mut fixture = Fixture::begin();
     fixture.trace();
@@ -216,9 +216,11 @@ fn failed_binds_of_another_user() {
         assert_eq!(other_user.ask(&format!("bind 203.0.113.{number}:{port}")), unavailable);
     }
     let refusal = fixture.refused("127.0.0.1");
-    refusal.verdict(Cause::BindFailed, &[Because::UnverifiedServer]);
-    let failed = &refusal.line.verdict.failed_binds;
-    assert!(failed.iter().any(|failed| failed.process.pid == Some(server.pid)), "{}", refusal.shown());
+    refusal.verdict(Cause::BindFailed, &[]);
+    let verdict = &refusal.line.verdict;
+    let named = verdict.server.as_ref().and_then(|server| server.process.pid);
+    assert_eq!(named, Some(server.pid), "{}", verdict.summary);
+    assert_eq!(verdict.failed_binds[0].process.pid, Some(server.pid), "{}", verdict.summary);
     fixture.end();
 }
 

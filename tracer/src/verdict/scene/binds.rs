@@ -120,9 +120,8 @@ impl<'a> Scene<'a> {
         // Of one that has ended, or was replaced by another program, its instance shows when it started.
         let known = process.pid.and_then(|pid| servers.instance_of(pid, failed.first));
         let executed = process.pid.and_then(|pid| servers.last_execution(pid));
-        let executed = executed
-            .filter(|executed| *executed <= failed.first)
-            .or_else(|| known.map(|known| known.candidate.since));
+        let own_exec = executed.filter(|executed| *executed <= failed.first);
+        let executed = own_exec.or_else(|| known.map(|known| known.candidate.since));
         let is_it = |(listener, closed): (&Listener, Option<&ClosedListener>)| {
             let holder = &listener.process;
             // A fork is part of the instance that its parent is of. An exec replaces it, also by the same program; a listener
@@ -131,7 +130,9 @@ impl<'a> Scene<'a> {
                 closed.time < executed || closed.is_by_exec && closed.time < failed.first
             });
             let is_before = executed > listener.since && is_over;
-            let is_parents = holder.pid.is_some()
+            // One that has executed a program is another instance than its parent.
+            let is_parents = own_exec.is_none()
+                && holder.pid.is_some()
                 && holder.pid == process.ppid
                 && service::is_same_program(holder, process);
             let other = holder.pid.filter(|_| holder.pid != process.pid);
