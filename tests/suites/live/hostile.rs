@@ -8,6 +8,7 @@
 use std::ffi::{CString, OsStr};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use libtest_mimic::Trial;
@@ -78,15 +79,21 @@ impl Screen {
     }
 }
 
-/// A program in a directory whose name clears the screen, breaks the line, turns it around, and is not UTF-8.
-fn a_path() {
+/// The program that the actors run, under another path, for as long as its directory is there.
+fn linked(path: &OsStr) -> (tempfile::TempDir, PathBuf) {
     let own = std::env::current_exe().expect("the path of this test binary");
     // Where the test binary is, so that it can be linked there.
     let directory = tempfile::tempdir_in(own.parent().expect("a directory")).expect("a directory");
-    let hostile = directory.path().join(OsStr::from_bytes(b"\x1b[2J\n\xe2\x80\xae\xff\\"));
-    fs::create_dir(&hostile).expect("a directory");
-    let program = hostile.join("actor\n(deleted)");
+    let program = directory.path().join(path);
+    fs::create_dir_all(program.parent().expect("a directory")).expect("a directory");
     fs::hard_link(&own, &program).expect("a link to this test binary");
+    (directory, program)
+}
+
+/// A program in a directory whose name clears the screen, breaks the line, turns it around, and is not UTF-8.
+fn a_path() {
+    let hostile = Path::new(OsStr::from_bytes(b"\x1b[2J\n\xe2\x80\xae\xff\\"));
+    let (directory, program) = linked(hostile.join("actor\n(deleted)").as_os_str());
     let spec = ProcessSpec::named("hostile-path").binary(&program);
     let shown = format!(r"{}/\x1b[2J\n\u{{202e}}\xff\\/actor\n(deleted)", directory.path().display());
 
@@ -211,7 +218,10 @@ fn failed_binds_of_another_user() {
     let mut server = Actor::start(&place, &ProcessSpec::named("gateway"));
     let unavailable = Err(Errno::ADDRNOTAVAIL.raw_os_error());
     assert_eq!(server.ask(&format!("bind 203.0.113.1:{port}")), unavailable);
-    let mut other_user = Actor::start(&place, &ProcessSpec::named("other_user").uid(65_534));
+    // Of another program: one of the same that root has started may be the server, though it has given up root.
+    let (_directory, program) = linked(OsStr::new("other"));
+    let spec = ProcessSpec::named("other_user").binary(&program).uid(65_534);
+    let mut other_user = Actor::start(&place, &spec);
     for number in 2..60 {
         assert_eq!(other_user.ask(&format!("bind 203.0.113.{number}:{port}")), unavailable);
     }
