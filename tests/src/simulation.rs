@@ -1071,6 +1071,11 @@ impl Simulation {
         self
     }
 
+    /// Whether it owes an answer to such a query.
+    pub fn waits_for(&self, is_it: impl Fn(&QueryKind) -> bool) -> bool {
+        self.held_back.iter().flatten().any(|query| is_it(&query.kind))
+    }
+
     /// It gives all those that it owes, and gives what it finds now.
     pub fn with_answers(mut self) -> Self {
         for query in self.held_back.take().unwrap_or_default() {

@@ -11,6 +11,7 @@ use tracer::model::process::{ExitStatus, Process};
 use tracer::model::socket::TcpState;
 use tracer::model::unit::Unit;
 use tracer::output::schema::{Because, Body, Cause, Confidence, KnownBy, Verdict};
+use tracer::query::QueryKind;
 
 const LOCALHOST: &str = "127.0.0.1:18789";
 const LOCALHOST_V6: &str = "[::1]:18789";
@@ -550,8 +551,9 @@ fn a_connection_that_held_the_port_is_not_believed_to_stay() {
     let ended = || failed().exit(11, ExitStatus::Code(78)).after_millis(2_000);
     let held = ended().held("127.0.0.1", TcpState::CloseWait, Process::default()).after_millis(1);
     assert_certain(&refused(held, LOCALHOST), Cause::BindFailed);
-    // As the second refusal finds it.
+    // As the second refusal finds it, which the holders are queried for again.
     let free = ended().without_answers().refuse(&connect(LOCALHOST));
+    assert!(free.waits_for(|query| matches!(query, QueryKind::Holders { .. })));
     assert_certain(&free.after_millis(1).held_by_none().with_answers().verdict(), Cause::NeverListened);
 }
 
@@ -977,7 +979,7 @@ fn an_older_listener_of_another_user_is_not_the_server_beside_roots() {
     assert!(!hint_of(&verdict).contains("127.9.9.9"), "{verdict:?}");
 }
 
-/// Any other user can come later, or be there before: a client of root's server is told what that did.
+/// Any other user can come later, or be there before: the verdict of a client of root's server reports what that did.
 #[test]
 fn root_that_failed_is_the_server_whatever_others_do_after_it() {
     let root = server(LOCALHOST).by("nginx", 10).of_user(ROOT);

@@ -191,7 +191,7 @@ pub mod closer {
     /// The kernel itself, for a process that has released the socket: one that ended with the socket on its way
     /// through a Unix socket.
     pub const KERNEL: u32 = 2;
-    /// A process that has executed a program which has not run yet: execve() closes what is marked so.
+    /// A process that has executed a program which has not run yet: execve() closes what is marked close-on-exec.
     pub const EXEC: u32 = 3;
 }
 

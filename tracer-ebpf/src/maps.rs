@@ -445,8 +445,8 @@ pub fn follow_executed(pid: u32, faults: u32) {
     }
 }
 
-/// How many page faults a followed process had had when it executed its program. Of one that did so before it was followed 1,
-/// which none has had: execve() takes more.
+/// How many page faults a followed process had had when it executed its program. It is 1 where that was before it was
+/// followed: execve() itself takes more.
 #[inline(always)]
 pub fn faults_at_exec(pid: u32) -> Option<u32> {
     // SAFETY: values are written whole.

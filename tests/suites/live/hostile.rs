@@ -209,7 +209,7 @@ fn a_repeat_names_its_namespace() {
     assert!(line.contains("2 more") && line.contains(&other.name), "{text}");
 }
 
-/// Another user fails as often as it likes: what root's server failed to do is what the client is told.
+/// Another user fails as often as it likes: the verdict reports what root's server failed to do.
 fn failed_binds_of_another_user() {
     let mut fixture = Fixture::begin();
     fixture.trace();

@@ -11,7 +11,8 @@ const NOEXIST: u64 = 1;
 /// Keys without a place that are remembered, so that each is counted once.
 const REMEMBERED_MAX: usize = 4_096;
 
-/// A table of keys, and what the kernel side notes of each: of followed processes, which the kernel side adds to as well, or of names.
+/// A table of keys, and what the kernel side notes of each: of followed processes, which the kernel side adds to as well, or
+/// of names.
 pub struct CountedTable<K: Pod> {
     map: HashMap<MapData, K, u32>,
     /// Keys that found no place in it.

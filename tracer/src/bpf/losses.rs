@@ -146,7 +146,7 @@ impl Totals {
     fn unseen_by_pairs(&self) -> u64 {
         let unseen = |skipped: &Skipped| {
             let Skipped { alone, primary, redundant } = *skipped;
-            // Where there is no redundant one, all of its own are: `alone` is 0.
+            // Without a redundant program both counters are the program's own, and `alone` is 0.
             alone + primary.saturating_sub(alone).min(redundant)
         };
         self.skipped.iter().map(unseen).sum()

@@ -60,15 +60,15 @@ pub struct Stat {
     image: Option<Image>,
 }
 
-/// Where the memory of a process has its stack and its arguments: execve() places them anew, at random, and with room for
-/// other arguments; prctl(PR_SET_MM) moves them. Without address space randomization, arguments of one length look alike.
+/// Where the memory of a process has its stack and its arguments: execve() places them again, at random, and makes
+/// place for other arguments; prctl(PR_SET_MM) moves them. Without address space randomization, arguments of one length look alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Image {
     stack: u64,
     arguments: (u64, u64),
 }
 
-/// A process, and by what the next look tells that it has executed nothing since.
+/// A process, and what shows at the next query that it has executed nothing since.
 #[derive(Clone, Debug)]
 pub struct Described {
     pub process: Process,
@@ -101,7 +101,7 @@ impl Handle {
     /// Everything that `/proc` shows of it now; `None`: it has ended.
     pub fn describe(&self) -> Option<Described> {
         let mut buffer = [0; 1024];
-        // Before the arguments: should it execute another program between the two, the next look reads both again.
+        // Before the arguments: should it execute another program between the two, the next query reads both again.
         let (name, stat) = parse_stat(self.read(c"stat", &mut buffer)?)?;
         let (container, unit) = self.cgroup();
         let exe = self.exe();
@@ -330,7 +330,7 @@ mod tests {
     fn only_one_that_has_executed_nothing_is_described_again() {
         let handle = Handle::open(std::process::id()).unwrap();
         let now = handle.describe().unwrap();
-        // What is not read again tells which of the two it was.
+        // The container is not read again, and the user is: each shows where it comes from.
         let container = Some(Container {
             id: "0".repeat(64),
             runtime: Some("docker".to_owned()),

@@ -203,7 +203,7 @@ mod tests {
 
     /// What stands behind `-c` is in the arguments, and nowhere else.
     #[test]
-    fn programs_that_stand_in_the_arguments_are_told_apart_by_them() {
+    fn programs_that_stand_in_the_arguments_are_distinguished_by_them() {
         let python = |pid, text: &str| {
             let arguments = Some(Arguments::of(&[b"python3", b"-c", text.as_bytes()]));
             Process { arguments, comm: Some("python3".into()), ..process(pid, "/usr/bin/python3.11", 1000) }

@@ -54,6 +54,13 @@ pub struct Listener {
     pub opener: Option<Box<Process>>,
 }
 
+impl Listener {
+    /// The process that opened it; where that is not known, the one that holds it.
+    pub fn opened_by(&self) -> &Process {
+        self.opener.as_deref().unwrap_or(&self.process)
+    }
+}
+
 /// The state of a TCP socket (include/net/tcp_states.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TcpState {

@@ -15,7 +15,7 @@ const USERS_MAX: usize = 16;
 
 /// The user that answers for a socket: that of the process that opened it, also where another one holds it now.
 pub fn owner(socket: &Listener) -> Uid {
-    socket.opener.as_deref().unwrap_or(&socket.process).uid
+    socket.opened_by().uid
 }
 
 /// What makes room for one more of a user: of the user that has the most, what is over first, each with when it is and whose

@@ -68,7 +68,7 @@ impl<'a> Server<'a> {
 
     /// The same of a listener, by the process that opened it.
     pub fn may_own(&self, listener: &Listener) -> bool {
-        self.may_be(listener.opener.as_deref().unwrap_or(&listener.process))
+        self.may_be(listener.opened_by())
     }
 }
 
@@ -102,10 +102,7 @@ fn by_cover<'a>(scene: &Scene<'a>) -> Option<Server<'a>> {
 /// The process that holds the oldest listener on the port: of those that the client can take for its server, where there are
 /// such.
 fn by_port<'a>(scene: &Scene<'a>) -> Option<Server<'a>> {
-    let is_known = |listener: &Listener| {
-        let opener = listener.opener.as_deref().unwrap_or(&listener.process);
-        trust::is_known_to(&scene.refused.client, opener)
-    };
+    let is_known = |listener: &Listener| trust::is_known_to(&scene.refused.client, listener.opened_by());
     let oldest = scene.oldest()?;
     let known = || {
         let known = scene.on_port().filter(|listener| is_known(listener));

@@ -130,7 +130,7 @@ pub fn is_strange(case: &Case<'_>) -> bool {
     let is_unverified = [Because::UnverifiedServer, Because::SeveralOwners, Because::ClaimOnly]
         .iter()
         .any(|one| because.contains(one));
-    let opener = case.socket.map(|socket| socket.opener.as_deref().unwrap_or(&socket.process));
+    let opener = case.socket.map(Listener::opened_by);
     let owner = opener.or(case.process);
     is_unverified && owner.is_some_and(|owner| !trust::is_known_to(&case.subject.refused.client, owner))
 }

@@ -12,7 +12,7 @@ impl<'a> Scene<'a> {
     /// Whether listeners of several users stand on the port of the namespace. One whose user is not known can be another's.
     pub fn has_several_users(&self) -> bool {
         let Destination { netns, port, .. } = self.destination;
-        let own = |listener: &'a Listener| listener.opener.as_deref().unwrap_or(&listener.process).uid;
+        let own = |listener: &'a Listener| listener.opened_by().uid;
         let first = self.oldest().and_then(own);
         let on_port = self.state.listeners.open_on(netns, port);
         let mut was_open = on_port
@@ -55,7 +55,7 @@ impl<'a> Scene<'a> {
         // A fork holds what its parent held.
         let instance = state.servers.instance_of(pid, refused.time);
         // So does one whose parent has executed another program since.
-        let opener = listener.opener.as_deref().unwrap_or(&listener.process).pid;
+        let opener = listener.opened_by().pid;
         let first = opener.zip(listener.since).and_then(|(pid, since)| state.servers.instance_of(pid, since));
         let is_holder = |other: u32| {
             let mut instances = instance.into_iter().chain(first);
