@@ -276,8 +276,10 @@ pub struct Simulation {
     forwarders: Vec<Forwarder>,
     /// Whether the host does not answer which sockets hold a port.
     is_silent_about_holders: bool,
-    /// Listeners that a dump of their namespace lists.
+    /// Listeners that a dump of their namespace lists, besides those that are known as open.
     listed: Vec<Listener>,
+    /// Listeners that have ended, and whose end nothing has shown.
+    unlisted: Vec<SocketKey>,
     /// The host answers nothing about all namespaces.
     is_silent: bool,
     /// The host does not answer whether a name still names its namespace.
@@ -329,6 +331,7 @@ pub fn simulation() -> Simulation {
         forwarders: Vec::new(),
         is_silent_about_holders: false,
         listed: Vec::new(),
+        unlisted: Vec::new(),
         is_silent: false,
         is_silent_about_names: false,
         held_back: None,
@@ -515,6 +518,14 @@ impl Simulation {
         }
     }
 
+    /// The listeners in the kernel's table: those that are known as open, but for what has ended unseen.
+    fn hashed(&self) -> impl Iterator<Item = &Listener> {
+        let state = &self.core.state;
+        state.listeners.open().filter(|open| {
+            !state.openings.is_pending(open.netns, open.key) && !self.unlisted.contains(&open.key)
+        })
+    }
+
     /// What the simulated host answers; `None`: nothing.
     fn result_of(&self, query: &Query) -> Option<Option<Observation>> {
         let of = |netns: NetnsId| self.scanned.iter().find(|namespace| namespace.id == netns).cloned();
@@ -525,9 +536,7 @@ impl Simulation {
             QueryKind::Named { .. } if self.is_silent_about_names => return None,
             QueryKind::Host if self.is_silent && self.core.state.health.lost => return None,
             QueryKind::Host => {
-                let state = &self.core.state;
-                let is_hashed = |open: &&Listener| !state.openings.is_pending(open.netns, open.key);
-                let open = state.listeners.open().filter(is_hashed).cloned().collect();
+                let open = self.hashed().cloned().collect();
                 let scope = ScanScope::Host { is_partial: false };
                 scan(scope, self.scanned.clone(), open, self.unreadable.clone())
             }
@@ -539,8 +548,8 @@ impl Simulation {
             QueryKind::Namespace { netns, .. } => {
                 let unreadable = of(*netns).is_none().then(|| Unreadable { id: *netns, why: "ended".into() });
                 let namespaces = of(*netns).into_iter().collect();
-                let listed =
-                    self.listed.iter().filter(|listener| listener.netns == *netns).cloned().collect();
+                let listed = self.listed.iter().chain(self.hashed());
+                let listed = listed.filter(|listener| listener.netns == *netns).cloned().collect();
                 scan(ScanScope::Namespace(*netns), namespaces, listed, unreadable.into_iter().collect())
             }
             QueryKind::Owners { netns, .. } => {
@@ -632,6 +641,12 @@ impl Simulation {
     /// From now on a dump lists it.
     pub fn list(mut self, server: &Server) -> Self {
         self.listed.push(server.listener.clone());
+        self
+    }
+
+    /// The end of a listener that nothing shows.
+    pub fn vanish(mut self, server: &Server) -> Self {
+        self.unlisted.push(server.listener.key);
         self
     }
 

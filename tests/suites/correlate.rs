@@ -298,6 +298,35 @@ fn a_packet_filter_refuses_for_a_listener() {
 }
 
 #[test]
+fn a_listener_that_no_dump_lists_is_not_certain_to_have_been_there() {
+    let gateway = server("127.0.0.1:18789");
+    let filtered = connect("127.0.0.1:18789").by_icmp();
+    for connect in [connect("127.0.0.1:18789"), connect("127.0.0.1:18789").sent_by(Some(SentBy::Tcp))] {
+        let opened = || simulation().ready().open(&gateway).after_millis(100);
+        assert_certain(&opened().refuse(&connect).verdict(), Cause::Intercepted);
+        // One of before the trace, or one that was seen to open.
+        let vanished = opened().vanish(&gateway).refuse(&connect).verdict();
+        assert_degraded(&vanished, Cause::Intercepted, &[Because::ListenerUnconfirmed]);
+        let present = simulation().present(&gateway).ready().after_millis(1);
+        let vanished = present.vanish(&gateway).refuse(&connect).verdict();
+        assert_degraded(&vanished, Cause::Intercepted, &[Because::ListenerUnconfirmed]);
+    }
+    // Who refused is known from an ICMP error, whatever listens.
+    let present = simulation().present(&gateway).ready().after_millis(1);
+    let verdict = present.vanish(&gateway).refuse(&filtered).verdict();
+    assert_certain(&verdict, Cause::Intercepted);
+}
+
+#[test]
+fn a_dump_of_before_the_connect_confirms_no_listener() {
+    let gateway = server("127.0.0.1:18789");
+    let waiting = simulation().present(&gateway).ready().after_millis(2_000).without_answers();
+    let verdict = waiting.refuse(&connect("127.0.0.1:18789")).after_millis(5_000).verdict();
+    assert_eq!(verdict.cause, Cause::Intercepted);
+    assert!(verdict.because.contains(&Because::ListenerUnconfirmed), "{:?}", verdict.because);
+}
+
+#[test]
 fn a_listener_that_opened_just_before_the_connect_makes_the_verdict_uncertain() {
     let gateway = server("127.0.0.1:18789");
     let at = |millis, sent_by| {

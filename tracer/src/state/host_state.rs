@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::binds::Binds;
+use super::dumps::Dumps;
 use super::elsewhere::Elsewhere;
 use super::followed_ports::FollowedPorts;
 use super::forwarders::Forwarders;
@@ -48,6 +49,8 @@ pub struct HostState {
     pub(super) owners_read: HashMap<NetnsId, OwnersRead>,
     /// Processes that had ended when a query still found them to hold a listener.
     pub(super) let_go: BTreeSet<u32>,
+    /// Which known listeners the dumps list.
+    pub dumps: Dumps,
     /// Listeners whose `listen()` may still fail.
     pub openings: Openings,
 }
@@ -152,6 +155,7 @@ impl HostState {
         self.openings.forget(netns);
         self.next_hops.forget(netns);
         self.refused.forget(netns);
+        self.dumps.forget(netns);
         self.owners_read.remove(&netns);
         Transition::Forgotten(netns)
     }

@@ -40,6 +40,7 @@
 pub mod binds;
 pub mod bound_sockets;
 pub mod callers;
+pub mod dumps;
 pub mod elsewhere;
 pub mod events;
 pub mod followed_ports;

@@ -94,6 +94,9 @@ impl HostState {
         let opened = self.openings.listed(&listeners, read);
         transitions.extend(opened.iter().map(|opened| self.confirm(opened)));
         found.iter().for_each(|netns| self.openings.dumped(*netns, read));
+        if !matches!(scope, ScanScope::Port(_)) {
+            self.note_unlisted(&found, &listeners, read);
+        }
         for Unreadable { id, .. } in &unreadable {
             transitions.extend(self.cannot_dump(*id, read));
         }
@@ -184,6 +187,17 @@ impl HostState {
             Some(Transition::Closed { time, listener, owner })
         };
         vanished.into_iter().filter_map(close).collect()
+    }
+
+    /// Notes which of the listeners that are known as open a dump of their namespace does not list.
+    fn note_unlisted(&mut self, found: &[NetnsId], listeners: &[Listener], read: Interval) {
+        let dumped: Keys = listeners.iter().map(|listener| listener.key).collect();
+        for netns in found {
+            let open = self.listeners.open_in(*netns);
+            let was_open = open.filter(|known| known.since.is_none_or(|since| since < read.began));
+            let unlisted = was_open.map(|known| known.key).filter(|key| !dumped.contains(*key)).collect();
+            self.dumps.note(*netns, read.began, unlisted);
+        }
     }
 
     /// When what was not seen happened, at the latest: every record since then was received.

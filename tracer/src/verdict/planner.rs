@@ -48,7 +48,8 @@ pub struct Task<'a> {
 /// The queries that are to be answered before a refusal is reported.
 pub fn plan(refused: &Refused, task: Task<'_>, state: &HostState) -> Vec<QueryKind> {
     let Task { classification, purpose, now } = task;
-    let plan = Plan { refused, state, now };
+    let is_reported = matches!(purpose, Purpose::Report(_));
+    let plan = Plan { refused, state, now, is_reported };
     let mut queries = plan.of_namespaces(classification);
     if queries.is_empty() {
         queries.extend(plan.of_cause(classification));
@@ -63,6 +64,8 @@ struct Plan<'a> {
     refused: &'a Refused,
     state: &'a HostState,
     now: Mono,
+    /// It gets a line of its own.
+    is_reported: bool,
 }
 
 impl Plan<'_> {
@@ -73,7 +76,7 @@ impl Plan<'_> {
 
     /// The namespaces of the client and of the destination: without them it is not known where the destination is.
     fn of_namespaces(&self, classification: &Classification) -> Vec<QueryKind> {
-        let Self { refused, state, now } = *self;
+        let Self { refused, state, now, .. } = *self;
         if state.followed.is_unread(refused.dst_port) {
             return vec![QueryKind::Port { port: refused.dst_port }];
         }
@@ -106,7 +109,7 @@ impl Plan<'_> {
 
     /// The query of every namespace, where the verdict rests on what is in none of them.
     fn of_host(&self, classification: &Classification, rule: &Rule) -> Option<QueryKind> {
-        let Self { refused, state, now } = *self;
+        let Self { refused, state, now, .. } = *self;
         // That a packet filter is another namespace's rests on which namespaces there are.
         let is_beyond =
             packet_filter::find(refused, state).is_some_and(|filter| filter.netns != refused.netns);
@@ -142,6 +145,13 @@ impl Plan<'_> {
         let has_failed = || state.binds.last_failure(netns, port).is_some();
         match query {
             PlannedQuery::EveryNamespace | PlannedQuery::AbsenceVerified => None,
+            // A listener that was lost sight of did not answer: a dump lists those that are there.
+            PlannedQuery::ListenersSince => {
+                let read = state.namespaces.last_read(netns);
+                let is_confirmed = read.is_some_and(|read| read.began >= refused.started);
+                let is_due = self.is_reported && !packet_filter::is_filtered(refused) && !is_confirmed;
+                is_due.then_some(QueryKind::Namespace { netns, pid_hint: None })
+            }
             PlannedQuery::BoundSockets => self.of_bound_sockets(classification),
             PlannedQuery::PortHolders => {
                 // Of a connection that held the port, nothing shows that it has ended.
@@ -167,7 +177,7 @@ impl Plan<'_> {
     }
 
     fn of_bound_sockets(&self, classification: &Classification) -> Option<QueryKind> {
-        let Self { refused, state, now } = *self;
+        let Self { refused, state, now, .. } = *self;
         let Destination { netns, port, .. } = classification.destination;
         let are_followed = state.binds.bound_to(netns, port).next().is_some_and(|(_, time)| time.is_some());
         let is_due = state.binds.holders_read(netns, port).is_none_or(|read| {
@@ -211,7 +221,7 @@ impl Plan<'_> {
 
     /// What a report shows: the client, the owners of the nearest listeners, and their settings.
     fn of_evidence(&self, verdict: &Verdict) -> Vec<QueryKind> {
-        let Self { refused, state, now } = *self;
+        let Self { refused, state, now, .. } = *self;
         let mut queries = Vec::new();
         let client = refused.client.key().filter(|_| !state.processes.knows(&refused.client));
         queries.extend(client.map(QueryKind::Process));

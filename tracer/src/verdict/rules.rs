@@ -28,6 +28,8 @@ pub enum PlannedQuery {
     EveryNamespace,
     /// Every namespace, once more after the start: nothing that would explain the refusal is known.
     AbsenceVerified,
+    /// The listeners of the destination's namespace, as of the refusal.
+    ListenersSince,
     /// Sockets that are bound to the port, also those that were bound before the trace.
     BoundSockets,
     /// Sockets that hold the port that a bind did not get.
@@ -45,12 +47,12 @@ pub enum PlannedQuery {
 }
 
 use PlannedQuery::{
-    AbsenceVerified, BoundSockets, Candidates, EveryNamespace, Forwarders, LocalSockets, OtherPorts,
-    OtherPortsOfFailed, PortHolders,
+    AbsenceVerified, BoundSockets, Candidates, EveryNamespace, Forwarders, ListenersSince, LocalSockets,
+    OtherPorts, OtherPortsOfFailed, PortHolders,
 };
 use Uncertainty::{
     AnyNamespace, Clients, Closing, DroppedCandidates, Failures, ForeignSender, Forwarded, History, Identity,
-    MissedEnds, Opening, OtherArguments, Own, Successes, Tie, Translation, Undated, Unsettled,
+    MissedEnds, Opening, OtherArguments, Own, Successes, Tie, Translation, Unconfirmed, Undated, Unsettled,
 };
 
 /// In order: the first that matches.
@@ -70,8 +72,8 @@ pub const RULES: [Rule; 15] = [
     Rule {
         cause: Cause::Intercepted,
         matches: |scene| scene.covered_for().is_some(),
-        queries: &[],
-        uncertain: &[Opening],
+        queries: &[ListenersSince],
+        uncertain: &[Opening, Unconfirmed],
     },
     Rule {
         cause: Cause::WrongDevice,

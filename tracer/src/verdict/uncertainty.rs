@@ -23,6 +23,8 @@ pub enum Uncertainty {
     /// The listener that covers the destination opened about when the connect began. One that was not asked can be of any
     /// age.
     Opening,
+    /// No dump since the connect began has listed the listener that covers the destination.
+    Unconfirmed,
     /// The listener closed after the connect had begun.
     Closing,
     /// More listeners closed on the port than are remembered.
@@ -91,6 +93,10 @@ impl Uncertainty {
                 !packet_filter::is_filtered(refused)
                     && scene.covered_for().is_some_and(|age| age < CHANGING_NS),
             ),
+            Self::Unconfirmed => {
+                let is_confirmed = packet_filter::is_filtered(refused) || scene.is_cover_listed();
+                (!is_confirmed).then_some(Because::ListenerUnconfirmed)
+            }
             Self::Closing => is_changing(scene.closed().is_some_and(|closed| closed.time > refused.started)),
             Self::History => {
                 let (netns, port) = (destination.netns, destination.port);

@@ -65,6 +65,15 @@ impl<'a> Scene<'a> {
         self.near().filter(|(_, mismatch)| mismatch.is_none()).map(|(listener, _)| age(listener)).max()
     }
 
+    /// Whether a dump since the connect began has listed a listener that covers the destination.
+    pub fn is_cover_listed(&self) -> bool {
+        let Self { refused, state, .. } = *self;
+        let is_listed = |listener: &Listener| {
+            state.dumps.has_listed_since(listener.netns, listener.key, refused.started)
+        };
+        self.near().any(|(listener, mismatch)| mismatch.is_none() && is_listed(listener))
+    }
+
     /// Whether a listener that can be the reason answers the other family only.
     pub fn has_other_family(&self) -> bool {
         self.near().any(|(listener, mismatch)| {
