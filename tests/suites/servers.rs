@@ -479,6 +479,46 @@ fn what_a_process_did_before_its_exec_counts_for_the_old_instance_alone() {
     assert_certain(&refused(moved, LOCALHOST), Cause::NothingListening);
 }
 
+/// A program that replaced the one that failed has not gone elsewhere in its place.
+#[test]
+fn what_the_next_program_opens_is_not_where_the_one_before_it_went() {
+    let missing = server("10.99.9.9:18789").by("relay", 11);
+    let failed = || simulation().ready().start("relay", 11).bind(&missing, Some(Errno::EADDRNOTAVAIL));
+    let executed = || failed().after_millis(5).execute("other", 11).after_millis(25);
+    let name = |verdict: &Verdict| verdict.server.as_ref().and_then(|server| server.process.comm.clone());
+    let verdict = refused(executed().after_millis(100), LOCALHOST);
+    assert_eq!((verdict.cause, name(&verdict).as_deref()), (Cause::BindFailed, Some("relay")));
+    // On a watched port, or on another one.
+    let watched = server("[::]:18790").by("other", 11);
+    let other = server("0.0.0.0:9100").by("other", 11);
+    let opened = simulation().watching(&[18_789, 18_790]).ready().start("relay", 11);
+    let opened = opened.bind(&missing, Some(Errno::EADDRNOTAVAIL)).after_millis(5).execute("other", 11);
+    for moved in [
+        opened.after_millis(25).open(&watched).after_millis(100),
+        executed().opens_elsewhere(&other).after_millis(100),
+    ] {
+        let verdict = refused(moved, LOCALHOST);
+        assert_eq!((verdict.cause, name(&verdict).as_deref()), (Cause::BindFailed, Some("relay")));
+    }
+    // What it took over from that program is.
+    let taken = failed().opens_elsewhere(&server("0.0.0.0:9100").by("relay", 11)).after_millis(5);
+    assert_ne!(refused(taken.execute("other", 11).after_millis(100), LOCALHOST).cause, Cause::BindFailed);
+}
+
+/// A server may ask on one port whether another program is up before it opens its own.
+#[test]
+fn a_server_that_connects_to_another_watched_port_is_a_server_still() {
+    let relay = server(LOCALHOST).by("relay", 11);
+    let bound = simulation().watching(&[18_789, 18_790]).ready().bind(&relay, None).after_millis(5);
+    let asked = bound.refuse(&connect("127.0.0.1:18790").by("relay", 11)).after_millis(5);
+    assert_certain(&refused(asked.destroy(&relay).after_millis(100), LOCALHOST), Cause::Starting);
+    // Of the port that it connects to, it is a client.
+    let bound = simulation().watching(&[18_789, 18_790]).ready().bind(&relay, None).after_millis(5);
+    let asked = bound.refuse(&connect(LAN).by("relay", 11)).after_millis(5);
+    let verdict = refused(asked.destroy(&relay).after_millis(100), LOCALHOST);
+    assert_ne!(verdict.cause, Cause::Starting);
+}
+
 /// The descriptors that exec closes are closed after the exec was reported, in a process that has its new name.
 #[test]
 fn a_listener_that_exec_closes_is_of_the_old_instance() {

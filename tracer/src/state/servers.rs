@@ -400,6 +400,11 @@ impl Servers {
         }
     }
 
+    /// Whether a process is of an instance that may be the server.
+    pub fn is_candidate(&self, pid: u32) -> bool {
+        self.current(pid).is_some()
+    }
+
     /// A process has connected to a watched port: it is a client, whatever it calls itself: a server's own
     /// probe goes by the server's name. One that was executed to serve asks whether another one serves already.
     pub fn note_client(&mut self, pid: u32) {

@@ -52,9 +52,14 @@ impl<'a> Scene<'a> {
     fn is_still_so(&self, failed: &FailedBind) -> bool {
         let netns = self.destination.netns;
         let mut processes = self.processes_of(&failed.socket.process, failed.first);
-        // A program that replaced it has what it listened on.
-        processes.extend(failed.socket.process.pid.filter(|_| processes.is_empty()));
-        let elsewhere = || processes.iter().flat_map(|pid| self.elsewhere_of(*pid));
+        // A program that replaced it has what it listened on. What that has opened itself is another server's.
+        let replaced = failed.socket.process.pid.filter(|_| processes.is_empty());
+        let executed = replaced.and_then(|pid| self.state.servers.last_execution(pid));
+        processes.extend(replaced);
+        let elsewhere = || {
+            let beside = processes.iter().flat_map(|pid| self.elsewhere_of(*pid));
+            beside.filter(|beside| executed.is_none_or(|executed| beside.is_after(executed) != Some(true)))
+        };
         let held = processes.iter().flat_map(|pid| self.state.listeners.held_by(netns, *pid));
         let mut held = held.filter(|listener| was_there(listener, self.refused.time));
         // One that has closed while the refusal waited was there.
