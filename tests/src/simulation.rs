@@ -251,6 +251,8 @@ pub enum Close {
     Exec,
     /// Its owner ends.
     End(ExitStatus),
+    /// Its owner calls `shutdown()`, and keeps the socket.
+    Shutdown,
     /// Its `listen()` has failed.
     Failure,
     /// The kernel closes it, for a process that had let go of it.
@@ -659,7 +661,7 @@ impl Simulation {
             Close::Owner => (Shutdown::Both, Closer::Process),
             Close::Exec => (Shutdown::Both, Closer::Exec),
             Close::End(status) => (Shutdown::Both, Closer::Ending(status)),
-            Close::Failure => (Shutdown::None, Closer::Process),
+            Close::Shutdown | Close::Failure => (Shutdown::None, Closer::Process),
             Close::Force => {
                 listener.process = process("ss", 9000);
                 (Shutdown::None, Closer::Process)

@@ -411,6 +411,15 @@ fn stopped(owner: &str, when: &str) -> Example {
             let next = open.after_millis(100).start(GATEWAY, 1_102).after_millis(800);
             example("wait: another instance has started", next.refuse(&connect(LOCALHOST)))
         }
+        ("any", "another instance asked for the port while it was held, and is running") => {
+            let listener = server(LOCALHOST).by(GATEWAY, 21);
+            let beside = server("127.0.0.1:8125").by(GATEWAY, 22);
+            let next = server(LOCALHOST).by(GATEWAY, 22);
+            let open = simulation().ready().open(&listener).after_millis(4_000).start(GATEWAY, 22);
+            let asked = open.bind(&next, Some(Errno::EADDRINUSE)).opens_elsewhere(&beside);
+            let closed = asked.after_millis(9_000).close(&listener, failed).after_millis(500);
+            example("restart openclaw-gatewa[22]: it asked", closed.refuse(&connect(LOCALHOST)))
+        }
         ("any", "two services of different users take the port in turn") => {
             let name = "openclaw-gateway.service";
             let system = |pid| server(LOCALHOST).by(GATEWAY, pid).of_user(0).in_unit(name);

@@ -505,6 +505,37 @@ fn what_the_next_program_opens_is_not_where_the_one_before_it_went() {
     assert_ne!(refused(taken.execute("other", 11).after_millis(100), LOCALHOST).cause, Cause::BindFailed);
 }
 
+/// The last worker of a server ends in order: what became of the server itself is what matters.
+#[test]
+fn the_end_of_the_last_worker_is_not_that_of_its_server() {
+    let gateway = server(LOCALHOST).by("relay", 10);
+    let mut of_worker = gateway.clone();
+    of_worker.listener.process.pid = Some(11);
+    let up = || simulation().ready().start("relay", 10).open(&gateway).after_millis(100).fork("relay", 10, 11);
+    let ends = |up: Simulation, status: ExitStatus| {
+        let ended = up.exit(11, status).close(&of_worker, Close::End(status)).after_millis(300);
+        let verdict = refused(ended, LOCALHOST);
+        assert_eq!(verdict.cause, Cause::Stopped);
+        verdict.summary
+    };
+    let done = ExitStatus::Code(0);
+    // It shuts down in order, and waits for its workers.
+    let draining = ends(up().after_millis(3_000), done);
+    assert!(draining.starts_with("relay[10] closed") && draining.contains("is still running"), "{draining}");
+    // It was killed, and its workers see that.
+    let killed = up().after_millis(3_000).exit(10, ExitStatus::Signal(9)).after_millis(700);
+    let killed = ends(killed, done);
+    assert!(killed.contains("relay[10] was ended by SIGKILL"), "{killed}");
+    // A daemon's parent ended as it should, and the daemon ends much later.
+    let daemon = ends(up().exit(10, done).after_millis(90_000), done);
+    assert!(daemon.contains("relay[11] exited with code 0"), "{daemon}");
+    let daemon = ends(up().exit(10, done).after_millis(90_000), ExitStatus::Signal(11));
+    assert!(daemon.contains("relay[11] was ended by SIGSEGV"), "{daemon}");
+    // A worker that crashes had the listener to itself, where its parent has closed it.
+    let crashed = ends(up().after_millis(3_000), ExitStatus::Signal(11));
+    assert!(crashed.contains("relay[11] was ended by SIGSEGV"), "{crashed}");
+}
+
 /// A server may ask on one port whether another program is up before it opens its own.
 #[test]
 fn a_server_that_connects_to_another_watched_port_is_a_server_still() {

@@ -42,7 +42,11 @@ pub fn is_another(one: &Process, other: &Process) -> bool {
 
 /// Whether two processes run the same program: by file names, not by paths, which an update changes.
 pub fn is_same_program(one: &Process, other: &Process) -> bool {
-    if program_of(one).is_none() || program_of(one) != program_of(other) {
+    let is_read = one.exe.is_some() && other.exe.is_some();
+    // One that ended before it was read has its name alone.
+    let has_same_name = !is_read && one.comm.is_some() && one.comm == other.comm;
+    let has_same_program = program_of(one).is_some() && program_of(one) == program_of(other);
+    if !has_same_program && !has_same_name {
         return false;
     }
     match (&one.script, &other.script) {

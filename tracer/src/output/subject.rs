@@ -16,6 +16,7 @@ use crate::model::socket::{Holder, Listener, NetnsId};
 use crate::model::time::Mono;
 use crate::query::Candidate;
 use crate::state::HostState;
+use crate::state::binds::FailedBind;
 use crate::state::servers::ServerCandidate;
 use crate::verdict::conflict;
 use crate::verdict::considered::ConsideredListener;
@@ -302,6 +303,31 @@ impl<'a> Subject<'a> {
             listeners.held_by(self.netns(), pid).next().is_some()
                 || elsewhere.other_listeners(self.netns(), pid, self.refused.time).next().is_some()
         })
+    }
+
+    /// With `stopped`: a process of the server that did not get the port while that was held, and goes on without it.
+    pub fn waits_for_port(&self) -> Option<&'a Process> {
+        let HostState { listeners, binds, .. } = self.view.state;
+        let server = self.verdict.server.as_ref()?;
+        let waits = |failed: &&FailedBind| {
+            let process = &failed.socket.process;
+            failed.errno == Errno::EADDRINUSE
+                && failed.ended.is_none()
+                && process.pid.is_some()
+                && !self.view.state.has_ended(process)
+                && coverage::mismatch(&failed.socket, &self.verdict.destination).is_none()
+                && service::is_same(&server.process, process)
+                && self.verdict.closed.as_ref().is_some_and(|closed| {
+                    closed.time > failed.last && closed.listener.process.pid != process.pid
+                })
+        };
+        let is_free = |failed: &FailedBind| {
+            let holders = conflict::holders(&failed.socket, listeners, binds);
+            holders.listeners().next().is_none()
+                && holders.queried().is_none_or(|mut queried| queried.next().is_none())
+        };
+        let failed = self.verdict.failed_binds.iter().find(waits)?;
+        is_free(failed).then_some(&failed.socket.process)
     }
 
     /// The forwarder that publishes the port at another one.

@@ -17,6 +17,7 @@ use crate::products::hint::in_url;
 use crate::products::proxies;
 use crate::query::Forwarder;
 use crate::state::HostState;
+use crate::state::binds::FailedBind;
 use crate::state::listeners::ClosedListener;
 use crate::state::servers::ServerCandidate;
 use crate::verdict::coverage::{self, Destination};
@@ -49,6 +50,7 @@ impl Subject<'_> {
         } else {
             summary
         };
+        let summary = format!("{summary}{}", self.tried());
         let summary = match self.serves() {
             Some(serves) => format!("{serves}; {summary}"),
             None => summary,
@@ -307,12 +309,44 @@ impl Subject<'_> {
             Some(time) => ("bound", format!(" {} ago", ago(self.now.since(time).max(1)))),
             None => ("holds", String::new()),
         };
+        let HostState { listeners, .. } = self.view.state;
+        let is_it = |closed: &&ClosedListener| closed.listener.key.is_same(bound.socket.key);
+        if let Some(closed) = listeners.closed_in(self.netns()).find(is_it) {
+            return Some(format!(
+                "{} has stopped listening on {}{}, {} ago, and keeps the socket",
+                who(&bound.socket.process),
+                self.endpoint(&bound.socket),
+                self.in_netns(),
+                ago(self.now.since(closed.time).max(1)),
+            ));
+        }
         Some(format!(
             "{} {bound_it} {}{}{when} and has not called listen()",
             who(&bound.socket.process),
             self.endpoint(&bound.socket),
             self.in_netns()
         ))
+    }
+
+    /// The last bind that failed and would have covered the destination, where the cause is another one.
+    fn tried(&self) -> String {
+        let covers = |failed: &&FailedBind| {
+            coverage::mismatch(&failed.socket, &self.verdict.destination).is_none()
+        };
+        let failed = (self.verdict.cause != Cause::BindFailed)
+            .then(|| self.verdict.failed_binds.iter().filter(covers).max_by_key(|failed| failed.last))
+            .flatten();
+        failed.map_or_else(String::new, |failed| {
+            let process = &failed.socket.process;
+            let uid = process.uid.map_or_else(String::new, |uid| format!(" (uid {uid})"));
+            format!(
+                "; {}{uid} asked for {} {} ago and got {}",
+                self.name(process),
+                self.endpoint(&failed.socket),
+                ago(self.now.since(failed.last).max(1)),
+                failed.errno,
+            )
+        })
     }
 
     /// How the candidate is known to be the server.
@@ -343,8 +377,13 @@ impl Subject<'_> {
             ExitStatus::Code(code) => format!("with exit code {code}"),
             ExitStatus::Signal(signal) => format!("by {}", signal_name(signal)),
         };
+        // A command of the same program, such as one that ends the server, is not one more of the instances that end.
+        let is_alike = |process: &Process| {
+            process.arguments.is_none() || process.arguments == candidate.process.arguments
+        };
         let lately = |known: &&ServerCandidate| {
             known.end().is_some_and(|(time, _)| self.now.since(time) < 60_000_000_000)
+                && is_alike(&known.candidate.process)
         };
         let ends = match self.verdict.candidates.iter().filter(lately).count() {
             0 | 1 => String::new(),
@@ -525,14 +564,31 @@ impl Subject<'_> {
         let and = if self.is_filtered() { "; a packet filter refused" } else { "" };
         let HostState { listeners, namespaces, .. } = self.view.state;
         let is_everywhere = !self.is_elsewhere() && listeners.count(self.port()) == 0;
+        let until = self.listened_until();
         if is_everywhere && !self.is_unread(self.netns()) && !namespaces.any_unreadable() {
             return format!(
-                "nothing listens on port {} in any network namespace of this host{and}",
+                "nothing listens on port {} in any network namespace of this host{until}{and}",
                 self.port()
             );
         }
         let place = self.show_netns(self.netns());
-        format!("{}{and}", self.nothing_on(&format!("port {} in {place}", self.port())))
+        format!("{}{until}{and}", self.nothing_on(&format!("port {} in {place}", self.port())))
+    }
+
+    /// What listened on the port last, at an address that the destination is not.
+    fn listened_until(&self) -> String {
+        let closed = self.view.state.listeners.closed_in(self.netns());
+        let served = |closed: &&ClosedListener| {
+            closed.listener.port == self.port() && closed.time <= self.refused.time && !closed.is_short()
+        };
+        closed.into_iter().find(served).map_or_else(String::new, |closed| {
+            format!(
+                "; {} listened on {} until {} ago",
+                self.name(&closed.listener.process),
+                self.endpoint(&closed.listener),
+                ago(self.now.since(closed.time).max(1)),
+            )
+        })
     }
 }
 

@@ -78,6 +78,15 @@ impl Instance {
         self.end
     }
 
+    /// When a process of it ended, and how; `None`: it is of it still, or has executed another program.
+    pub fn end_of(&self, pid: u32) -> Option<(Mono, ExitStatus)> {
+        let member = self.members.iter().find(|member| member.pid == pid)?;
+        match member.left {
+            Some((time, Left::Ended(status))) => Some((time, status)),
+            Some((_, Left::Executed)) | None => None,
+        }
+    }
+
     /// Whether it had ended by then, or was replaced by other programs.
     pub fn is_over(&self, at: Mono) -> bool {
         self.over().is_some_and(|time| time <= at)

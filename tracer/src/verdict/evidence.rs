@@ -185,6 +185,9 @@ fn closed(scene: &Scene<'_>, cause: Cause) -> Option<ClosedListener> {
     if let Some(keeper) = keeper(scene, cause) {
         closed.listener.process = scene.state.processes.describe(keeper.process);
         closed.owner = OwnerEnd::Running;
+    } else if let Some((first, end)) = scene.end_of_first(&closed) {
+        closed.listener.process = first;
+        closed.owner = end;
     }
     Some(closed)
 }

@@ -540,6 +540,11 @@ static TABLE: &[Entry] = &[
         |case| case.subject.successor().is_some(),
         |_| "wait: another instance has started, and RECOVERED shows when it listens".to_owned(),
     ),
+    known(None, Stopped, "another instance asked for the port while it was held, and is running", |case| {
+        let asked = case.subject.waits_for_port()?;
+        let restart = case.subject.restart(asked);
+        Some(format!("{restart}: it asked for the port while that was held, and the port is free now"))
+    }),
     products(Stopped, Place::First),
     of(
         DockerProxy,

@@ -63,11 +63,15 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// The instances of the server that had started, running or ended: not the client itself, whatever its name.
+    /// The instances of the server that had started, running or ended: not the client itself, whatever its name, unless it has
+    /// held the port.
     pub(super) fn instances_by_then(&self) -> impl Iterator<Item = &'a ServerCandidate> {
         let Self { refused, destination, state, .. } = *self;
         let started = state.servers.started(destination.netns, refused.time);
-        let is_client = move |known: &&ServerCandidate| known.candidate.process.pid == refused.client.pid;
+        let is_client = move |known: &&ServerCandidate| {
+            known.candidate.process.pid == refused.client.pid
+                && !known.had_listened(destination.port, refused.time)
+        };
         started
             .filter(move |known| !is_client(known))
             .filter(|known| self.serves(known) && self.is_instance(known))

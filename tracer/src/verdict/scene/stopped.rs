@@ -3,7 +3,7 @@
 use super::Scene;
 use crate::model::cause::Cause;
 use crate::model::kernel_event::Refused;
-use crate::model::process::OwnerEnd;
+use crate::model::process::{ExitStatus, OwnerEnd, Process};
 use crate::model::service;
 use crate::model::socket::Listener;
 use crate::model::time::Mono;
@@ -25,6 +25,9 @@ pub fn may_be_ending(refused: &Refused, cause: Cause, state: &HostState, within:
     let closed = scene.closed().filter(may_end)?;
     Some(closed.time.plus(within)).filter(|until| *until > refused.time)
 }
+
+/// For how long the workers of a server that has ended may go on, until the last of them closes its listener.
+const LINGER_NS: u64 = 60_000_000_000;
 
 impl<'a> Scene<'a> {
     /// The listener that covered the destination and closed last before the refusal, or so shortly after the
@@ -111,6 +114,32 @@ impl<'a> Scene<'a> {
                     && !self.has_kept(known)
             })
             || self.not_on_tcp().iter().any(|(known, _)| is_later(known) || is_reloaded(known))
+    }
+
+    /// Of a listener that a fork closed last, and in order: what became of the process that opened it, or that executed the
+    /// program. It goes on, or its own end, which was not in order, is why the fork ended.
+    pub(in crate::verdict) fn end_of_first(&self, closed: &ClosedListener) -> Option<(Process, OwnerEnd)> {
+        let HostState { servers, processes, .. } = self.state;
+        if closed.owner != OwnerEnd::Ended(ExitStatus::Code(0)) {
+            return None;
+        }
+        let fork = closed.listener.process.pid?;
+        let opener = closed.listener.opener.as_deref().and_then(|opener| opener.pid);
+        let mut firsts = [opener, closed.root].into_iter().flatten().filter(|pid| *pid != fork);
+        firsts.find_map(|pid| {
+            let opened = closed.listener.since.unwrap_or(closed.time);
+            let known = servers.instance_of(pid, opened).filter(|known| known.instance.ever_had(fork))?;
+            let process = || {
+                let first = &known.candidate.process;
+                processes.describe(&Process { pid: Some(pid), ..first.clone() })
+            };
+            if known.instance.had(pid, self.refused.time) {
+                return Some((process(), OwnerEnd::Running));
+            }
+            let (time, status) = known.instance.end_of(pid)?;
+            let is_cause = status != ExitStatus::Code(0) && closed.time.since(time) < LINGER_NS;
+            is_cause.then(|| (process(), OwnerEnd::Ended(status)))
+        })
     }
 
     /// The listener that covered the destination and closed, where nothing has come of the server since.
