@@ -336,16 +336,15 @@ impl RefusalTracker {
         tracked.into_iter().flat_map(|tracked| self.report(tracked, state, queries)).collect()
     }
 
-    /// Reports every refusal, by what is known.
-    pub fn finish(&mut self, state: &HostState, queries: &InFlight) -> Vec<Finding> {
+    /// Reports every refusal, by what is known. `end`: when the run ends.
+    pub fn finish(&mut self, state: &HostState, queries: &InFlight, end: Mono) -> Vec<Finding> {
         let tracked = std::mem::take(&mut self.tracked);
         let mut findings: Vec<Finding> =
             tracked.into_values().flat_map(|tracked| self.report(tracked, state, queries)).collect();
         self.counts.settled += self.fallbacks.settle_all();
-        // Each at its last refusal: the run has no later time for it.
         findings.extend(self.groups.end_all().into_iter().map(|repeats| {
-            let last = repeats.last;
-            repeated(repeats, last)
+            let at = repeats.last.max(end);
+            repeated(repeats, at)
         }));
         findings
     }

@@ -232,8 +232,9 @@ impl Core {
             findings.extend(self.take(event));
         }
         findings.extend(self.announcements.all(self.progress.complete_until));
+        let end = self.progress.now;
         self.progress = Progress { complete_until: Mono::MAX, now: Mono::MAX };
-        findings.extend(self.tracker.finish(&self.state, &self.queries));
+        findings.extend(self.tracker.finish(&self.state, &self.queries, end));
         findings.extend(self.due());
         findings
     }
