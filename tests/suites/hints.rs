@@ -20,6 +20,7 @@ use tracer::output::schema::Cause::{
 };
 use tracer::output::schema::Verdict;
 use tracer::products::ProductRef;
+use tracer::products::openclaw::OpenClaw;
 use tracer::products::postgresql::PostgreSql;
 
 /// When a row is for a socket that any user could have opened.
@@ -218,6 +219,21 @@ fn propose(cause: Cause, owner: &str, when: &str) -> Example {
         OtherNetns => other_netns(owner, when),
         OtherPort => other_port(when),
         NothingListening => match when {
+            "its client's own file leads to another host" => {
+                let asks = connect(LOCALHOST).by("openclaw", 77);
+                let file = Some((r#"{ "gateway": { "mode": "remote" } }"#, 90_000));
+                let configured = simulation().ready().configure_as(ProductRef::new(&OpenClaw), 77, file);
+                let example =
+                    example("the client's file sets gateway.mode \"remote\"", configured.refuse(&asks));
+                // Another client, and one whose file asks for its own host.
+                let file = Some((r#"{ "gateway": { "mode": "local" } }"#, 90_000));
+                let local =
+                    simulation().ready().configure_as(ProductRef::new(&OpenClaw), 77, file).refuse(&asks);
+                assert!(!hint(local).contains("remote"));
+                let other = simulation().ready().refuse(&connect(LOCALHOST).by("curl", 77));
+                assert!(!hint(other).contains("remote"));
+                example
+            }
             "" => {
                 example("...if it does not run, start it", simulation().ready().refuse(&connect(LOCALHOST)))
             }

@@ -203,7 +203,10 @@ fn a_socket_that_stopped_listening_is_not_one_that_never_did() {
     let shut = open.close(&gateway, Close::Shutdown).after_millis(400);
     let text = plain(&shut.refuse(&connect("127.0.0.2:18789")).lines());
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(text.contains("haproxy[7] has stopped listening on 127.0.0.1:18789, 0.4 s ago, and keeps the socket"), "{text}");
+    assert!(
+        text.contains("haproxy[7] has stopped listening on 127.0.0.1:18789, 0.4 s ago, and keeps the socket"),
+        "{text}"
+    );
 }
 
 /// What another user's process asked for decides nothing, and is said.
@@ -211,10 +214,14 @@ fn a_socket_that_stopped_listening_is_not_one_that_never_did() {
 fn a_bind_that_failed_beside_the_cause_is_said() {
     let dnsmasq = server("127.0.0.1:18789").by("dnsmasq", 7);
     let named = server("[::]:18789").by("named", 8).of_user(114);
-    let tried = simulation().present(&dnsmasq).ready().bind(&named, Some(Errno::EADDRINUSE)).after_millis(400);
+    let tried =
+        simulation().present(&dnsmasq).ready().bind(&named, Some(Errno::EADDRINUSE)).after_millis(400);
     let text = plain(&tried.refuse(&connect("192.168.50.2:18789")).lines());
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(text.contains("; named[8] (uid 114) asked for [::]:18789 0.4 s ago and got EADDRINUSE"), "{text}");
+    assert!(
+        text.contains("; named[8] (uid 114) asked for [::]:18789 0.4 s ago and got EADDRINUSE"),
+        "{text}"
+    );
 }
 
 /// Where nothing listens now, what listened on the port a moment ago stands beside it.
@@ -222,7 +229,9 @@ fn a_bind_that_failed_beside_the_cause_is_said() {
 fn what_listened_at_another_address_is_said_where_nothing_listens() {
     let gateway = server("192.168.50.2:18789").by("caddy", 7);
     let closed = simulation().ready().open(&gateway).after_millis(3_000).close(&gateway, Close::Owner);
-    let text = plain(&closed.exit(7, ExitStatus::Code(0)).after_millis(400).refuse(&connect("127.0.0.1:18789")).lines());
+    let text = plain(
+        &closed.exit(7, ExitStatus::Code(0)).after_millis(400).refuse(&connect("127.0.0.1:18789")).lines(),
+    );
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains("; caddy listened on 192.168.50.2:18789 until 0.4 s ago"), "{text}");
 }

@@ -511,7 +511,8 @@ fn the_end_of_the_last_worker_is_not_that_of_its_server() {
     let gateway = server(LOCALHOST).by("relay", 10);
     let mut of_worker = gateway.clone();
     of_worker.listener.process.pid = Some(11);
-    let up = || simulation().ready().start("relay", 10).open(&gateway).after_millis(100).fork("relay", 10, 11);
+    let up =
+        || simulation().ready().start("relay", 10).open(&gateway).after_millis(100).fork("relay", 10, 11);
     let ends = |up: Simulation, status: ExitStatus| {
         let ended = up.exit(11, status).close(&of_worker, Close::End(status)).after_millis(300);
         let verdict = refused(ended, LOCALHOST);

@@ -330,9 +330,8 @@ impl Subject<'_> {
 
     /// The last bind that failed and would have covered the destination, where the cause is another one.
     fn tried(&self) -> String {
-        let covers = |failed: &&FailedBind| {
-            coverage::mismatch(&failed.socket, &self.verdict.destination).is_none()
-        };
+        let covers =
+            |failed: &&FailedBind| coverage::mismatch(&failed.socket, &self.verdict.destination).is_none();
         let failed = (self.verdict.cause != Cause::BindFailed)
             .then(|| self.verdict.failed_binds.iter().filter(covers).max_by_key(|failed| failed.last))
             .flatten();

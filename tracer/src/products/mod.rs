@@ -33,6 +33,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::model::cause::Cause;
+use crate::model::process::{Process, Text};
 use hint::HintRow;
 pub use settings::{
     Access, ConfigFile, Effective, FileSettings, Name, Origin, Override, ServerSettings, Source,
@@ -45,6 +46,14 @@ static REGISTRY: [ProductRef; 2] =
 /// Every product that tracer knows.
 pub fn registry() -> &'static [ProductRef] {
     &REGISTRY
+}
+
+/// Whether a process may be a product's client that reads the server's configuration file, by what is known of it.
+pub fn may_be_client(process: &Process) -> bool {
+    let words =
+        [process.exe.as_ref(), process.script.as_ref()].map(|word| word.map_or(&b""[..], Text::as_bytes));
+    let name = process.comm.as_ref().map_or(&b""[..], Text::as_bytes);
+    registry().iter().any(|product| product.recognises_client(name, &words))
 }
 
 /// The port that is watched where the command line names none: that of the first product.
@@ -69,6 +78,13 @@ pub trait Product: fmt::Debug + Sync {
 
     /// Whether a process is the server, by its `comm` and its first arguments.
     fn recognises(&self, name: &[u8], arguments: &[&[u8]]) -> bool;
+
+    /// Whether a process is a client of the server that reads the server's configuration file too, by its `comm` and its first
+    /// arguments.
+    fn recognises_client(&self, name: &[u8], arguments: &[&[u8]]) -> bool {
+        let _ = (name, arguments);
+        false
+    }
 
     /// The names that the owner of a socket goes by, as its `comm` or as the file name of its program, where nothing else
     /// is known of it.
@@ -145,6 +161,19 @@ pub trait Product: fmt::Debug + Sync {
     /// Whether sockets that listen on `addrs` and `ports` are what a setting asks for; `None`: the setting does not decide
     /// it, or that is not known.
     fn agrees(&self, what: &str, settings: &ServerSettings, addrs: &[IpAddr], ports: &[u16]) -> Option<bool>;
+
+    /// What a client's file sets that makes it ask another host's server, as a person would write it; `None`: it asks this
+    /// host's.
+    fn leads_away(&self, settings: &ServerSettings) -> Option<&'static str> {
+        let _ = settings;
+        None
+    }
+
+    /// The settings that decide nothing of how the server listens: they are not shown beside its sockets.
+    fn is_of_clients(&self, what: &str) -> bool {
+        let _ = what;
+        false
+    }
 
     /// Whether it asks its clients for a password or another proof.
     fn access(&self, settings: &ServerSettings) -> Access;

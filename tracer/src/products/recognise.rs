@@ -79,6 +79,15 @@ impl Recognition {
         self.patterns.is_empty().then(runners)
     }
 
+    /// The product that a process is a client of, by the same.
+    pub fn client(name: &[u8], executable: Option<&[u8]>, arguments: &[u8]) -> Option<ProductRef> {
+        let words: Vec<&[u8]> = arguments.split(|byte| *byte == 0).take(ARGUMENTS_MAX).collect();
+        let first = words.first().map(|word| path::file_name(word)).unwrap_or_default();
+        let program = executable.unwrap_or(first);
+        let is_other = program::is_launcher(program, &words) || program::is_reader(program);
+        registry().iter().find(|product| !is_other && product.recognises_client(name, &words)).copied()
+    }
+
     /// The server that a process is named like, by the name of the process, the file name of its executable, where that is
     /// known, and its arguments, which end with a NUL each.
     ///

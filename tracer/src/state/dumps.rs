@@ -29,9 +29,8 @@ impl Dumps {
 
     /// Whether a dump that began then, or later, has listed this listener, which is known as open.
     pub fn has_listed_since(&self, netns: NetnsId, key: SocketKey, moment: Mono) -> bool {
-        let is_listed = |dump: &Dump| {
-            dump.began >= moment && !dump.unlisted.iter().any(|unlisted| unlisted.is_same(key))
-        };
+        let is_listed =
+            |dump: &Dump| dump.began >= moment && !dump.unlisted.iter().any(|unlisted| unlisted.is_same(key));
         self.newest.get(&netns).is_some_and(is_listed)
     }
 

@@ -28,6 +28,7 @@
 //! | [`callers`] | the processes that called `bind()` or `listen()` on a port |
 //! | [`servers`] | server candidates, and what became of each |
 //! | [`instances`] | which processes are one instance of a server: forks and their root |
+//! | [`dumps`] | which known listeners the dumps list |
 //! | [`elsewhere`] | what servers listen on besides the watched ports |
 //! | [`forwarders`] | processes that forward another port to a watched one |
 //! | [`settings`] | what servers' configurations, arguments and environments set |

@@ -9,7 +9,7 @@ use crate::model::hash::HashMap;
 use crate::model::process::Process;
 use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::{Interval, Mono, WallTime};
-use crate::products::{ConfigFile, Name, Override, Product, ServerSettings, Source};
+use crate::products::{self, ConfigFile, Name, Override, Product, ServerSettings, Source};
 use crate::query::{FileId, SettingsRead};
 use crate::state::listeners::Listeners;
 
@@ -162,6 +162,11 @@ impl SettingsBook {
         (last.to == before.from && last.from == before.to).then_some((before, last))
     }
 
+    /// Whether a client may have a file of its own that says which server it asks, by what is known of it.
+    pub fn may_be_of_client(client: &Process) -> bool {
+        products::may_be_client(client)
+    }
+
     /// When the settings of a process were last read.
     pub fn last_read(&self, pid: u32) -> Option<Interval> {
         self.known.get(&pid).map(|known| known.interval)
@@ -214,6 +219,7 @@ impl SettingsBook {
         for one in &settings.fallbacks {
             values.push(outside(&values, one));
         }
+        values.retain(|value| !settings.product.is_of_clients(&value.what));
         values
     }
 }

@@ -16,6 +16,7 @@ use crate::model::kernel_event::Refused;
 use crate::model::socket::{Listener, NetnsId};
 use crate::model::time::{Interval, Mono};
 use crate::query::{KnownSocket, QueryKind};
+use crate::state::settings::SettingsBook;
 use crate::state::{FRESH_NS, HostState};
 
 /// How old the result of an expensive query may be: it takes a few milliseconds.
@@ -244,7 +245,11 @@ impl Plan<'_> {
             queries.push(QueryKind::Owners { netns, known });
         }
         let is_old = |pid: &u32| self.is_due(state.settings.last_read(*pid), EXPENSIVE_NS);
-        let pids = verdict.servers().filter_map(|process| process.pid).filter(is_old);
+        let client = Some(&refused.client).filter(|client| {
+            verdict.cause == Cause::NothingListening && SettingsBook::may_be_of_client(client)
+        });
+        let processes = verdict.servers().chain(client);
+        let pids = processes.filter_map(|process| process.pid).filter(is_old);
         queries.extend(pids.map(|pid| QueryKind::Settings { pid }));
         queries
     }

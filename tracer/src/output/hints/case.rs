@@ -94,6 +94,12 @@ impl<'a> Case<'a> {
         self.subject.verdict.local.first().map(|endpoint| self.subject.show_local(endpoint))
     }
 
+    /// What the client's own configuration file sets, where that makes it ask another host's server.
+    pub fn leads_client_away(&self) -> Option<&'static str> {
+        let settings = self.subject.view.state.settings.of(&self.subject.refused.client)?;
+        settings.product.leads_away(settings)
+    }
+
     /// What became of the owner of a listener that closed.
     pub fn end(&self) -> Option<OwnerEnd> {
         end(self.subject)

@@ -1036,6 +1036,13 @@ static TABLE: &[Entry] = &[
         ))
     }),
     // Nothing is there.
+    known(None, NothingListening, "its client's own file leads to another host", |case| {
+        let leads_away = case.leads_client_away()?;
+        Some(format!(
+            "the client's file sets {leads_away}: start the tunnel that is to answer here, or correct that address; a server on \
+             this host is not what it asks for"
+        ))
+    }),
     any(NothingListening, "", ALWAYS, start),
 ];
 

@@ -13,6 +13,7 @@ use crate::products::{Access, Environment, FileSettings, Override, ServerSetting
 
 pub const BIND: &str = "gateway.bind";
 pub const PORT: &str = "gateway.port";
+pub const MODE: &str = "gateway.mode";
 pub const AUTH_MODE: &str = "gateway.auth.mode";
 pub const TOKEN: &str = "gateway.auth.token";
 const PASSWORD: &str = "gateway.auth.password";
@@ -40,7 +41,8 @@ const FILES: [&str; 2] = ["openclaw.json", "clawdbot.json"];
 const DIRECTORIES: [&str; 2] = [".openclaw", ".clawdbot"];
 
 /// The settings that are read, and nothing else: where they stand, and whether only their presence may be shown.
-const SETTINGS: [(&[&str], &str, Show); 7] = [
+const SETTINGS: [(&[&str], &str, Show); 8] = [
+    (&["gateway", "mode"], MODE, Show::Value),
     (&["gateway", "bind"], BIND, Show::Value),
     (&["gateway", "customBindHost"], "gateway.customBindHost", Show::Value),
     (&["gateway", "port"], PORT, Show::Value),
@@ -153,6 +155,12 @@ pub fn access(settings: &ServerSettings) -> Access {
             if is_whole && is_known { Access::Open(what) } else { Access::Unknown(what) }
         }
     }
+}
+
+/// A client in this mode asks the gateway that `gateway.remote.url` names.
+pub fn leads_away(settings: &ServerSettings) -> Option<&'static str> {
+    let is_remote = settings.effective(MODE).is_some_and(|mode| mode.value == "remote");
+    is_remote.then_some("gateway.mode \"remote\": it asks the gateway of gateway.remote.url")
 }
 
 /// The version that wrote the configuration last, as far as that shows which one runs.

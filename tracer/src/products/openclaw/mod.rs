@@ -28,6 +28,10 @@ impl Product for OpenClaw {
         recognise::is_gateway(name, arguments)
     }
 
+    fn recognises_client(&self, name: &[u8], arguments: &[&[u8]]) -> bool {
+        recognise::is_client(name, arguments)
+    }
+
     fn owner_names(&self) -> &'static [&'static str] {
         &recognise::OWNER_NAMES
     }
@@ -88,6 +92,14 @@ impl Product for OpenClaw {
 
     fn agrees(&self, what: &str, settings: &ServerSettings, addrs: &[IpAddr], ports: &[u16]) -> Option<bool> {
         config::agrees(what, settings, addrs, ports)
+    }
+
+    fn leads_away(&self, settings: &ServerSettings) -> Option<&'static str> {
+        config::leads_away(settings)
+    }
+
+    fn is_of_clients(&self, what: &str) -> bool {
+        what == config::MODE
     }
 
     fn access(&self, settings: &ServerSettings) -> Access {

@@ -28,6 +28,14 @@ pub fn is_gateway(name: &[u8], arguments: &[&[u8]]) -> bool {
     name.starts_with(NAME) || is_run_by(arguments)
 }
 
+/// Whether a process is another command of the same program: one of its clients.
+pub fn is_client(name: &[u8], arguments: &[&[u8]]) -> bool {
+    let mut program = arguments.iter().take(2).filter(|word| !word.starts_with(b"-"));
+    let is_own =
+        name.starts_with(PACKAGE) || program.any(|word| contains(word, PACKAGE) || word.ends_with(SCRIPT));
+    is_own && !is_gateway(name, arguments)
+}
+
 fn is_run_by(words: &[&[u8]]) -> bool {
     let is_script = |word: &[u8]| contains(word, PACKAGE) || word.ends_with(SCRIPT);
     let is_option = |word: &[u8]| word.is_empty() || word.starts_with(b"-");
@@ -57,6 +65,14 @@ mod tests {
         assert!(by_arguments("/opt/openclaw-lab/node /opt/openclaw-lab/bin/openclaw gateway run"));
         assert!(!by_arguments("node /usr/bin/openclaw gateway probe"));
         assert!(!by_arguments("node dist/index.js health"));
+        let is_client_by = |name: &str, arguments: &str| {
+            let words: Vec<&[u8]> = arguments.split(' ').map(str::as_bytes).collect();
+            is_client(name.as_bytes(), &words)
+        };
+        assert!(is_client_by("node", "/usr/bin/node /usr/lib/node_modules/openclaw/openclaw.mjs health"));
+        assert!(is_client_by("openclaw", "openclaw"));
+        assert!(!is_client_by("node", "/usr/bin/node openclaw.mjs gateway"));
+        assert!(!is_client_by("node", "node app.js --name openclaw"));
         assert!(!by_arguments("node server.js gateway"));
         assert!(!by_arguments("vim openclaw.json"));
         assert!(!is_gateway(b"curl", &[b"curl", b"http://127.0.0.1:18789/"]));

@@ -68,9 +68,8 @@ impl<'a> Scene<'a> {
     /// Whether a dump since the connect began has listed a listener that covers the destination.
     pub fn is_cover_listed(&self) -> bool {
         let Self { refused, state, .. } = *self;
-        let is_listed = |listener: &Listener| {
-            state.dumps.has_listed_since(listener.netns, listener.key, refused.started)
-        };
+        let is_listed =
+            |listener: &Listener| state.dumps.has_listed_since(listener.netns, listener.key, refused.started);
         self.near().any(|(listener, mismatch)| mismatch.is_none() && is_listed(listener))
     }
 
