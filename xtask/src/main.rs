@@ -5,6 +5,7 @@ mod bare;
 mod bench;
 mod cargo;
 mod ci;
+mod clone;
 mod demo;
 mod digest;
 mod dist;

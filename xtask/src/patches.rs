@@ -10,7 +10,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    cargo::{cargo, output, root, shown, succeed, target_directory},
+    cargo::{cargo, root, shown, succeed, target_directory},
+    clone::{self, git},
     elevate::is_root,
     failure::Failure,
     test::Report,
@@ -135,23 +136,11 @@ struct Tree {
 }
 
 impl Tree {
-    /// Clones the repository, changes that are not committed included, or brings an earlier clone up to date: git
-    /// writes only the files that differ, so that cargo compiles only these again.
+    /// Makes one, or brings an earlier one up to date.
     fn make() -> Result<Self> {
         let directory = target_directory()?.join("patches");
         let tree = Self { root: directory.join("tree"), target: directory.join("target") };
-        let identity = ["-c", "user.name=xtask", "-c", "user.email=xtask@localhost"];
-        let mut commit = output(git(&root()).args(identity).args(["stash", "create"]))?;
-        if commit.is_empty() {
-            commit = output(git(&root()).args(["rev-parse", "HEAD"]))?;
-        }
-        // A clone shares the objects of its origin, so that it knows the commit without a fetch.
-        if !tree.root.join(".git").exists() {
-            let clone = ["clone", "--quiet", "--shared", "--no-checkout", "."];
-            succeed(git(&root()).args(clone).arg(&tree.root))?;
-        }
-        succeed(git(&tree.root).args(["checkout", "--quiet", "--force", "--detach", &commit]))?;
-        succeed(git(&tree.root).args(["clean", "--quiet", "--force", "-d"]))?;
+        clone::bring(&tree.root)?;
         Ok(tree)
     }
 
@@ -218,12 +207,6 @@ fn suite(test: &str) -> Result<(Vec<&str>, &str)> {
         "lib" => (vec!["--package", "tracer", "--lib"], name),
         suite => (vec!["--workspace", "--test", suite], name),
     })
-}
-
-fn git(directory: &Path) -> Command {
-    let mut command = Command::new("git");
-    command.arg("-C").arg(directory);
-    command
 }
 
 impl fmt::Display for Outcome {
