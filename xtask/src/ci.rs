@@ -8,12 +8,14 @@ use anyhow::Result;
 use crate::{
     bare,
     cargo::{cargo, succeed},
-    ebpf, vm,
+    ebpf, supply, vm,
 };
 
 /// Runs every check.
 pub fn run() -> Result<ExitCode> {
     step(cargo().args(["fmt", "--all", "--", "--check"]))?;
+    eprintln!("ci: cargo xtask supply");
+    supply::run(None)?;
     step(cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     step(
         cargo()

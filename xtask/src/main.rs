@@ -21,11 +21,12 @@ mod run;
 mod servers;
 mod setup;
 mod soak;
+mod supply;
 mod test;
 mod testbed;
 mod vm;
 
-use std::{ffi::OsString, net::SocketAddr, process::ExitCode};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -94,6 +95,12 @@ enum Chore {
         #[arg(long, default_value_t = 180)]
         seconds: u32,
     },
+    /// Check the licences, advisories, duplicate versions and origin of all crates against deny.toml
+    Supply {
+        /// Renew the snapshot of the advisories first, from this git repository of RustSec's advisory-db
+        #[arg(long, value_name = "DIRECTORY")]
+        advisories: Option<PathBuf>,
+    },
     /// Run every check of the project, the tests last
     Ci,
     /// Change the pure modules in small ways, and list the changes that no test notices: takes hours
@@ -138,6 +145,7 @@ fn main() -> ExitCode {
         Chore::BuildEbpf { check: true } => ebpf::check(),
         Chore::Setup { tests } => setup::run(tests),
         Chore::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
+        Chore::Supply { advisories } => supply::run(advisories.as_deref()),
         Chore::Ci => ci::run(),
         Chore::Mutants { args } => mutants::run(&args),
         Chore::Patches { names } => patches::run(&names),
