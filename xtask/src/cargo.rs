@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use cargo_metadata::{Message, MetadataCommand};
+use cargo_metadata::{Artifact, Message, MetadataCommand};
 
 /// The directory of the workspace, as cargo knows it when it runs this program.
 pub fn root() -> PathBuf {
@@ -103,21 +103,32 @@ pub struct Executable {
 }
 
 /// Runs a cargo command that builds, and returns the executables that it built.
-pub fn build(mut command: Command) -> Result<Vec<Executable>> {
+pub fn build(command: Command) -> Result<Vec<Executable>> {
+    let artifacts = artifacts(command, &[])?;
+    let executables = artifacts.into_iter().filter_map(|artifact| {
+        Some(Executable { path: artifact.executable?.into(), name: artifact.target.name })
+    });
+    Ok(executables.collect())
+}
+
+/// Runs a cargo command that builds, and returns all that it built, or found to be up to date. `cargo rustc` passes the
+/// arguments `to_compiler` on.
+pub fn artifacts(mut command: Command, to_compiler: &[String]) -> Result<Vec<Artifact>> {
     command.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
+    if !to_compiler.is_empty() {
+        command.arg("--").args(to_compiler);
+    }
     let built = command.output().with_context(|| format!("cannot run `{}`", shown(&command)))?;
     if !built.status.success() {
         bail!("`{}` failed: {}", shown(&command), built.status);
     }
-    let mut executables = Vec::new();
+    let mut artifacts = Vec::new();
     for message in Message::parse_stream(&built.stdout[..]) {
-        if let Message::CompilerArtifact(artifact) = message.context("cannot read cargo's messages")?
-            && let Some(path) = artifact.executable
-        {
-            executables.push(Executable { name: artifact.target.name, path: path.into() });
+        if let Message::CompilerArtifact(artifact) = message.context("cannot read cargo's messages")? {
+            artifacts.push(artifact);
         }
     }
-    Ok(executables)
+    Ok(artifacts)
 }
 
 /// The executable of this name among those that were built.

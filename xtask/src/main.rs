@@ -73,8 +73,12 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Build tracer as one static binary, target/dist/tracer
-    Dist,
+    /// Build tracer as one static binary, target/dist/tracer, with a list of what it consists of and an archive
+    Dist {
+        /// Build in another directory too, and fail unless the files are the same, bit for bit
+        #[arg(long)]
+        check: bool,
+    },
     /// Build the kernel side and install it as the checked-in object
     BuildEbpf {
         /// Install nothing; fail unless the checked-in object is what the sources give
@@ -139,7 +143,7 @@ fn main() -> ExitCode {
             };
             vm::run(&kernels, &args).map(code)
         }
-        Chore::Dist => dist::run(),
+        Chore::Dist { check } => dist::run(check),
         Chore::Bench { args } => bench::run(&args),
         Chore::BuildEbpf { check: false } => ebpf::install(),
         Chore::BuildEbpf { check: true } => ebpf::check(),

@@ -17,10 +17,11 @@ use crate::{
 
 /// The programs that the tests, `demo` and `bare` call, and the packages they come in. Most are on every Debian
 /// machine; a small container has not all of them.
-const TEST_TOOLS: [(&str, &str); 15] = [
+const TEST_TOOLS: [(&str, &str); 16] = [
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("curl", "curl"),
+    ("getconf", "libc-bin"),
     ("grep", "grep"),
     ("install", "coreutils"),
     ("sed", "sed"),

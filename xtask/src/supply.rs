@@ -27,6 +27,7 @@ use std::{path::Path, process::ExitCode};
 use anyhow::Result;
 use jiff::{Timestamp, tz::TimeZone};
 
+pub use self::licences::canonical;
 use self::{policy::Policy, snapshot::Snapshot};
 use crate::{cargo::root, failure::Failure};
 

@@ -46,6 +46,14 @@ pub fn check(packages: &[Package], policy: &Licenses) -> Findings {
     findings
 }
 
+/// A licence as SPDX writes it today: older manifests have `/` for `OR`. None where it is not an SPDX expression.
+pub fn canonical(text: &str) -> Option<String> {
+    match Expression::canonicalize(text) {
+        Ok(changed) => Some(changed.unwrap_or_else(|| text.to_owned())),
+        Err(_) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +96,12 @@ mod tests {
     fn an_allowed_licence_that_no_crate_needs_is_a_problem() {
         let found = problems(&["MIT", "Zlib"], Some("MIT"));
         assert_eq!(found, ["deny.toml allows `Zlib`, which no crate needs: remove it"]);
+    }
+
+    #[test]
+    fn an_old_licence_is_written_as_spdx_has_it() {
+        assert_eq!(canonical("MIT/Apache-2.0").as_deref(), Some("MIT OR Apache-2.0"));
+        assert_eq!(canonical("MIT").as_deref(), Some("MIT"));
+        assert_eq!(canonical("see COPYING"), None);
     }
 }
