@@ -537,6 +537,23 @@ fn the_end_of_the_last_worker_is_not_that_of_its_server() {
     assert!(crashed.contains("relay[11] was ended by SIGSEGV"), "{crashed}");
 }
 
+/// What a program failed to do is settled by a new instance of that program alone.
+#[test]
+fn a_new_instance_of_another_program_settles_no_failure() {
+    let held = server("[::1]:18789").by("relay", 11);
+    let both = server("[::]:18789").by("other", 11);
+    let failed = || {
+        let opened = simulation().ready().execute("relay", 11).open(&held).after_millis(100);
+        let executed = opened.execute("other", 11).holds(&held, "other", 11).after_millis(5);
+        executed.bind(&both, Some(Errno::EADDRINUSE)).after_millis(5)
+    };
+    assert_eq!(refused(failed(), LOCALHOST).cause, Cause::BindFailed);
+    let of_opener = failed().start_instance(&server(LOCALHOST).by("relay", 12)).after_millis(100);
+    assert_eq!(refused(of_opener, LOCALHOST).cause, Cause::BindFailed);
+    let of_its_own = failed().start_instance(&server(LOCALHOST).by("other", 12)).after_millis(100);
+    assert_ne!(refused(of_its_own, LOCALHOST).cause, Cause::BindFailed);
+}
+
 /// A server may ask on one port whether another program is up before it opens its own.
 #[test]
 fn a_server_that_connects_to_another_watched_port_is_a_server_still() {

@@ -798,7 +798,15 @@ impl Question<'_> {
         let listens_somewhere = self.world.sockets.values().any(|socket| {
             socket.is_listening() && socket.holders.iter().any(|one| newest.alive.contains(one))
         });
-        if newest.is_over() || listens_somewhere { Match::No } else { Match::Yes }
+        if listens_somewhere {
+            return Match::No;
+        }
+        match (newest.is_over(), newest.alive.is_empty()) {
+            (false, _) => Match::Yes,
+            // A fork goes on without the port: the parent that ended first may never have been seen.
+            (true, false) => Match::Either,
+            (true, true) => Match::No,
+        }
     }
 
     fn stopped(

@@ -17,7 +17,7 @@ use tracer::output::causes;
 use tracer::output::schema::{Body, Cause, Confidence, LostWhere, Refused, Verdict};
 
 use super::model::{self, Answer, Answers};
-use super::plan::{PROGRAMS, Plan, Ports};
+use super::plan::{Client, Connect, PROGRAMS, Plan, Ports};
 use super::stage::{Act, Event, Made, Programs, Stage, deadline};
 use crate::port::Port;
 use crate::tracer::{Running, parse_quickly, read_lines};
@@ -194,6 +194,10 @@ impl Pool {
                 let made =
                     Made { pid: record.pids[&number], netns, to: ports.socket(connect.port, connect.ip) };
                 let verdict = self.reported.wait(made).map(|refused| refused.verdict);
+                let mut answers = answers;
+                if verdict.is_none() && asked_before(&record.events, event) {
+                    answers.undecided.insert("counted with one like it");
+                }
                 outcomes.push(Outcome { verdict, answers, is_late: !connect.waits });
             }
         }
@@ -217,6 +221,19 @@ impl Pool {
         }
         best
     }
+}
+
+/// Whether a process, and none of the clients with names of their own, was refused there before: what another process of its
+/// program gets next is counted, and has no line.
+fn asked_before(events: &[Event], event: &Event) -> bool {
+    let asked = |event: &Event| match event.act {
+        Act::Connected { connect: Connect { client: Client::Process(_), ip, port, .. }, errno, .. } => {
+            (errno == libc::ECONNREFUSED).then_some((ip, port))
+        }
+        _ => None,
+    };
+    let is_earlier = |one: &&Event| one.before < event.before;
+    asked(event).is_some() && events.iter().filter(is_earlier).any(|one| asked(one) == asked(event))
 }
 
 /// What came of all histories.

@@ -380,6 +380,7 @@ mod tests {
         assert_eq!(found.version.as_deref(), Some("2026.7.35"));
         assert!(!found.includes);
         let expected = [
+            ("gateway.mode", "local"),
             ("gateway.bind", "lan"),
             ("gateway.customBindHost", "10.0.0.1"),
             ("gateway.port", "18789"),

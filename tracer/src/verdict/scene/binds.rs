@@ -6,10 +6,12 @@ use crate::model::process::Process;
 use crate::model::service;
 use crate::model::socket::{Holder, Listener};
 use crate::model::time::Mono;
+use crate::model::trust;
 use crate::state::HostState;
 use crate::state::binds::FailedBind;
 use crate::state::callers::Caller;
 use crate::state::listeners::ClosedListener;
+use crate::state::servers::ServerCandidate;
 use crate::verdict::conflict;
 use crate::verdict::coverage::{self, Destination, was_there};
 
@@ -39,13 +41,19 @@ impl<'a> Scene<'a> {
                 && !self.is_over(failed)
         };
         let is_latest = self.closed().is_none_or(|closed| closed.time < failed.last || waits(closed));
-        (is_latest && !self.has_later_instance(failed.last) && self.is_still_so(failed)).then_some(failed)
+        (is_latest && !self.has_later_instance(failed) && self.is_still_so(failed)).then_some(failed)
     }
 
-    /// Whether an instance of the server started after that, running or ended: what earlier ones failed to do is not the
-    /// cause any more.
-    fn has_later_instance(&self, time: Mono) -> bool {
-        self.instances_by_then().any(|known| known.candidate.since > time)
+    /// Whether an instance of the service that failed started after that, running or ended: what earlier ones failed to do is
+    /// not the cause any more. What failed for somebody whom the client does not know, any instance settles.
+    fn has_later_instance(&self, failed: &FailedBind) -> bool {
+        let process = &failed.socket.process;
+        let is_anybodys = !trust::is_known_to(&self.refused.client, process);
+        let is_later = |known: &&ServerCandidate| {
+            known.candidate.since > failed.last
+                && (is_anybodys || service::is_same(process, &known.candidate.process))
+        };
+        self.instances_by_then().any(|known| is_later(&known))
     }
 
     /// Whether what made a bind fail is still so, as far as is known: the port is held, or the process goes on without it.
