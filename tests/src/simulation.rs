@@ -742,6 +742,15 @@ impl Simulation {
         self
     }
 
+    /// A search finds a process, by what was read that many milliseconds ago.
+    pub fn finds_from_before(mut self, comm: &str, pid: u32, millis: u64) -> Self {
+        let time = Mono(self.now.0 - millis * 1_000_000);
+        let product = Some(ProductRef::new(&OpenClaw));
+        let found = Candidate { time, ..self.candidate(HOST, comm, pid, product) };
+        self.answer(QueryKind::Candidate { pid }, Some(Observation::Candidate(Some(found))));
+        self
+    }
+
     /// The same in a systemd unit.
     pub fn start_in_unit(mut self, comm: &str, pid: u32, unit: Unit) -> Self {
         let mut candidate = self.candidate(HOST, comm, pid, Some(ProductRef::new(&OpenClaw)));

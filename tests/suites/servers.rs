@@ -537,6 +537,15 @@ fn the_end_of_the_last_worker_is_not_that_of_its_server() {
     assert!(crashed.contains("relay[11] was ended by SIGSEGV"), "{crashed}");
 }
 
+/// An answer that was read while a process ran, and comes after its end, does not bring it back.
+#[test]
+fn an_answer_from_before_the_end_of_a_process_does_not_bring_it_back() {
+    let up = simulation().ready().start("openclaw-gatewa", 11).after_millis(300);
+    let ended = up.exit(11, ExitStatus::Code(3)).after_millis(5);
+    let found = ended.finds_from_before("openclaw-gatewa", 11, 10).after_millis(100);
+    assert_eq!(refused(found, LOCALHOST).cause, Cause::NeverListened);
+}
+
 /// What a program failed to do is settled by a new instance of that program alone.
 #[test]
 fn a_new_instance_of_another_program_settles_no_failure() {

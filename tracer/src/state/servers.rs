@@ -120,6 +120,11 @@ impl Servers {
         // The process that had this number before has ended, which was not reported.
         let started = candidate.process.start;
         instances.retain(|known| known.instance.is_closed() || known.candidate.process.start == started);
+        // It was read before it ended, and the answer came after that.
+        let is_past = |known: &ServerCandidate| known.instance.over().is_some_and(|over| over >= seen);
+        if instances.iter().any(|known| known.instance.had(pid, seen) && is_past(known)) {
+            return;
+        }
         if let Some(known) = instances.iter_mut().find(|known| known.instance.has(pid)) {
             // The same process under another name, or found twice.
             known.seen = known.seen.max(candidate.time);

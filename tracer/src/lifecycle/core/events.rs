@@ -145,6 +145,8 @@ impl Core {
         self.upstream.executed(pid, executed.time, &mut self.state);
         heirs::query_after_exec(pid, &self.state, &mut self.queries, now);
         if let Some(started) = candidates::started(executed, &self.recognition, &self.state) {
+            // The unit and the container are known only while it runs.
+            self.describe(&executed.process);
             self.follow_candidate(&started.candidate);
             self.state.candidate(started.candidate);
             if started.is_by_arguments {
