@@ -5,7 +5,7 @@
 //! |---|---|
 //! | the program under test | [`binary`] (built from the sources as they are), [`tracer`] (the guard of a running one, the reader of its lines), [`schema`], [`token`] |
 //! | the kernel | [`netns`], [`port`], [`cgroup`], [`bpf`] and [`maps`] (what a process holds there) |
-//! | processes | [`process`] (starts one and sends it commands), [`actor`] (what it does), [`load`] |
+//! | processes | [`process`] (starts one and sends it commands), [`actor`] (what it does), [`load`], [`systemd`] (units) |
 //! | the host | [`needs`] (what a test cannot run without), [`limits`] (what this kernel costs a run), [`restricted`] (a host that lacks something) |
 //! | tests | [`suite`], [`fixture`] (a namespace, ports and a tracer), [`simulation`] (a host without a kernel, for the pure core), [`stopped`] (one thread of a process), [`hung_mount`], [`interrupt`] |
 
@@ -29,6 +29,7 @@ pub mod schema;
 pub mod simulation;
 pub mod stopped;
 pub mod suite;
+pub mod systemd;
 pub mod token;
 pub mod tracer;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
-use super::limits;
+use super::{limits, systemd};
 
 /// Whether this machine is an emulated one, which `cargo xtask vm` made: a processor that takes ten times as long.
 pub fn is_emulated() -> bool {
@@ -51,13 +51,15 @@ pub enum Need {
     PostgreSql,
     /// A file that a program comes with.
     File { path: &'static str, reason: &'static str },
+    /// systemd as the first process.
+    Systemd,
     /// A machine that no other program uses: an emulated one, of `cargo xtask vm`.
     OwnMachine,
     /// Processors that are not emulated: what is measured is time.
     RealTime,
 }
 
-/// Set by the first process of an emulated machine (xtask/src/vm/init.sh).
+/// Set by the first process of an emulated machine (xtask/src/vm/run-suites.sh).
 const OWN_MACHINE: &str = "TRACER_LIVE_OWN_MACHINE";
 
 /// Where Debian has the programs of PostgreSQL 15.
@@ -103,6 +105,8 @@ impl Need {
             Self::Cgroups => {
                 hierarchies().is_empty().then_some("needs a cgroup hierarchy that can be written")
             }
+            Self::Systemd => (!systemd::is_first_process())
+                .then_some("needs systemd as the first process: `cargo xtask vm systemd`"),
             Self::OwnMachine => std::env::var_os(OWN_MACHINE)
                 .is_none()
                 .then_some("needs a machine of its own, whose clock may be stepped: `cargo xtask vm`"),

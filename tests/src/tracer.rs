@@ -321,7 +321,7 @@ impl Tracer {
     }
 
     /// Its whole output, for a failing test.
-    fn printed(&mut self) -> String {
+    pub fn printed(&mut self) -> String {
         self.lines.extend(self.incoming.try_iter().filter_map(Result::ok));
         format!("stdout:\n{}stderr:\n{}", text(&self.lines), self.running.stderr())
     }
