@@ -95,6 +95,7 @@ pub fn build_testbed(name: &str) -> Result<PathBuf> {
 }
 
 /// An executable that cargo built.
+#[derive(Clone)]
 pub struct Executable {
     /// The target's name.
     pub name: String,

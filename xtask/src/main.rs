@@ -58,10 +58,10 @@ enum Chore {
     Bare,
     /// Stage a refused connection in a network namespace of its own and trace it live
     Demo(demo::Options),
-    /// Run the demo, the live tests and the oracle on stock Debian kernels, emulated
+    /// Run the demo, the live tests and the oracle on stock Debian kernels, and the tests with units on systemd, emulated
     Vm {
-        /// 5.10, 6.1, 6.12, 7; every one when none is named
-        kernels: Vec<String>,
+        /// 5.10, 6.1, 6.12, 7, systemd; every one when none is named
+        guests: Vec<String>,
         /// Passed to the tests
         #[arg(last = true)]
         args: Vec<OsString>,
@@ -137,11 +137,11 @@ fn main() -> ExitCode {
         Chore::Test { args } => test::run(&args),
         Chore::Bare => bare::run(),
         Chore::Demo(options) => demo::run(options),
-        Chore::Vm { kernels, args } => {
+        Chore::Vm { guests, args } => {
             let code = |troubles: Vec<String>| {
                 if troubles.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             };
-            vm::run(&kernels, &args).map(code)
+            vm::run(&guests, &args).map(code)
         }
         Chore::Dist { check } => dist::run(check),
         Chore::Bench { args } => bench::run(&args),

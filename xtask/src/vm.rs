@@ -1,19 +1,23 @@
-//! `cargo xtask vm`: the demo, the live tests and the oracle on stock Debian kernels, emulated.
+//! `cargo xtask vm`: the demo, the live tests and the oracle on stock Debian kernels, emulated, and the tests with
+//! systemd's units in a guest that it manages.
 //!
-//! Needs no root. Kernels are fetched from Debian's archive and kept in `~/.cache/tracer-vm`; what guests printed is
-//! in `target/vm`.
+//! Needs no root. Kernels and systemd are fetched from Debian's archive and kept in `~/.cache/tracer-vm`; what guests
+//! printed is in `target/vm`.
 
+mod archive;
 mod guest;
 mod initramfs;
 mod kernel;
 mod modules;
 mod report;
+mod root;
+mod userland;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     ffi::{OsStr, OsString},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Mutex,
     thread,
 };
@@ -21,39 +25,96 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use self::{
+    archive::Cache,
     guest::Ended,
     initramfs::{Programs, TRACER},
-    kernel::{Kernel, SERIES, kernels},
-    report::{Row, SUITES},
+    kernel::{Kernel, SERIES},
+    report::{DEMO, Row},
 };
 use crate::{
     cargo::{quoted, root, target_directory},
     test::differences,
 };
 
-/// Where the tests are listed that a kernel cannot run, one file for each of [`SERIES`].
+/// Where the tests are listed that a guest cannot run, one file for each by its name.
 const LISTS: &str = "tests/vm";
 
-/// Runs everything on these kernels, or on every one; `args` go to the tests. Gives what failed, line by line.
-pub fn run(series: &[String], args: &[OsString]) -> Result<Vec<String>> {
-    let wanted: Vec<&str> = if series.is_empty() {
-        SERIES.to_vec()
+/// The name of the guest with systemd.
+const SYSTEMD: &str = "systemd";
+
+/// The kernel of that guest: of the release that its programs are of.
+const SYSTEMD_KERNEL: &str = "6.12";
+
+/// A machine to emulate.
+#[derive(Debug)]
+struct Guest {
+    /// As the command line has it: a series of kernels, or [`SYSTEMD`].
+    name: &'static str,
+    kernel: Kernel,
+    /// The archive of the programs of a guest whose first process is systemd.
+    userland: Option<PathBuf>,
+}
+
+impl Guest {
+    /// The guest of a name, with all that it boots from.
+    fn new(name: &'static str, cache: &Cache) -> Result<Self> {
+        let (series, userland) = match name {
+            SYSTEMD => (SYSTEMD_KERNEL, Some(userland::newest(cache)?)),
+            series => (series, None),
+        };
+        Ok(Self { name, kernel: kernel::newest_of(series, cache)?, userland })
+    }
+
+    /// The suites that it runs, in this order.
+    fn suites(&self) -> &'static [&'static str] {
+        if self.userland.is_some() { &[DEMO, "units"] } else { &[DEMO, "live", "oracle"] }
+    }
+
+    /// What it is called beside others.
+    fn shown(&self) -> String {
+        let release = &self.kernel.release;
+        if self.userland.is_some() { format!("{release}, systemd") } else { release.clone() }
+    }
+
+    /// Boots it to run a script of suites; what belongs to it is kept in `directory`.
+    fn boot(&self, programs: &Programs, script: &str, directory: &Path) -> Result<Ended> {
+        fs::create_dir_all(directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
+        let initramfs = match &self.userland {
+            None => initramfs::with_busybox(&self.kernel, programs, script, directory)?,
+            Some(userland) => initramfs::with_systemd(&self.kernel, userland, programs, script, directory)?,
+        };
+        guest::run(self.name, &self.kernel, &initramfs, directory)
+    }
+}
+
+/// The names of all guests.
+fn names() -> impl Iterator<Item = &'static str> {
+    SERIES.into_iter().chain([SYSTEMD])
+}
+
+/// Runs everything on these guests, or on every one; `args` go to the tests. Gives what failed, line by line.
+pub fn run(wanted: &[String], args: &[OsString]) -> Result<Vec<String>> {
+    let wanted: Vec<&str> = if wanted.is_empty() {
+        names().collect()
     } else {
-        series.iter().map(|name| known(name)).collect::<Result<_>>()?
+        wanted.iter().map(|name| known(name)).collect::<Result<_>>()?
     };
-    let kernels = kernels(&wanted)?;
-    let programs = Programs::build()?;
+    let cache = Cache::of_this_user()?;
+    let guests = wanted.into_iter().map(|name| Guest::new(name, &cache)).collect::<Result<Vec<_>>>()?;
+    let programs = Programs::build(&programs_of(&guests), &[])?;
     let directory = target_directory()?.join("vm");
-    let suites = suites(Path::new(TRACER), args);
-    let outcomes = side_by_side(&kernels, |kernel| {
-        let ended = boot(kernel, &programs, &suites, &directory.join(&kernel.series))?;
-        outcome(kernel, &ended, args.is_empty())
+    let outcomes = side_by_side(&guests, |guest| {
+        let script = suites(guest.suites(), Path::new(TRACER), args);
+        let programs = programs.of(guest.suites());
+        let ended = guest.boot(&programs, &script, &directory.join(guest.name))?;
+        outcome(guest, &ended, args.is_empty())
     });
     let mut rows = Vec::new();
     let mut troubles = Vec::new();
-    for (kernel, outcome) in kernels.iter().zip(outcomes) {
-        let outcome = outcome.with_context(|| format!("the kernel {}", kernel.release))?;
-        troubles.extend(outcome.troubles.iter().map(|trouble| format!("{}: {trouble}", kernel.release)));
+    for (guest, outcome) in guests.iter().zip(outcomes) {
+        let guest = guest.shown();
+        let outcome = outcome.with_context(|| format!("the kernel {guest}"))?;
+        troubles.extend(outcome.troubles.iter().map(|trouble| format!("{guest}: {trouble}")));
         rows.extend(outcome.rows);
     }
     for trouble in &troubles {
@@ -63,15 +124,21 @@ pub fn run(series: &[String], args: &[OsString]) -> Result<Vec<String>> {
     Ok(troubles)
 }
 
-/// Runs one command on a kernel, `command` of the path that tracer has there, and gives what it printed.
+/// The programs of tests that some guest runs.
+fn programs_of(guests: &[Guest]) -> Vec<&'static str> {
+    let mut names = guests.iter().flat_map(Guest::suites).copied().collect::<BTreeSet<_>>();
+    names.remove(DEMO);
+    names.into_iter().collect()
+}
+
+/// Runs the benchmark's program on a kernel, by `command` of the path that tracer has there, and gives what it printed.
 pub fn in_guest(series: &str, command: impl FnOnce(&Path) -> Vec<OsString>) -> Result<String> {
-    let kernels = kernels(&[known(series)?])?;
-    let kernel = kernels.first().context("no kernel is at hand")?;
-    let programs = Programs::build()?;
+    let guest = Guest::new(known(series)?, &Cache::of_this_user()?)?;
+    let programs = Programs::build(&[], &["bench"])?;
     let words = command(Path::new(TRACER));
     let script = suite("command", words.iter().map(OsString::as_os_str));
     let directory = target_directory()?.join("vm").join(format!("{series}-command"));
-    let ended = boot(kernel, &programs, &script, &directory)?;
+    let ended = guest.boot(&programs, &script, &directory)?;
     let (suites, _) = report::read_suites(&ended.results);
     match (ended.trouble, suites.into_iter().next()) {
         (None, Some(suite)) if suite.status == Some(0) => Ok(suite.output),
@@ -79,43 +146,34 @@ pub fn in_guest(series: &str, command: impl FnOnce(&Path) -> Vec<OsString>) -> R
             let status = suite.and_then(|suite| suite.status);
             let how = trouble.or_else(|| status.map(|status| format!("the command ended with {status}")));
             let how = how.unwrap_or_else(|| "the command did not come to its end".to_owned());
-            bail!("the kernel {}: {how}: its console is in `{}`", kernel.release, ended.log.display())
+            bail!("the kernel {}: {how}: its console is in `{}`", guest.shown(), ended.log.display())
         }
     }
 }
 
-/// Boots a kernel that runs a script of suites; what belongs to it is kept in `directory`.
-fn boot(kernel: &Kernel, programs: &Programs, script: &str, directory: &Path) -> Result<Ended> {
-    fs::create_dir_all(directory).with_context(|| format!("cannot make `{}`", directory.display()))?;
-    let initramfs = initramfs::build(kernel, programs, script, directory)?;
-    guest::run(kernel, &initramfs, directory)
-}
-
-/// The series of this name.
+/// The guest of this name.
 fn known(name: &str) -> Result<&'static str> {
-    match SERIES.iter().find(|series| **series == name) {
-        Some(series) => Ok(series),
-        None => bail!("no kernel `{name}` to run: one of {}", SERIES.join(", ")),
+    match names().find(|known| *known == name) {
+        Some(known) => Ok(known),
+        None => bail!("no guest `{name}` to run: one of {}", names().collect::<Vec<_>>().join(", ")),
     }
 }
 
 /// What a guest runs: one line a suite, in its shell's words.
-fn suites(tracer: &Path, args: &[OsString]) -> String {
-    let mut script = String::new();
-    let demo = [OsStr::new("/bin/xtask"), OsStr::new("demo"), OsStr::new("--json"), OsStr::new("--tracer")];
+fn suites(names: &[&str], tracer: &Path, args: &[OsString]) -> String {
     // Two at a time even on one processor: each waits for something now and then.
     let usual = ["--test-threads", "2"].map(OsString::from);
     let args = if args.is_empty() { &usual } else { args };
-    let tests = |program| {
-        let words = [program, "--color", "never"].map(OsStr::new);
-        words.into_iter().chain(args.iter().map(OsString::as_os_str)).collect()
+    let line = |name: &&str| {
+        let program = format!("/bin/{name}");
+        let demo = ["/bin/xtask", DEMO, "--json", "--tracer"].map(OsStr::new);
+        let tests = [&program, "--color", "never"].map(OsStr::new);
+        match *name {
+            DEMO => suite(name, demo.into_iter().chain([tracer.as_os_str()])),
+            _ => suite(name, tests.into_iter().chain(args.iter().map(OsString::as_os_str))),
+        }
     };
-    let commands: [Vec<&OsStr>; 3] =
-        [demo.into_iter().chain([tracer.as_os_str()]).collect(), tests("/bin/live"), tests("/bin/oracle")];
-    for (name, command) in SUITES.iter().zip(commands) {
-        script += &suite(name, command.into_iter());
-    }
-    script
+    names.iter().map(line).collect()
 }
 
 /// One line of it.
@@ -124,18 +182,18 @@ fn suite<'a>(name: &str, command: impl Iterator<Item = &'a OsStr>) -> String {
     format!("suite {name} {}\n", words.join(" "))
 }
 
-/// Does `work` with each kernel, as many at a time as there are processors: an emulated machine with one
-/// processor uses one well, and another that it had only in part. Gives the results in the kernels' order.
-fn side_by_side<T: Send>(kernels: &[Kernel], work: impl Fn(&Kernel) -> T + Sync) -> Vec<T> {
-    let workers = thread::available_parallelism().map_or(1, usize::from).min(kernels.len());
-    let queue = Mutex::new(kernels.iter().enumerate().collect::<VecDeque<_>>());
+/// Does `work` with each guest, as many at a time as there are processors: an emulated machine with one
+/// processor uses one well, and another that it had only in part. Gives the results in the guests' order.
+fn side_by_side<G: Sync, T: Send>(guests: &[G], work: impl Fn(&G) -> T + Sync) -> Vec<T> {
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(guests.len());
+    let queue = Mutex::new(guests.iter().enumerate().collect::<VecDeque<_>>());
     let results = Mutex::new(Vec::new());
     let next = || queue.lock().expect("no worker panics with it").pop_front();
     thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                while let Some((index, kernel)) = next() {
-                    let result = work(kernel);
+                while let Some((index, guest)) = next() {
+                    let result = work(guest);
                     results.lock().expect("no worker panics with it").push((index, result));
                 }
             });
@@ -146,7 +204,7 @@ fn side_by_side<T: Send>(kernels: &[Kernel], work: impl Fn(&Kernel) -> T + Sync)
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// What a kernel's run came to.
+/// What a guest's run came to.
 struct Outcome {
     rows: Vec<Row>,
     /// Everything that makes it a failure.
@@ -154,15 +212,15 @@ struct Outcome {
 }
 
 /// Counts a guest's results, and names what is wrong. Where `all` ran, what was not possible must equal the list.
-fn outcome(kernel: &Kernel, ended: &Ended, all: bool) -> Result<Outcome> {
+fn outcome(guest: &Guest, ended: &Ended, all: bool) -> Result<Outcome> {
     let (suites, is_done) = report::read_suites(&ended.results);
     let mut troubles: Vec<String> = ended.trouble.iter().cloned().collect();
     let mut rows: Vec<Row> = Vec::new();
     let mut not_run = Vec::new();
     let mut backend = "unknown".to_owned();
     for suite in &suites {
-        let mut row = Row { kernel: kernel.release.clone(), suite: suite.name.clone(), ..Row::default() };
-        if suite.name == SUITES[0] {
+        let mut row = Row { kernel: guest.shown(), suite: suite.name.clone(), ..Row::default() };
+        if suite.name == DEMO {
             let demo = report::demo(&suite.output);
             backend = demo.backend;
             row.run = 1;
@@ -186,16 +244,16 @@ fn outcome(kernel: &Kernel, ended: &Ended, all: bool) -> Result<Outcome> {
             None => troubles.push(format!("the suite `{}` did not come to its end", suite.name)),
         }
     }
-    if !is_done || suites.iter().map(|suite| suite.name.as_str()).ne(SUITES) {
+    if !is_done || suites.iter().map(|suite| suite.name.as_str()).ne(guest.suites().iter().copied()) {
         troubles.push("the guest did not run every suite to its end".to_owned());
     }
     if all {
-        let name = format!("{LISTS}/{}.txt", kernel.series);
+        let name = format!("{LISTS}/{}.txt", guest.name);
         let list = root().join(&name);
         let list = fs::read_to_string(&list).with_context(|| format!("cannot read `{}`", list.display()))?;
         troubles.extend(differences(not_run.iter().map(String::as_str), &list, &name));
     }
-    eprintln!("vm: {} ran for {} s", kernel.release, ended.took.as_secs());
+    eprintln!("vm: {} ran for {} s", guest.shown(), ended.took.as_secs());
     if !troubles.is_empty() {
         troubles.push(format!("its console is in `{}`, and its results beside it", ended.log.display()));
     }
@@ -207,14 +265,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_known_kernels_are_run() {
+    fn only_known_guests_are_run() {
         assert_eq!(known("6.1").unwrap(), "6.1");
+        assert_eq!(known("systemd").unwrap(), "systemd");
         known("6.2").unwrap_err();
     }
 
     #[test]
     fn arguments_reach_the_tests_as_they_are() {
-        let script = suites(Path::new("/a b/tracer"), &["it's".into()]);
+        let script = suites(&[DEMO, "live", "oracle"], Path::new("/a b/tracer"), &["it's".into()]);
         let lines: Vec<_> = script.lines().collect();
         assert_eq!(lines[0], "suite demo /bin/xtask demo --json --tracer '/a b/tracer'");
         assert_eq!(lines[1], r"suite live /bin/live --color never 'it'\''s'");
@@ -222,9 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn results_keep_the_order_of_the_kernels() {
-        let kernels: Vec<Kernel> = SERIES.map(Kernel::at_hand).into();
-        let order = side_by_side(&kernels, |kernel| kernel.series.clone());
-        assert_eq!(order, SERIES);
+    fn results_keep_the_order_of_the_guests() {
+        assert_eq!(side_by_side(&SERIES, |series| (*series).to_owned()), SERIES);
     }
 }

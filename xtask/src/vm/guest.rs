@@ -31,7 +31,7 @@ const MEMORY: &str = "1536";
 /// machine runs much slower with mitigations: above all for addresses that differ from one start of a program
 /// to the next, since what the emulator has translated of a program is known by them.
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check mitigations=off norandmaps \
-     init_on_alloc=0 hardened_usercopy=off randomize_kstack_offset=off apparmor=0 audit=0";
+     init_on_alloc=0 hardened_usercopy=off randomize_kstack_offset=off apparmor=0 selinux=0 audit=0";
 
 /// All that the emulator can do, but for the feature of fast string instructions, which it does a byte at a time.
 const PROCESSOR: &str = "max,-erms";
@@ -48,9 +48,9 @@ pub struct Ended {
 }
 
 /// Boots a kernel on a file system and waits for its end. `name` names the files that are kept in `directory`.
-pub fn run(kernel: &Kernel, initramfs: &Path, directory: &Path) -> Result<Ended> {
-    let log = directory.join(format!("{}.log", kernel.series));
-    let results = directory.join(format!("{}.results", kernel.series));
+pub fn run(name: &str, kernel: &Kernel, initramfs: &Path, directory: &Path) -> Result<Ended> {
+    let log = directory.join(format!("{name}.log"));
+    let results = directory.join(format!("{name}.results"));
     let Some(qemu) = find("qemu-system-x86_64") else {
         let what = "`qemu-system-x86_64` is not installed";
         return Err(Failure::unable(what, "`cargo xtask setup` installs what is missing").into());

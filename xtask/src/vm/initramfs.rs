@@ -1,18 +1,18 @@
-//! The file system of a guest: static binaries, the few programs that the tests call with their libraries, and
-//! the kernel's modules.
+//! The file system of a guest: static binaries and the kernel's modules, with the few programs of this host that the tests
+//! call and their libraries, or with Debian's systemd.
 
 use std::{
     fs::{self, File},
-    os::unix::fs::PermissionsExt,
+    io,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use super::{kernel::Kernel, modules};
+use super::{kernel::Kernel, modules, root::Root};
 use crate::{
-    cargo::{Executable, executable, find, output, shown},
+    cargo::{Executable, find, output},
     dist,
     failure::Failure,
 };
@@ -20,13 +20,16 @@ use crate::{
 /// The host's programs that the tests call and busybox does not have, or not in full.
 const HOST_PROGRAMS: [&str; 3] = ["ip", "nft", "install"];
 
-/// Where a guest has the binary to hand out; the first process names it to the tests.
+/// Where a guest has the binary to hand out; run-suites.sh names it to the tests.
 pub const TRACER: &str = "/bin/tracer";
 
-/// The first process.
-const INIT: &str = include_str!("init.sh");
+/// The package and the program that has the demo.
+const XTASK: &str = "xtask";
 
-/// What runs in every guest.
+/// Runs the suites, in every guest.
+const RUN_SUITES: &str = include_str!("run-suites.sh");
+
+/// What runs in a guest: tracer, xtask, which has the demo, and programs of the tests.
 pub struct Programs {
     /// The binary to hand out.
     tracer: PathBuf,
@@ -34,44 +37,39 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Builds them, without shared libraries.
-    pub fn build() -> Result<Self> {
-        let what = [
-            "--package",
-            "tests",
-            "--test",
-            "live",
-            "--test",
-            "oracle",
-            "--bin",
-            "bench",
-            "--package",
-            "xtask",
-            "--bin",
-            "xtask",
-        ];
+    /// Builds them, without shared libraries; of the tests these suites and these other programs.
+    pub fn build(suites: &[&str], others: &[&str]) -> Result<Self> {
+        let mut what = vec!["--package", XTASK, "--bin", XTASK, "--package", "tests"];
+        what.extend(suites.iter().flat_map(|name| ["--test", name]));
+        what.extend(others.iter().flat_map(|name| ["--bin", name]));
         Ok(Self { tracer: dist::tracer()?, built: dist::build_static("testbed", &what)? })
+    }
+
+    /// Those that a guest needs which runs these suites.
+    pub fn of(&self, suites: &[&str]) -> Self {
+        let is_needed = |name: &str| name == XTASK || suites.contains(&name);
+        let built = self.built.iter().filter(|program| is_needed(&program.name)).cloned();
+        Self { tracer: self.tracer.clone(), built: built.collect() }
+    }
+
+    fn copy(&self, root: &Root, directory: &str) -> Result<()> {
+        let directory = Path::new(directory);
+        root.copy(&self.tracer, directory.join("tracer"))?;
+        self.built.iter().try_for_each(|program| root.copy(&program.path, directory.join(&program.name)))
     }
 }
 
 /// Packs the file system of a guest that runs `suites`, a script, into `directory`; gives the archive's path.
-pub fn build(kernel: &Kernel, programs: &Programs, suites: &str, directory: &Path) -> Result<PathBuf> {
-    let root = Root(directory.join("root"));
-    if root.0.exists() {
-        fs::remove_dir_all(&root.0).with_context(|| format!("cannot clear `{}`", root.0.display()))?;
-    }
+pub fn with_busybox(kernel: &Kernel, programs: &Programs, suites: &str, directory: &Path) -> Result<PathBuf> {
+    let root = Root::new(directory.join("root"))?;
     for empty in ["dev", "etc", "proc", "root", "run", "sbin", "sys", "tmp", "usr/bin", "usr/sbin"] {
-        root.make(Path::new(empty))?;
+        root.make(empty)?;
     }
-    root.write("/init", INIT.as_bytes(), 0o755)?;
-    root.write("/suites", suites.as_bytes(), 0o644)?;
-    root.write("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n", 0o644)?;
-    root.write("/etc/shadow", b"root:*:1:0:99999:7:::\n", 0o600)?;
-    root.copy(&busybox()?, Path::new("/bin/busybox"))?;
-    root.copy(&programs.tracer, Path::new(TRACER))?;
-    for name in ["live", "oracle", "bench", "xtask"] {
-        root.copy(&executable(&programs.built, name)?, &Path::new("/bin").join(name))?;
-    }
+    root.write("/init", include_str!("init.sh"), 0o755)?;
+    root.write("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n", 0o644)?;
+    root.write("/etc/shadow", "root:*:1:0:99999:7:::\n", 0o600)?;
+    programs.copy(&root, "/bin")?;
+    root.copy(&busybox()?, "/bin/busybox")?;
     for name in HOST_PROGRAMS {
         let Some(path) = find(name) else {
             return Err(missing(name));
@@ -81,10 +79,63 @@ pub fn build(kernel: &Kernel, programs: &Programs, suites: &str, directory: &Pat
             root.copy(library, library)?;
         }
     }
-    for (number, module) in modules::read(&kernel.modules())?.iter().enumerate() {
-        root.write(&format!("/modules/{number:02}-{}.ko", module.name), &module.bytes, 0o644)?;
+    let archive = directory.join("initramfs");
+    complete(&root, kernel, suites)?.pack(&archive)?;
+    Ok(archive)
+}
+
+/// The same with systemd as the first process, from the archive of its programs.
+pub fn with_systemd(
+    kernel: &Kernel,
+    userland: &Path,
+    programs: &Programs,
+    suites: &str,
+    directory: &Path,
+) -> Result<PathBuf> {
+    let root = Root::new(directory.join("root"))?;
+    for empty in ["dev", "mnt", "proc", "root", "run", "sys", "tmp", "var/log", "var/tmp"] {
+        root.make(empty)?;
     }
-    root.pack(&directory.join("initramfs"))
+    root.write("/init", include_str!("init-systemd.sh"), 0o755)?;
+    root.write("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n", 0o644)?;
+    root.write("/etc/group", "root:x:0:\nsystemd-journal:x:999:\nnogroup:x:65534:\n", 0o644)?;
+    root.write("/etc/shadow", "root:*:1:0:99999:7:::\n", 0o600)?;
+    root.write("/etc/hostname", "guest\n", 0o644)?;
+    // Without one systemd takes each boot for the first of a new machine.
+    root.write("/etc/machine-id", "5a3c0d2e9b7f4e61a8d4c5b6f7e80912\n", 0o444)?;
+    let units = Path::new("/etc/systemd/system");
+    root.write(units.join("suites.service"), include_str!("suites.service"), 0o644)?;
+    // A unit with a temporary directory of its own would have it mounted, over what the tests have there.
+    root.link(units.join("tmp.mount"), "/dev/null")?;
+    // In `/bin` there would be a directory in place of the link to `/usr/bin`.
+    programs.copy(&root, "/usr/bin")?;
+    root.copy(&busybox()?, "/usr/bin/busybox")?;
+    let own = directory.join("own");
+    complete(&root, kernel, suites)?.pack(&own)?;
+    let archive = directory.join("initramfs");
+    joined(&[userland, &own], &archive)?;
+    Ok(archive)
+}
+
+/// Writes what every guest has: the suites, and the kernel's modules in the order to load them in.
+fn complete<'a>(root: &'a Root, kernel: &Kernel, suites: &str) -> Result<&'a Root> {
+    root.write("/run-suites.sh", RUN_SUITES, 0o644)?;
+    root.write("/suites", suites, 0o644)?;
+    for (number, module) in modules::read(&kernel.modules())?.iter().enumerate() {
+        root.write(format!("/modules/{number:02}-{}.ko", module.name), &module.bytes, 0o644)?;
+    }
+    Ok(root)
+}
+
+/// Joins archives into one, which the kernel unpacks one after the other.
+fn joined(parts: &[&Path], archive: &Path) -> Result<()> {
+    let mut whole = File::create(archive).with_context(|| format!("cannot write `{}`", archive.display()))?;
+    for part in parts {
+        File::open(part)
+            .and_then(|mut part| io::copy(&mut part, &mut whole))
+            .with_context(|| format!("cannot add `{}` to `{}`", part.display(), archive.display()))?;
+    }
+    Ok(())
 }
 
 /// The host's busybox, which has to run where nothing else does.
@@ -108,57 +159,6 @@ fn missing(program: &str) -> anyhow::Error {
 /// The files in the output of ldd(1) for a program.
 fn libraries(ldd: &str) -> impl Iterator<Item = &Path> {
     ldd.split_whitespace().filter(|word| word.starts_with('/')).map(Path::new)
-}
-
-/// A directory that becomes the root of a file system.
-struct Root(PathBuf);
-
-impl Root {
-    /// Where a path of the guest is on this host.
-    fn path(&self, path: &Path) -> PathBuf {
-        self.0.join(path.strip_prefix("/").unwrap_or(path))
-    }
-
-    fn make(&self, directory: &Path) -> Result<()> {
-        let directory = self.path(directory);
-        fs::create_dir_all(&directory).with_context(|| format!("cannot make `{}`", directory.display()))
-    }
-
-    fn write(&self, path: &str, contents: &[u8], mode: u32) -> Result<()> {
-        let path = Path::new(path);
-        self.make(path.parent().unwrap_or(path))?;
-        let path = self.path(path);
-        fs::write(&path, contents)
-            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode)))
-            .with_context(|| format!("cannot write `{}`", path.display()))
-    }
-
-    /// Copies a file of this host, following links.
-    fn copy(&self, from: &Path, to: &Path) -> Result<()> {
-        self.make(to.parent().unwrap_or(to))?;
-        let to = self.path(to);
-        fs::copy(from, &to)
-            .with_context(|| format!("cannot copy `{}` to `{}`", from.display(), to.display()))?;
-        Ok(())
-    }
-
-    /// Packs it as the kernel unpacks it (Documentation/driver-api/early-userspace/buffer-format.rst), all
-    /// of it root's. Not compressed: an emulated machine would take longer to undo that than to read it.
-    fn pack(&self, archive: &Path) -> Result<PathBuf> {
-        let mut list = Command::new("find");
-        list.arg(".").current_dir(&self.0).stdout(Stdio::piped());
-        let mut list = list.spawn().context("cannot run `find`")?;
-        let file = File::create(archive).with_context(|| format!("cannot write `{}`", archive.display()))?;
-        let mut cpio = Command::new("cpio");
-        cpio.args(["--create", "--format=newc", "--owner=0:0", "--quiet"]).current_dir(&self.0);
-        cpio.stdin(list.stdout.take().context("`find` has no stdout")?).stdout(file);
-        let packed = cpio.status().with_context(|| format!("cannot run `{}`", shown(&cpio)))?;
-        let listed = list.wait().context("cannot wait for `find`")?;
-        if !packed.success() || !listed.success() {
-            bail!("cannot pack `{}`: `find` ended with {listed}, `cpio` with {packed}", self.0.display());
-        }
-        Ok(archive.to_owned())
-    }
 }
 
 #[cfg(test)]

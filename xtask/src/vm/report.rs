@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use crate::test::Report;
 
-/// The suites, in the order that they run in.
-pub const SUITES: [&str; 3] = ["demo", "live", "oracle"];
+/// The suite that is one verdict, and not a program of tests.
+pub const DEMO: &str = "demo";
 
 /// What the demo's verdict must be: its server is on another address than its client wants.
 const VERDICT: &str = "wrong-address";
@@ -56,6 +56,7 @@ pub fn read_suites(results: &str) -> (Vec<SuiteOutput>, bool) {
 /// The counts of a suite on a kernel.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Row {
+    /// Its release, and what else tells its guest apart.
     pub kernel: String,
     /// What tracer sees `bind()` by.
     pub backend: String,
