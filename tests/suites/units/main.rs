@@ -11,6 +11,7 @@ mod identity;
 mod namespaces;
 mod restarts;
 mod server;
+mod service;
 mod sockets;
 mod stage;
 mod turns;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         sockets::all(),
         identity::all(),
         namespaces::all(),
+        service::all(),
     ];
     tests::suite::run(all.into_iter().flatten().collect())
 }

@@ -159,6 +159,11 @@ impl Stage {
         }
     }
 
+    /// A connect to the watched port that is refused, whatever the log has of it; returns the client.
+    pub fn refused_unseen(&mut self) -> Actor {
+        self.connect().expect_err("a refusal")
+    }
+
     /// Connects as a process of its own, so that its refusal is not counted as a repetition; the error is the client that
     /// was refused.
     fn connect(&mut self) -> Result<(), Actor> {
