@@ -229,6 +229,40 @@ fn sources_list(mirrors: &Mirrors) -> Result<String> {
 mod tests {
     use super::*;
 
+    /// A cache whose archive does not answer, with a record that is this old.
+    fn cache_without_archive(directory: &Path, age: Duration) -> Cache {
+        let record = directory.join("something");
+        fs::write(&record, "1.0\n").unwrap();
+        fs::File::options().write(true).open(record).unwrap().set_modified(SystemTime::now() - age).unwrap();
+        Cache {
+            directory: directory.to_owned(),
+            archive: OnceCell::from(Err("the archive does not answer".to_owned())),
+        }
+    }
+
+    #[test]
+    fn a_recorded_version_is_used_while_its_files_are_there() {
+        let directory = tempfile::tempdir().unwrap();
+        for age in [Duration::ZERO, FRESH * 2] {
+            let cache = cache_without_archive(directory.path(), age);
+            let newest =
+                |is_there: bool| cache.newest("something", |_| is_there, |_| unreachable!("no archive"));
+            assert_eq!(newest(true).unwrap(), "1.0");
+            assert_eq!(newest(false).unwrap_err().to_string(), "the archive does not answer");
+        }
+    }
+
+    #[test]
+    fn a_version_from_the_archive_is_recorded() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache {
+            archive: OnceCell::from(Ok(Archive { options: Vec::new() })),
+            ..cache_without_archive(directory.path(), FRESH * 2)
+        };
+        assert_eq!(cache.newest("something", |_| true, |_| Ok("1.1".to_owned())).unwrap(), "1.1");
+        assert_eq!(cache.newest("something", |_| true, |_| unreachable!("it is fresh")).unwrap(), "1.1");
+    }
+
     #[test]
     fn the_mirrors_are_the_hosts() {
         let targets = "nodistro https://example.org/node\n\
