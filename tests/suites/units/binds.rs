@@ -7,11 +7,12 @@ use super::stage::{OTHER, Stage, unit_name};
 use super::wrong::scenario;
 
 pub fn all() -> Vec<Trial> {
-    vec![scenario("units::binds::a_process_of_the_last_start_has_it", a_process_of_the_last_start_has_it)]
+    vec![scenario("units::binds::a_process_of_the_last_start_holds_it", a_process_of_the_last_start_holds_it)]
 }
 
-/// Its unit ends only the main process, so that a child of it still listens when the unit is started with other settings.
-fn a_process_of_the_last_start_has_it() {
+/// The unit ends only its main process (`KillMode=process`), so that a child still listens when the unit is started again
+/// with another address.
+fn a_process_of_the_last_start_holds_it() {
     let mut stage = Stage::begin();
     let steps = format!("listen {} fork", stage.at(OTHER));
     let unit = stage.service("gateway.service", &steps, "KillMode=process");

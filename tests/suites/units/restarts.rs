@@ -2,7 +2,7 @@
 
 use libtest_mimic::Trial;
 use tests::systemd::Unit;
-use tracer::output::schema::{Cause, KnownBy};
+use tracer::output::schema::{Because, Cause, KnownBy};
 
 use super::stage::{Gate, LOOPBACK, Stage};
 use super::wrong::scenario;
@@ -13,6 +13,10 @@ pub fn all() -> Vec<Trial> {
         scenario("units::restarts::a_slow_starter_is_killed", a_slow_starter_is_killed),
         scenario("units::restarts::it_is_stopped", it_is_stopped),
         scenario("units::restarts::it_starts_for_the_first_time", it_starts_for_the_first_time),
+        scenario(
+            "units::restarts::another_user_starts_for_the_first_time",
+            another_user_starts_for_the_first_time,
+        ),
     ]
 }
 
@@ -93,5 +97,17 @@ fn it_starts_for_the_first_time() {
     refusal.certain().server(server, &unit, KnownBy::Name).hint_has("wait");
     gate.open();
     assert_eq!(stage.recovered(&refusal).listener.process.pid, Some(server));
+    stage.end();
+}
+
+fn another_user_starts_for_the_first_time() {
+    let mut stage = Stage::begin();
+    let (unit, _gate) = slow_starter(&mut stage, "User=nobody");
+    stage.trace_by_name();
+    unit.start();
+    let server = unit.main_process();
+    // That user can start a program of this name at any time, in a group below this unit's too.
+    let refusal = stage.refused(Cause::Starting);
+    refusal.degraded(Because::ClaimOnly).server(server, &unit, KnownBy::Name);
     stage.end();
 }

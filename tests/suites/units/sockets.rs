@@ -55,12 +55,12 @@ fn its_service_keeps_the_listener() {
     stage.trace();
     socket.start();
     stage.listener_change(Change::Opened);
-    // This one starts the service, and the kernel answers it before.
+    // This connect starts the service; the kernel answers it before the service runs.
     stage.answered();
     let server = service.main_process();
     stage.answered();
     socket.stop();
-    // The service holds the listener that systemd has let go.
+    // systemd has closed its descriptor of the listener, and the service still holds one.
     stage.answered();
     service.stop();
     let closed = stage.listener_change(Change::Closed);

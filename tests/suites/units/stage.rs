@@ -159,7 +159,7 @@ impl Stage {
         }
     }
 
-    /// A connect to the watched port that is refused, whatever the log has of it; returns the client.
+    /// A connect to the watched port that is refused, where another tracer than the stage's logs it; returns the client.
     pub fn refused_unseen(&mut self) -> Actor {
         self.connect().expect_err("a refusal")
     }

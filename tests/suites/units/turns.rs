@@ -1,13 +1,16 @@
 //! Two services that take a port from each other.
 
 use libtest_mimic::Trial;
-use tracer::output::schema::{Because, Cause, Change};
+use tracer::output::schema::{Because, Cause, Change, KnownBy};
 
 use super::stage::{LOOPBACK, Stage};
 use super::wrong::scenario;
 
 pub fn all() -> Vec<Trial> {
-    vec![scenario("units::turns::two_services_kill_each_other", two_services_kill_each_other)]
+    vec![
+        scenario("units::turns::two_services_kill_each_other", two_services_kill_each_other),
+        scenario("units::turns::a_conflicting_service_takes_over", a_conflicting_service_takes_over),
+    ]
 }
 
 /// Each kills the other one before it starts, and its manager starts it again when it is killed.
@@ -31,11 +34,36 @@ fn two_services_kill_each_other() {
     stage.change_of(&own, Change::Opened, 1);
     stage.change_of(&system, Change::Opened, 2);
     stage.change_of(&own, Change::Opened, 2);
-    // The next one has killed this one before it listens.
+    // From now on the service that has killed the other one does not listen.
     gate.shut();
     stage.change_of(&own, Change::Closed, 2);
     let refusal = stage.refused(Cause::Stopped);
     refusal.degraded(Because::SeveralOwners).mentions("two services take turns");
     refusal.mentions(&system.name).mentions(&own.name).hint_has("disable").mentions("SIGKILL");
+    stage.end();
+}
+
+/// The start of the second one stops the first (`Conflicts=`), which happens once.
+fn a_conflicting_service_takes_over() {
+    let mut stage = Stage::begin();
+    let steps = format!("listen {}", stage.at(LOOPBACK));
+    let first = stage.service("gateway.service", &steps, "Restart=always");
+    let (command, conflict) = (stage.command(&steps), &first.name);
+    let unit = format!("[Unit]\nConflicts={conflict}\n[Service]\nType=exec\nExecStart={command}\n");
+    let second = stage.units.write("new-gateway.service", &unit);
+    stage.trace();
+    first.start();
+    stage.change_of(&first, Change::Opened, 1);
+    second.start();
+    stage.change_of(&first, Change::Closed, 1);
+    stage.change_of(&second, Change::Opened, 1);
+    stage.answered();
+    let server = second.main_process();
+    second.stop();
+    stage.change_of(&second, Change::Closed, 1);
+    let refusal = stage.refused(Cause::Stopped);
+    refusal.server(server, &second, KnownBy::Listener).degraded(Because::SeveralOwners);
+    refusal.mentions("SIGTERM").never_shows("take turns");
+    assert!(refusal.shown().contains(&first.name), "both are shown: {}", refusal.shown());
     stage.end();
 }
