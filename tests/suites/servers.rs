@@ -271,6 +271,19 @@ fn an_unwatched_port_that_closes_while_a_refusal_waits_was_open() {
     assert_certain(&refused(before, LOCALHOST), Cause::BindFailed);
 }
 
+/// It fails once more while the refusal waits: what it opened between the two was where it had gone.
+#[test]
+fn a_bind_that_fails_again_while_a_refusal_waits_is_of_later() {
+    let held = server("127.0.0.2:18789").by("relay", 22);
+    let every = server("0.0.0.0:18789").by("relay", 22);
+    let other = server("[::]:9100").by("relay", 22);
+    let failed = simulation().ready().open(&held).bind(&every, Some(Errno::EADDRINUSE)).after_millis(1);
+    let gone = failed.opens_elsewhere(&other).after_millis(1);
+    let waiting = gone.without_answers().refuse(&connect(LOCALHOST)).after_millis(1);
+    let again = waiting.bind(&every, Some(Errno::EADDRINUSE)).with_answers().after_millis(200);
+    assert_eq!(again.verdict().cause, Cause::WrongAddress);
+}
+
 /// A listener that refuses IPv4 takes nothing of what a bind for both families did not get.
 #[test]
 fn a_wildcard_for_ipv6_alone_makes_no_failure_of_both_families_good() {

@@ -759,7 +759,8 @@ impl Question<'_> {
             .map(|(_, socket)| socket)
             .collect();
         if !elsewhere.is_empty() {
-            return if elsewhere.iter().any(|socket| socket.is_listening()) {
+            // What a fork opens once its instance has ended can be read either way.
+            return if elsewhere.iter().any(|socket| socket.is_listening()) && !newest.is_over() {
                 Match::No
             } else {
                 Match::Either

@@ -39,6 +39,8 @@ pub struct FailedBind {
     pub errno: Errno,
     pub first: Mono,
     pub last: Mono,
+    /// The attempt before the last one, where there was one.
+    before: Option<Mono>,
     pub times: u64,
     /// When the process ended; `None`: it is running, or its end is not known.
     pub ended: Option<Mono>,
@@ -50,6 +52,12 @@ impl FailedBind {
     /// When the process had ended, by that time.
     pub fn ended_by(&self, at: Mono) -> Option<Mono> {
         self.ended.filter(|ended| *ended <= at)
+    }
+
+    /// When it failed last by that time: a refusal that waits for its evidence is classified by what had failed when it came.
+    pub fn last_by(&self, at: Mono) -> Mono {
+        let known = [Some(self.last), self.before];
+        known.into_iter().flatten().find(|time| *time <= at).unwrap_or(self.first)
     }
 
     /// Whether another process failed in the same way: one of the same name and user, for the same address, with the same
@@ -195,6 +203,7 @@ impl Binds {
             errno,
             first: time,
             last: time,
+            before: None,
             times: 1,
             ended: None,
             earlier: 0,
@@ -208,6 +217,7 @@ impl Binds {
         };
         if let Some(known) = known.filter(|known| !is_new(known)) {
             failed.first = known.first;
+            failed.before = Some(known.last);
             failed.times += known.times;
             failed.earlier = known.earlier;
         }
@@ -334,7 +344,7 @@ impl Binds {
                     (is_same_endpoint(taken, &failure.socket) || covers(taken))
                         && can_make_good(taken, failure)
                 };
-                let is_current = failure.first <= at && !port.taken(failure.last, at).any(makes_good);
+                let is_current = failure.first <= at && !port.taken(failure.last_by(at), at).any(makes_good);
                 is_current.then_some(failure)
             })
     }

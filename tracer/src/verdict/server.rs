@@ -117,7 +117,7 @@ fn by_port<'a>(scene: &Scene<'a>) -> Option<Server<'a>> {
 /// The process that took the port last, or tried to: of those that the client can take for its server, where there are such.
 /// Any other user can come later.
 fn by_bind<'a>(scene: &Scene<'a>) -> Option<Server<'a>> {
-    let failed = scene.failures().map(|failed| (failed.last, &failed.socket.process));
+    let failed = scene.failures().map(|failed| (failed.last_by(scene.refused.time), &failed.socket.process));
     let closed = scene.every_closed_on_port();
     let closed = closed.map(|ClosedListener { time, listener, .. }| (*time, &listener.process));
     let called = scene.takers().map(|caller| (caller.time, &caller.process));

@@ -112,7 +112,7 @@ impl Uncertainty {
                 let has_forgotten = |failed: &FailedBind| {
                     let process = Some(&failed.socket.process);
                     let success = state.binds.forgotten_success(destination.netns, destination.port, process);
-                    success.is_some_and(|time| time > failed.last)
+                    success.is_some_and(|time| time > failed.last_by(refused.time))
                 };
                 is_forgotten(scene.failed_bind().is_some_and(has_forgotten))
             }

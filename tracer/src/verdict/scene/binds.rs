@@ -40,7 +40,7 @@ impl<'a> Scene<'a> {
                 && !self.is_by_instance_of(failed, &closed.listener.process)
                 && !self.is_over(failed)
         };
-        let is_latest = self.closed().is_none_or(|closed| closed.time < failed.last || waits(closed));
+        let is_latest = self.closed().is_none_or(|closed| closed.time < failed.last_by(self.refused.time) || waits(closed));
         (is_latest && !self.has_later_instance(failed) && self.is_still_so(failed)).then_some(failed)
     }
 
@@ -50,7 +50,7 @@ impl<'a> Scene<'a> {
         let process = &failed.socket.process;
         let is_anybodys = !trust::is_known_to(&self.refused.client, process);
         let is_later = |known: &&ServerCandidate| {
-            known.candidate.since > failed.last
+            known.candidate.since > failed.last_by(self.refused.time)
                 && (is_anybodys || service::is_same(process, &known.candidate.process))
         };
         self.instances_by_then().any(|known| is_later(&known))
@@ -76,7 +76,7 @@ impl<'a> Scene<'a> {
         let mut listens =
             || elsewhere().next().is_some() || held.next().is_some() || held_then.next().is_some();
         // A port that was open before, such as one for metrics, is not where it went instead.
-        let listens_elsewhere = elsewhere().any(|beside| beside.is_after(failed.last) != Some(false));
+        let listens_elsewhere = elsewhere().any(|beside| beside.is_after(failed.last_by(self.refused.time)) != Some(false));
         !listens_elsewhere
             && (failed.errno != Errno::EADDRINUSE
                 || self.is_held(failed)
@@ -88,7 +88,7 @@ impl<'a> Scene<'a> {
         self.failures().filter(|failed| self.is_of_server(&failed.socket.process)).any(|failed| {
             let processes = self.processes_of(&failed.socket.process, failed.first);
             let mut elsewhere = processes.into_iter().flat_map(|pid| self.elsewhere_of(pid));
-            elsewhere.any(|beside| beside.is_after(failed.last).is_none())
+            elsewhere.any(|beside| beside.is_after(failed.last_by(self.refused.time)).is_none())
         })
     }
 

@@ -34,7 +34,7 @@ impl<'a> Scene<'a> {
         let mut on_port = self.state.listeners.open_on(netns, port);
         let has_tried = |failed: &FailedBind| {
             let process = &failed.socket.process;
-            closed.listener.since.is_none_or(|since| failed.last > since)
+            closed.listener.since.is_none_or(|since| failed.last_by(self.refused.time) > since)
                 && is_another(process)
                 && server.may_be(process)
         };
