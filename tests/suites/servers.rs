@@ -284,6 +284,18 @@ fn a_bind_that_fails_again_while_a_refusal_waits_is_of_later() {
     assert_eq!(again.verdict().cause, Cause::WrongAddress);
 }
 
+/// The server is what took the port last: what another program of its user holds is not its socket.
+#[test]
+fn a_socket_of_another_program_is_not_the_servers() {
+    let held = server("[::1]:18789").by("relay", 22);
+    let asked = server(LOCALHOST).by("other", 23);
+    let bound = simulation().ready().bind(&held, None).after_millis(5).execute("other", 23);
+    let asked = bound.bind(&asked, None).after_millis(5).destroy(&asked);
+    let ended = asked.exit(23, ExitStatus::Code(1)).after_millis(5);
+    let verdict = refused(ended, LOCALHOST);
+    assert_eq!(verdict.cause, Cause::NeverListened);
+}
+
 /// A listener that refuses IPv4 takes nothing of what a bind for both families did not get.
 #[test]
 fn a_wildcard_for_ipv6_alone_makes_no_failure_of_both_families_good() {

@@ -14,6 +14,7 @@ use crate::state::listeners::ClosedListener;
 use crate::state::servers::ServerCandidate;
 use crate::verdict::conflict;
 use crate::verdict::coverage::{self, Destination, was_there};
+use crate::verdict::server::KnownBy;
 
 impl<'a> Scene<'a> {
     /// The binds that failed on the port and are not made good, the last first.
@@ -40,7 +41,9 @@ impl<'a> Scene<'a> {
                 && !self.is_by_instance_of(failed, &closed.listener.process)
                 && !self.is_over(failed)
         };
-        let is_latest = self.closed().is_none_or(|closed| closed.time < failed.last_by(self.refused.time) || waits(closed));
+        let is_latest = self
+            .closed()
+            .is_none_or(|closed| closed.time < failed.last_by(self.refused.time) || waits(closed));
         (is_latest && !self.has_later_instance(failed) && self.is_still_so(failed)).then_some(failed)
     }
 
@@ -76,7 +79,8 @@ impl<'a> Scene<'a> {
         let mut listens =
             || elsewhere().next().is_some() || held.next().is_some() || held_then.next().is_some();
         // A port that was open before, such as one for metrics, is not where it went instead.
-        let listens_elsewhere = elsewhere().any(|beside| beside.is_after(failed.last_by(self.refused.time)) != Some(false));
+        let listens_elsewhere =
+            elsewhere().any(|beside| beside.is_after(failed.last_by(self.refused.time)) != Some(false));
         !listens_elsewhere
             && (failed.errno != Errno::EADDRINUSE
                 || self.is_held(failed)
@@ -187,8 +191,14 @@ impl<'a> Scene<'a> {
         bound.chain(closed.map(|(socket, time)| (socket, Some(time))))
     }
 
-    /// The same of a socket of the server.
+    /// The same of a socket of the server: beside one that the client knows and that is known by its bind, not of another
+    /// service.
     pub fn bound(&self) -> Option<(&'a Listener, Option<Mono>)> {
-        self.bound_sockets().find(|(socket, _)| self.is_of_server(&socket.process))
+        let by_bind = self.server.filter(|server| {
+            server.known_by == KnownBy::Bind && trust::is_known_to(&self.refused.client, server.process)
+        });
+        self.bound_sockets().find(|(Listener { process, .. }, _)| {
+            self.is_of_server(process) && by_bind.is_none_or(|server| server.is(process))
+        })
     }
 }
