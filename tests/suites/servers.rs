@@ -296,6 +296,50 @@ fn a_socket_of_another_program_is_not_the_servers() {
     assert_eq!(verdict.cause, Cause::NeverListened);
 }
 
+/// A process that holds a listener beside the one that closed executes another program, and keeps it.
+#[test]
+fn another_program_that_keeps_a_listener_is_another_service_on_the_port() {
+    let beside = server("[::]:18789").v6only().by("relay", 22);
+    let gateway = server(LOCALHOST).by("relay", 23);
+    let killed = Close::End(ExitStatus::Signal(9));
+    let up = || {
+        let up = simulation().ready().execute("relay", 22).execute("relay", 23).open(&beside);
+        up.open(&gateway).after_millis(90).close(&gateway, killed).exit(23, ExitStatus::Signal(9))
+    };
+    let verdict = refused(up().after_millis(1).execute("other", 22).after_millis(5), LOCALHOST);
+    assert_eq!((verdict.cause, &*verdict.because), (Cause::Stopped, &[Because::SeveralOwners][..]));
+    // The same program again is the same service.
+    assert_certain(
+        &refused(up().after_millis(1).execute("relay", 22).after_millis(5), LOCALHOST),
+        Cause::Stopped,
+    );
+}
+
+/// It held the port, moved, and later failed to get it back.
+#[test]
+fn a_failure_does_not_hide_that_its_process_had_the_port() {
+    let every = server("0.0.0.0:18789").by("relay", 22);
+    let other = server("127.0.0.1:9100").by("relay", 22);
+    let next = server(LOCALHOST).by("relay", 23);
+    let held = simulation().ready().execute("relay", 22).open(&every).after_millis(90);
+    let moved = held.close(&every, Close::Owner).opens_elsewhere(&other).after_millis(5).execute("relay", 23);
+    let tried =
+        moved.open(&next).after_millis(5).bind(&server(LOCALHOST).by("relay", 22), Some(Errno::EADDRINUSE));
+    let failed = ExitStatus::Code(1);
+    let ended = tried.after_millis(1).close(&next, Close::End(failed)).exit(23, failed).after_millis(2);
+    assert_eq!(refused(ended, "[::1]:18789").cause, Cause::OtherPort);
+}
+
+/// What was refused itself, and ends while the refusal of another waits.
+#[test]
+fn a_holder_that_was_refused_itself_and_ends_is_no_proof() {
+    let own = server(LAN).by("relay", 22);
+    let asked = simulation().ready().open(&own).after_millis(90).refuse(&connect(LOCALHOST).by("relay", 22));
+    let other = asked.after_millis(5).without_answers().refuse(&connect(LOCALHOST)).after_millis(1);
+    let ended = other.exit(22, ExitStatus::Code(0)).with_answers().after_millis(200);
+    assert!(ended.verdict().because.contains(&Because::OwnListener));
+}
+
 /// A listener that refuses IPv4 takes nothing of what a bind for both families did not get.
 #[test]
 fn a_wildcard_for_ipv6_alone_makes_no_failure_of_both_families_good() {

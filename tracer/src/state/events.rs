@@ -217,7 +217,7 @@ impl HostState {
     }
 
     pub fn exited(&mut self, exited: &Exited) {
-        self.refused.ended(exited.pid);
+        self.refused.ended(exited.pid, exited.time);
         self.processes.ended(exited.pid, exited.time);
         self.users_at_exec.ended(exited.pid);
         let holds = holds(&self.listeners, &self.elsewhere);

@@ -16,10 +16,22 @@ const DESTINATIONS_MAX: usize = 1_024;
 /// Processes of one destination that are remembered: the newest.
 const PROCESSES_MAX: usize = 16;
 
-/// The processes that were refused at each destination, and are running.
+/// For how long one that has ended is remembered: a refusal waits for its evidence no longer.
+const WAIT_NS: u64 = 12_000_000_000;
+
+/// A process that was refused.
+#[derive(Clone, Copy, Debug)]
+struct RefusedProcess {
+    pid: u32,
+    time: Mono,
+    /// When it ended; `None`: it is running.
+    ended: Option<Mono>,
+}
+
+/// The processes that were refused at each destination, and are running, or have ended a moment ago.
 #[derive(Debug, Default)]
 pub struct RefusedProcesses {
-    at: HashMap<To, VecDeque<(u32, Mono)>>,
+    at: HashMap<To, VecDeque<RefusedProcess>>,
 }
 
 impl RefusedProcesses {
@@ -29,25 +41,30 @@ impl RefusedProcesses {
             self.at.clear();
         }
         let processes = self.at.entry(to).or_default();
-        if processes.iter().any(|(known, _)| *known == pid) {
+        if processes.iter().any(|known| known.pid == pid && known.ended.is_none()) {
             return;
         }
         if processes.len() >= PROCESSES_MAX {
             processes.pop_front();
         }
-        processes.push_back((pid, time));
+        processes.push_back(RefusedProcess { pid, time, ended: None });
     }
 
-    /// The processes that had been refused at a destination by then.
-    pub fn at(&self, to: To, time: Mono) -> impl Iterator<Item = u32> {
+    /// The processes that had been refused at a destination by then, and were running.
+    pub fn at(&self, to: To, at: Mono) -> impl Iterator<Item = u32> {
         let processes = self.at.get(&to).into_iter().flatten();
-        processes.filter(move |(_, refused)| *refused <= time).map(|(pid, _)| *pid)
+        let was_there =
+            move |known: &&RefusedProcess| known.time <= at && known.ended.is_none_or(|ended| ended > at);
+        processes.filter(was_there).map(|known| known.pid)
     }
 
     /// A process has ended: its number is another one's next.
-    pub fn ended(&mut self, pid: u32) {
+    pub fn ended(&mut self, pid: u32, time: Mono) {
         for processes in self.at.values_mut() {
-            processes.retain(|(known, _)| *known != pid);
+            for known in processes.iter_mut().filter(|known| known.pid == pid) {
+                known.ended.get_or_insert(time);
+            }
+            processes.retain(|known| known.ended.is_none_or(|ended| time.since(ended) < WAIT_NS));
         }
         self.at.retain(|_, processes| !processes.is_empty());
     }
@@ -73,7 +90,21 @@ mod tests {
                 refused.at.len() <= DESTINATIONS_MAX && refused.at(to(0), Mono(1)).count() <= PROCESSES_MAX
             );
         }
-        refused.ended(7);
+        refused.ended(7, Mono(2));
+        refused.ended(7, Mono(2 + WAIT_NS));
         assert!(refused.at.len() <= 1);
+    }
+
+    #[test]
+    fn one_that_has_ended_was_refused_before() {
+        let mut refused = RefusedProcesses::default();
+        let to = (NetnsId(1), IpAddr::from([127, 0, 0, 1]), 80);
+        refused.note(to, 7, Mono(10));
+        refused.ended(7, Mono(20));
+        let at = |refused: &RefusedProcesses, time| refused.at(to, Mono(time)).count();
+        assert_eq!([5, 15, 25].map(|time| at(&refused, time)), [0, 1, 0]);
+        // Another one with its number.
+        refused.note(to, 7, Mono(30));
+        assert_eq!(at(&refused, 35), 1);
     }
 }

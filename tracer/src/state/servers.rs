@@ -221,6 +221,12 @@ impl Servers {
         self.executed.get(&pid).map(|execution| execution.time)
     }
 
+    /// A process as it last executed a program, where that was after one time and by another.
+    pub fn executed_within(&self, pid: u32, (after, until): (Mono, Mono)) -> Option<&Process> {
+        let execution = self.executed.get(&pid)?;
+        (execution.time > after && execution.time <= until).then_some(&execution.process)
+    }
+
     /// The processes of an instance, and those that its first process forked before it executed the same program once more: a
     /// master that does so for each reload. The first process comes first.
     pub fn processes_of(&self, known: &ServerCandidate, at: Mono) -> Vec<u32> {

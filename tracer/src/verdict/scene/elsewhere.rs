@@ -155,6 +155,13 @@ impl<'a> Scene<'a> {
             let (tried, first) = acted.entry(pid).or_insert((Tried::FailedAt(time), time));
             (*tried, *first) = (Tried::FailedAt(time.min(*first)), time.min(*first));
         }
+        for (pid, (tried, first)) in &mut acted {
+            // What it failed to get is one that it had held before.
+            let known = self.state.servers.instance_of(*pid, *first);
+            if known.is_some_and(|known| known.had_listened(self.destination.port, self.refused.time)) {
+                *tried = Tried::Held;
+            }
+        }
         for (pid, time) in last_owner.into_iter().flatten() {
             let (tried, first) = acted.entry(pid).or_insert((Tried::Held, time));
             (*tried, *first) = (Tried::Held, time.min(*first));

@@ -5,6 +5,7 @@ use crate::model::cause::Cause;
 use crate::model::process::Process;
 use crate::model::socket::Listener;
 use crate::model::time::Mono;
+use crate::state::HostState;
 use crate::state::binds::FailedBind;
 use crate::verdict::coverage::{self, Destination, was_there};
 
@@ -44,8 +45,21 @@ impl<'a> Scene<'a> {
                 // By its name alone it may be of the server's own program.
                 process.exe.is_some() && is_another(&process) && server.may_be(&process)
             })
-            || on_port.any(|listener| is_rival(&listener.process, listener.since))
+            || on_port.any(|listener| {
+                is_rival(&listener.process, listener.since) || self.is_taken_over(listener, closed.time)
+            })
             || self.failures().any(has_tried)
+    }
+
+    /// Whether the process that holds a listener has executed another service's program since then.
+    fn is_taken_over(&self, listener: &Listener, then: Mono) -> bool {
+        let HostState { servers, processes, .. } = self.state;
+        let Some(server) = self.server else { return false };
+        let within = (then, self.refused.time);
+        let executed = listener.process.pid.and_then(|pid| servers.executed_within(pid, within));
+        executed
+            .map(|process| processes.describe(process))
+            .is_some_and(|process| !server.is(&process) && server.may_be(&process))
     }
 
     /// Whether the holder of what decides is the client itself, or was refused at the destination.
