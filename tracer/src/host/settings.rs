@@ -29,8 +29,8 @@ const OVERLAYS_MAX: usize = 4;
 /// As much of a process's environment or arguments as is read.
 const STRINGS_MAX: usize = 256 << 10;
 
-/// What is configured for the process that has the number `pid` now, if it is a server that is known, or a client of one. A file system that
-/// does not answer holds the caller up.
+/// What is configured for the process that has the number `pid` now, if it is a server that is known, or a client of one. A
+/// file system that does not answer holds the caller up.
 pub fn read_settings(pid: u32, recognition: &Recognition) -> SettingsRead {
     let appearance = process::appearance(pid);
     let product = appearance.as_ref().and_then(|appearance| {

@@ -169,7 +169,7 @@ pub trait Product: fmt::Debug + Sync {
         None
     }
 
-    /// The settings that decide nothing of how the server listens: they are not shown beside its sockets.
+    /// Whether a setting decides nothing of how the server listens: it is not shown beside its sockets.
     fn is_of_clients(&self, what: &str) -> bool {
         let _ = what;
         false
