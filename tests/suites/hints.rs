@@ -219,6 +219,11 @@ fn propose(cause: Cause, owner: &str, when: &str) -> Example {
         OtherNetns => other_netns(owner, when),
         OtherPort => other_port(when),
         NothingListening => match when {
+            "what listened at another address has closed it, and is still running" => {
+                let open = simulation().ready().open(&server(LAN).by("nginx", 7)).after_millis(4_000);
+                let closed = open.close(&server(LAN).by("nginx", 7), Close::Owner).after_millis(900);
+                example("wait for the next LISTEN: nginx[7] has closed", closed.refuse(&connect(LOCALHOST)))
+            }
             "its client's own file leads to another host" => {
                 let asks = connect(LOCALHOST).by("openclaw", 77);
                 let file = Some((r#"{ "gateway": { "mode": "remote" } }"#, 90_000));

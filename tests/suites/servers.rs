@@ -340,6 +340,21 @@ fn a_holder_that_was_refused_itself_and_ends_is_no_proof() {
     assert!(ended.verdict().because.contains(&Because::OwnListener));
 }
 
+/// A server that restarts inside its process is found by a search while it listens on nothing, and opens its port before the
+/// refusal is reported.
+#[test]
+fn a_server_that_is_found_while_it_reopens_its_port_has_listened() {
+    let gateway = server(TAILNET);
+    let up = || simulation().present(&gateway).ready().after_millis(1_000);
+    for opened in [up(), simulation().ready().open(&gateway).after_millis(1_000)] {
+        let closed = opened.close(&gateway, Close::Owner).after_millis(400);
+        let waiting = closed.without_answers().refuse(&connect(LOCALHOST)).after_millis(1);
+        let found = waiting.finds_servers(&[("openclaw-gatewa", 4242)]).after_millis(1);
+        let reopened = found.bind(&gateway, None).open(&gateway).after_millis(1).with_answers();
+        assert_eq!(reopened.after_millis(200).verdict().cause, Cause::NothingListening);
+    }
+}
+
 /// A listener that refuses IPv4 takes nothing of what a bind for both families did not get.
 #[test]
 fn a_wildcard_for_ipv6_alone_makes_no_failure_of_both_families_good() {

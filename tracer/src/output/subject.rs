@@ -10,13 +10,15 @@ use crate::model::errno::Errno;
 use crate::model::escape::{escape, quoted};
 use crate::model::kernel_event::Refused;
 use crate::model::namespace::Namespace;
-use crate::model::process::{ExitStatus, Process};
+use crate::model::process::{ExitStatus, OwnerEnd, Process};
 use crate::model::service;
 use crate::model::socket::{Holder, Listener, NetnsId};
 use crate::model::time::Mono;
+use crate::model::trust;
 use crate::query::Candidate;
 use crate::state::HostState;
 use crate::state::binds::FailedBind;
+use crate::state::listeners::ClosedListener;
 use crate::state::servers::ServerCandidate;
 use crate::verdict::conflict;
 use crate::verdict::considered::ConsideredListener;
@@ -328,6 +330,25 @@ impl<'a> Subject<'a> {
         };
         let failed = self.verdict.failed_binds.iter().find(waits)?;
         is_free(failed).then_some(&failed.socket.process)
+    }
+
+    /// With `nothing-listening`: the listener on the port, at an address that the destination is not, that closed last.
+    pub fn last_on_port(&self) -> Option<&'a ClosedListener> {
+        let mut closed = self.view.state.listeners.closed_in(self.netns());
+        closed.find(|closed| {
+            closed.listener.port == self.port() && closed.time <= self.refused.time && !closed.is_short()
+        })
+    }
+
+    /// The same, where its process is one that the client can take for its server, and goes on.
+    pub fn may_open_again(&self) -> Option<&'a ClosedListener> {
+        let goes_on = |closed: &&ClosedListener| {
+            let process = &closed.listener.process;
+            closed.owner == OwnerEnd::Running
+                && !self.view.state.has_ended(process)
+                && trust::is_known_to(&self.refused.client, process)
+        };
+        self.last_on_port().filter(goes_on)
     }
 
     /// The forwarder that publishes the port at another one.

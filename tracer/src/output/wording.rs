@@ -576,11 +576,7 @@ impl Subject<'_> {
 
     /// What listened on the port last, at an address that the destination is not.
     fn listened_until(&self) -> String {
-        let closed = self.view.state.listeners.closed_in(self.netns());
-        let served = |closed: &&ClosedListener| {
-            closed.listener.port == self.port() && closed.time <= self.refused.time && !closed.is_short()
-        };
-        closed.into_iter().find(served).map_or_else(String::new, |closed| {
+        self.last_on_port().map_or_else(String::new, |closed| {
             format!(
                 "; {} listened on {} until {} ago",
                 self.name(&closed.listener.process),

@@ -263,7 +263,12 @@ impl HostState {
             })
         };
         let listens = self.listeners.open().filter(|one| pid.is_some() && one.process.pid == pid);
-        let listens = listens.filter(is_known);
+        // What it has closed by now it has listened on too, as in a restart inside the process.
+        let closed = self.listeners.every_closed().map(|closed| &closed.listener);
+        let closed = closed.filter(|one| one.process.is_same(&candidate.process));
+        let is_of_program =
+            |listener: &&Listener| executed.is_none_or(|executed| listener.since >= Some(executed));
+        let listens = listens.filter(is_known).chain(closed.filter(is_of_program));
         let listened: Vec<(u16, Option<Mono>)> =
             listens.map(|listener| (listener.port, listener.since)).collect();
         self.processes.note(candidate.process.clone(), candidate.time);

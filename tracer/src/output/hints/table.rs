@@ -1043,6 +1043,19 @@ static TABLE: &[Entry] = &[
              this host is not what it asks for"
         ))
     }),
+    known(
+        None,
+        NothingListening,
+        "what listened at another address has closed it, and is still running",
+        |case| {
+            let closed = case.subject.may_open_again()?;
+            let name = case.subject.name(&closed.listener.process);
+            Some(format!(
+                "wait for the next LISTEN: {name} has closed its port and is still running, as in a restart inside the process; if \
+             none comes, see its log for why it closed"
+            ))
+        },
+    ),
     any(NothingListening, "", ALWAYS, start),
 ];
 
