@@ -3,6 +3,7 @@
 use super::schema;
 use crate::model::escape::{escape, quoted};
 use crate::model::process::{Process, Text};
+use crate::model::program;
 use crate::model::unit::Unit;
 
 /// Items named in one sentence before the rest is counted.
@@ -12,7 +13,8 @@ const NAMED_MAX: usize = 4;
 pub fn who(process: &Process) -> String {
     // Node.js gives that name to its first thread while it starts: it says nothing of the process.
     let is_thread = process.comm.as_ref().is_some_and(|comm| comm.as_bytes() == b"MainThread");
-    let file_name = process.exe.as_ref().filter(|_| is_thread).map(Text::file_name);
+    let file_name = process.exe.as_ref().map(Text::file_name);
+    let file_name = file_name.filter(|name| is_thread && program::is_interpreter(name));
     let comm = process.comm.as_ref().map(Text::as_bytes);
     let comm = file_name.or(comm).map(escape);
     name(process.pid, comm.as_deref(), process.uid)

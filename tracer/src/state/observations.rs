@@ -280,7 +280,7 @@ impl HostState {
         self.listeners.describe(&process);
         self.turns.describe(&process);
         self.binds.describe(&process);
-        self.servers.describe(&process);
+        self.servers.describe(&process, read.began);
         self.processes.note(process, read.ended);
     }
 }

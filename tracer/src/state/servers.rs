@@ -306,12 +306,12 @@ impl Servers {
         }
     }
 
-    /// Adds what was found out of a process.
-    pub fn describe(&mut self, process: &Process) {
+    /// Adds what was found out of a process. `read`: when it began to be read, which may have been before its end.
+    pub fn describe(&mut self, process: &Process, read: Mono) {
         let instances = process.pid.and_then(|pid| self.candidates.get_mut(&pid));
         for known in instances.into_iter().flatten() {
             // Of a process that has executed another program since, the description is of that.
-            if process.pid.is_some_and(|pid| known.instance.has(pid)) {
+            if process.pid.is_some_and(|pid| known.instance.has(pid) || known.instance.had(pid, read)) {
                 known.candidate.process.complete(process);
             }
         }

@@ -113,7 +113,7 @@ pub fn gather(refused: &Refused, classification: Classification, state: &HostSta
         failed_closer: failed_closer(&scene, cause),
         failed_binds: shown_failures(&scene, cause),
         bound: bound(&scene, cause),
-        candidates: candidates.into_iter().cloned().collect(),
+        candidates: candidates.into_iter().map(|known| described(known, state)).collect(),
         local: local(&scene, cause),
         filter: scene.packet_filter().map(|filter| filter.netns),
         unfiltered: (cause == Cause::Filtered).then(|| rules::cause_after(Cause::Filtered, &scene)),
@@ -122,6 +122,13 @@ pub fn gather(refused: &Refused, classification: Classification, state: &HostSta
         turns: (cause == Cause::Stopped).then(|| scene.turns()).flatten(),
         published,
     }
+}
+
+/// A candidate with what was read of its process.
+fn described(known: &ServerCandidate, state: &HostState) -> ServerCandidate {
+    let mut known = known.clone();
+    known.candidate.process = state.processes.describe(&known.candidate.process);
+    known
 }
 
 /// The listeners that a verdict shows, and how many there are.

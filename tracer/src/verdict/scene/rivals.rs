@@ -51,10 +51,12 @@ impl<'a> Scene<'a> {
             || self.failures().any(has_tried)
     }
 
-    /// Whether the process that holds a listener has executed another service's program since then.
+    /// Whether the process that holds a listener of before has executed another service's program since then.
     fn is_taken_over(&self, listener: &Listener, then: Mono) -> bool {
         let HostState { servers, processes, .. } = self.state;
-        let Some(server) = self.server else { return false };
+        let Some(server) = self.server.filter(|_| listener.since.is_none_or(|since| since <= then)) else {
+            return false;
+        };
         let within = (then, self.refused.time);
         let executed = listener.process.pid.and_then(|pid| servers.executed_within(pid, within));
         executed
