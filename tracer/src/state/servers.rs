@@ -306,12 +306,15 @@ impl Servers {
         }
     }
 
-    /// Adds what was found out of a process. `read`: when it began to be read, which may have been before its end.
+    /// Adds what was found out of a process. `read`: when it began to be read, which may have been before it executed another
+    /// program. One that has ended is read as what it was.
     pub fn describe(&mut self, process: &Process, read: Mono) {
         let instances = process.pid.and_then(|pid| self.candidates.get_mut(&pid));
         for known in instances.into_iter().flatten() {
             // Of a process that has executed another program since, the description is of that.
-            if process.pid.is_some_and(|pid| known.instance.has(pid) || known.instance.had(pid, read)) {
+            let instance = &known.instance;
+            let is_of = |pid| instance.has(pid) || instance.had(pid, read) || instance.end_of(pid).is_some();
+            if process.pid.is_some_and(is_of) {
                 known.candidate.process.complete(process);
             }
         }
