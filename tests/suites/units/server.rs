@@ -3,7 +3,7 @@
 //! | step | |
 //! |---|---|
 //! | `wait PATH` | waits until a file is there |
-//! | `exit-if PATH CODE` | exits with a code where a file is there |
+//! | `exit-if PATH CODE` | exits with a code where a file is there, 0.3 s later: a server reads its configuration first |
 //! | `listen ADDR:PORT` | opens a listener |
 //! | `activated` | takes the listener that systemd passes to it |
 //! | `fork` | a child goes on, the parent exits with success |
@@ -28,6 +28,9 @@ const FIRST_PASSED: i32 = 3;
 
 /// How often to check whether a file is there.
 const TICK: Duration = Duration::from_millis(5);
+
+/// How long it takes before it fails.
+const STARTING: Duration = Duration::from_millis(300);
 
 pub fn main(steps: impl Iterator<Item = OsString>) -> ExitCode {
     let steps = steps.map(|step| step.into_string().expect("UTF-8")).collect();
@@ -55,6 +58,7 @@ fn run(steps: Vec<String>) -> io::Result<ExitCode> {
             "exit-if" => {
                 let (path, code) = (word()?, word()?);
                 if Path::new(&path).exists() {
+                    thread::sleep(STARTING);
                     return code.parse().map(|code: u8| ExitCode::from(code)).map_err(io::Error::other);
                 }
             }
