@@ -280,12 +280,15 @@ impl<'a> Subject<'a> {
     /// Whether no socket that is known has the destination's own address, where the server asked for every address.
     pub fn is_free_by_itself(&self) -> bool {
         let Some(failed) = self.verdict.failed_binds.first() else { return false };
-        let HostState { listeners, binds, .. } = self.view.state;
         let wanted = Listener { addr: self.dst(), ..failed.socket.clone() };
-        let holders = conflict::holders(&wanted, listeners, binds);
-        failed.socket.addr.is_unspecified()
-            && self.is_address(self.dst())
-            && holders.listeners().next().is_none()
+        failed.socket.addr.is_unspecified() && self.is_address(self.dst()) && self.is_known_free(&wanted)
+    }
+
+    /// Whether no socket that is known keeps another one from an address.
+    fn is_known_free(&self, wanted: &Listener) -> bool {
+        let HostState { listeners, binds, .. } = self.view.state;
+        let holders = conflict::holders(wanted, listeners, binds);
+        holders.listeners().next().is_none()
             && holders.queried().is_none_or(|mut queried| queried.next().is_none())
     }
 
@@ -309,7 +312,6 @@ impl<'a> Subject<'a> {
 
     /// With `stopped`: a process of the server that did not get the port while that was held, and goes on without it.
     pub fn waits_for_port(&self) -> Option<&'a Process> {
-        let HostState { listeners, binds, .. } = self.view.state;
         let server = self.verdict.server.as_ref()?;
         let waits = |failed: &&FailedBind| {
             let process = &failed.socket.process;
@@ -323,13 +325,8 @@ impl<'a> Subject<'a> {
                     closed.time > failed.last && closed.listener.process.pid != process.pid
                 })
         };
-        let is_free = |failed: &FailedBind| {
-            let holders = conflict::holders(&failed.socket, listeners, binds);
-            holders.listeners().next().is_none()
-                && holders.queried().is_none_or(|mut queried| queried.next().is_none())
-        };
         let failed = self.verdict.failed_binds.iter().find(waits)?;
-        is_free(failed).then_some(&failed.socket.process)
+        self.is_known_free(&failed.socket).then_some(&failed.socket.process)
     }
 
     /// With `nothing-listening`: the listener on the port, at an address that the destination is not, that closed last.

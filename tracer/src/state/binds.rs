@@ -303,16 +303,6 @@ impl Binds {
         })
     }
 
-    /// Whether a process has taken another port than this one, or tried to.
-    pub fn has_called_beside(&self, pid: u32, netns: NetnsId, port: u16) -> bool {
-        let others = self.ports.iter().filter(|(key, _)| **key != (netns, port)).map(|(_, port)| port);
-        others.into_iter().any(|port| {
-            let failed = port.failures.iter().map(|failure| &failure.socket.process);
-            let mut called = port.callers.iter().map(|caller| &caller.process).chain(failed);
-            called.any(|known| known.pid == Some(pid))
-        })
-    }
-
     /// Records were lost, perhaps that of a socket's end: what is bound is for a query of the port to find.
     pub fn lost(&mut self) {
         for port in self.ports.values_mut() {

@@ -238,12 +238,10 @@ impl HostState {
         }
     }
 
-    /// A process has connected to a watched port: it is a client. One that has taken another port, or tried to, may be the
-    /// server of that one all the same.
-    pub fn note_client(&mut self, pid: Option<u32>, netns: NetnsId, port: u16) {
-        let Some(pid) = pid else { return };
-        if !self.servers.is_candidate(pid) || !self.binds.has_called_beside(pid, netns, port) {
-            self.servers.note_client(pid);
+    /// A process has connected to a watched port: it is a client.
+    pub fn note_client(&mut self, pid: Option<u32>, port: u16) {
+        if let Some(pid) = pid {
+            self.servers.note_client(pid, port);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Server candidates: processes that may be the server, and what became of each.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::hash::{HashMap, HashSet};
 use crate::model::process::{ExitStatus, Process};
@@ -40,6 +40,8 @@ pub struct ServerCandidate {
     pub instance: Instance,
     /// When it was first known to listen, or to have listened, on each watched port; `None`: since before the trace.
     listened: BTreeMap<u16, Option<Mono>>,
+    /// The watched ports that it has called bind() or listen() on.
+    called: BTreeSet<u16>,
     /// It has connected to one: a client, whatever it calls itself.
     is_client: bool,
     /// Nothing but its own `bind()` makes it a candidate.
@@ -147,6 +149,7 @@ impl Servers {
             instance: Instance::new(pid, candidate.since),
             candidate,
             listened: BTreeMap::new(),
+            called: BTreeSet::new(),
             is_client,
             is_by_call: false,
             is_followed,
@@ -262,12 +265,13 @@ impl Servers {
         boottime_offset: i128,
         listened: impl IntoIterator<Item = (u16, Option<Mono>)>,
     ) {
-        let Listener { netns, ref process, .. } = *socket;
+        let Listener { netns, port, ref process, .. } = *socket;
         let Some(pid) = process.pid else { return };
         // Whatever it asked for before: a client that takes the port to connect from it is one again when it does.
         self.clients.remove(&pid);
         if let Some(known) = self.current_mut(pid) {
             known.is_client = false;
+            known.called.insert(port);
             // It may have given up root since.
             if known.candidate.process.is_same(process) {
                 known.candidate.process.uid = process.uid;
@@ -294,12 +298,16 @@ impl Servers {
         );
         if let Some(known) = self.current_mut(pid) {
             known.is_by_call = true;
+            known.called.insert(port);
         }
     }
 
     /// What made a process a candidate was a client's socket.
     pub fn has_not_called(&mut self, process: &Process) {
         let Some(pid) = process.pid else { return };
+        if let Some(known) = self.current_mut(pid) {
+            known.called.clear();
+        }
         let root = self.roots.of(pid);
         if let Some(instances) = self.candidates.get_mut(&root) {
             instances.retain(|known| !known.is_by_call || !known.instance.has(pid));
@@ -414,15 +422,14 @@ impl Servers {
         }
     }
 
-    /// Whether a process is of an instance that may be the server.
-    pub fn is_candidate(&self, pid: u32) -> bool {
-        self.current(pid).is_some()
-    }
-
     /// A process has connected to a watched port: it is a client, whatever it calls itself: a server's own
-    /// probe goes by the server's name. One that was executed to serve asks whether another one serves already.
-    pub fn note_client(&mut self, pid: u32) {
-        if self.current(pid).is_some_and(|known| known.is_by_arguments) {
+    /// probe goes by the server's name. One that was executed to serve asks whether another one serves already, and one that
+    /// has taken another port, or tried to, may be the server of that one.
+    pub fn note_client(&mut self, pid: u32, port: u16) {
+        let may_serve = |known: &ServerCandidate| {
+            known.is_by_arguments || known.called.iter().any(|called| *called != port)
+        };
+        if self.current(pid).is_some_and(may_serve) {
             return;
         }
         if self.clients.len() >= CLIENTS_MAX {
@@ -562,7 +569,7 @@ mod tests {
     fn clients_take_no_more_room_than_their_bound() {
         let mut servers = Servers::default();
         for number in 0..3 * CLIENTS_MAX as u32 {
-            servers.note_client(number);
+            servers.note_client(number, 80);
             assert!(servers.clients.len() <= CLIENTS_MAX);
         }
     }
@@ -655,7 +662,7 @@ mod tests {
             if is_by_arguments {
                 servers.note_arguments(7);
             }
-            servers.note_client(7);
+            servers.note_client(7, 80);
             servers
         };
         assert!(is_running(&started(true)));

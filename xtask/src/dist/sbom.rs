@@ -17,7 +17,7 @@ pub struct Toolchain {
     libraries: [Library; 3],
 }
 
-/// A library that is no crate.
+/// A library that is not a crate.
 struct Library {
     name: &'static str,
     version: String,

@@ -30,7 +30,7 @@ pub fn check(packages: &[Package], policy: &Bans) -> Findings {
         });
         if !is_needed {
             let text = &entry.spec.text;
-            findings.problems.push(format!("deny.toml lists `{text}`, which is no duplicate: remove it"));
+            findings.problems.push(format!("deny.toml lists `{text}`, which is not a duplicate: remove it"));
         }
     }
     findings
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn an_entry_that_no_duplicate_needs_is_a_problem() {
         let found = problems(&["3.0.0"], &skip("syn@3"));
-        assert_eq!(found, ["deny.toml lists `syn@3`, which is no duplicate: remove it"]);
+        assert_eq!(found, ["deny.toml lists `syn@3`, which is not a duplicate: remove it"]);
         assert_eq!(problems(&["2.0.1", "3.0.0"], &skip("syn@1")).len(), 2);
     }
 }

@@ -14,7 +14,7 @@ pub fn check(packages: &[Package], policy: &Licenses) -> Findings {
             Err(error) => {
                 findings
                     .problems
-                    .push(format!("deny.toml allows `{text}`, which is no licence: {}", error.reason));
+                    .push(format!("deny.toml allows `{text}`, which is not a licence: {}", error.reason));
             }
         }
     }

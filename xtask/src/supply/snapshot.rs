@@ -122,7 +122,7 @@ impl Snapshot {
 
     /// The day it was taken.
     pub fn date(&self) -> Result<Date> {
-        self.date.parse().with_context(|| format!("`{}` is no date", self.date))
+        self.date.parse().with_context(|| format!("`{}` is not a date", self.date))
     }
 
     /// Whether it has the advisories of this crate.

@@ -93,7 +93,7 @@ impl Core {
             return Vec::new();
         }
         match refused.role {
-            Role::Client => self.state.note_client(refused.client.pid, refused.netns, refused.dst_port),
+            Role::Client => self.state.note_client(refused.client.pid, refused.dst_port),
             Role::Upstream => {
                 self.upstream.refused(&refused, &mut self.state, &mut self.queries, self.progress.now);
             }
@@ -120,7 +120,7 @@ impl Core {
     }
 
     fn connected(&mut self, connected: &Connected) -> Vec<Finding> {
-        self.state.note_client(connected.pid, connected.netns, connected.dst_port);
+        self.state.note_client(connected.pid, connected.dst_port);
         let held = connected.pid.map(|pid| self.state.listeners.held_by(connected.netns, pid));
         let serves = held.is_some_and(|mut held| held.next().is_some());
         self.tracker.connected(connected, serves)
@@ -170,7 +170,7 @@ impl Core {
         if !self.tracker.is_in_scope(failed.netns) {
             return;
         }
-        self.state.note_client(failed.client.pid, failed.netns, failed.dst_port);
+        self.state.note_client(failed.client.pid, failed.dst_port);
         match self.failed.iter_mut().find(|(errno, _)| *errno == failed.errno) {
             Some((_, count)) => *count += 1,
             None => self.failed.push((failed.errno, 1)),

@@ -48,13 +48,13 @@ impl<'a> Scene<'a> {
     }
 
     /// Whether an instance of the service that failed started after that, running or ended: what earlier ones failed to do is
-    /// not the cause any more. What failed for somebody whom the client does not know, any instance settles.
+    /// not the cause any more. What failed for a process that the client does not know, any instance settles.
     fn has_later_instance(&self, failed: &FailedBind) -> bool {
         let process = &failed.socket.process;
-        let is_anybodys = !trust::is_known_to(&self.refused.client, process);
+        let is_unverified = !trust::is_known_to(&self.refused.client, process);
         let is_later = |known: &&ServerCandidate| {
             known.candidate.since > failed.last_by(self.refused.time)
-                && (is_anybodys || service::is_same(process, &known.candidate.process))
+                && (is_unverified || service::is_same(process, &known.candidate.process))
         };
         self.instances_by_then().any(|known| is_later(&known))
     }
