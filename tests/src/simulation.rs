@@ -746,7 +746,7 @@ impl Simulation {
     pub fn finds_from_before(mut self, comm: &str, pid: u32, millis: u64) -> Self {
         let time = Mono(self.now.0 - millis * 1_000_000);
         let product = Some(ProductRef::new(&OpenClaw));
-        let found = Candidate { time, ..self.candidate(HOST, comm, pid, product) };
+        let found = Candidate { time, since: time, ..self.candidate(HOST, comm, pid, product) };
         self.answer(QueryKind::Candidate { pid }, Some(Observation::Candidate(Some(found))));
         self
     }

@@ -349,7 +349,7 @@ fn a_server_that_is_found_while_it_reopens_its_port_has_listened() {
     for opened in [up(), simulation().ready().open(&gateway).after_millis(1_000)] {
         let closed = opened.close(&gateway, Close::Owner).after_millis(400);
         let waiting = closed.without_answers().refuse(&connect(LOCALHOST)).after_millis(1);
-        let found = waiting.finds_servers(&[("openclaw-gatewa", 4242)]).after_millis(1);
+        let found = waiting.finds_from_before("openclaw-gatewa", 4242, 300).after_millis(1);
         let reopened = found.bind(&gateway, None).open(&gateway).after_millis(1).with_answers();
         assert_eq!(reopened.after_millis(200).verdict().cause, Cause::NothingListening);
     }
